@@ -1,0 +1,145 @@
+//! What can be wrong with a job, a batch or a run.
+
+/// An error of model, data or training, each saying what was expected and what was found.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Fewer than two widths, or a width of zero.
+    #[error(
+        "layers: expected two or more widths, all at least 1 (inputs, hidden.., outputs), found {found:?}"
+    )]
+    Layers {
+        /// The widths as given.
+        found: Vec<usize>,
+    },
+    /// A tensor that a model needs is missing.
+    #[error("model: tensor {name} is missing; a model of layers {layers:?} has fc1..fc{depth}, weight and bias", depth = layers.len().saturating_sub(1))]
+    TensorMissing {
+        /// PyTorch's name of the tensor.
+        name: String,
+        /// The widths of the model.
+        layers: Vec<usize>,
+    },
+    /// A tensor of a model has the wrong shape.
+    #[error("model: tensor {name}: expected shape {expected:?}, found {found:?}")]
+    TensorShape {
+        /// PyTorch's name of the tensor.
+        name: String,
+        /// The shape that the layers call for.
+        expected: Vec<usize>,
+        /// The shape, or the count of values, as given.
+        found: Vec<usize>,
+    },
+    /// A parameter is NaN or infinite.
+    #[error("model: tensor {name}: expected finite values, found {found} at index {index}")]
+    TensorValue {
+        /// PyTorch's name of the tensor.
+        name: String,
+        /// Index into the tensor, row-major.
+        index: usize,
+        /// The value.
+        found: f32,
+    },
+    /// A hyperparameter is outside its range.
+    #[error("optimizer: {name}: expected {expected}, found {found}")]
+    Hyperparameter {
+        /// Its field in [`crate::Sgd`].
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it was.
+        found: f64,
+    },
+    /// Lengths of inputs and targets do not fit each other.
+    #[error("samples: {what}: expected {expected} values, found {found}")]
+    SampleCount {
+        /// Which of the slices.
+        what: &'static str,
+        /// How many values would fit.
+        expected: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// An input or a target value is NaN or infinite.
+    #[error("samples: {what}: expected finite values, found {found} at sample {sample}")]
+    SampleValue {
+        /// `inputs` or `targets`.
+        what: &'static str,
+        /// The sample that holds it.
+        sample: usize,
+        /// The value.
+        found: f32,
+    },
+    /// A label names a class that the model does not have.
+    #[error("samples: label of sample {sample}: expected a class below {classes}, found {found}")]
+    Label {
+        /// The sample.
+        sample: usize,
+        /// How many classes the model has.
+        classes: usize,
+        /// The label.
+        found: u8,
+    },
+    /// The widths of the data are not those of the model.
+    #[error("samples: {what}: expected {expected}, as the model has it, found {found}")]
+    SampleWidth {
+        /// `values an input` or `values a target`.
+        what: &'static str,
+        /// The model's width.
+        expected: usize,
+        /// The data's width.
+        found: usize,
+    },
+    /// Cross entropy wants labels.
+    #[error("loss: cross entropy expects labels as targets, found values; use mean squared error for values")]
+    TargetsForLoss,
+    /// A batch of zero samples.
+    #[error("batch: expected 1 or more samples, found 0")]
+    Batch,
+    /// An epoch over no samples at all.
+    #[error("{what}: expected 1 or more samples, found none")]
+    Empty {
+        /// What was empty.
+        what: &'static str,
+    },
+    /// The order names a sample that does not exist.
+    #[error("order: position {position}: expected a sample below {samples}, found {found}")]
+    Order {
+        /// Index into the order.
+        position: usize,
+        /// How many samples there are.
+        samples: usize,
+        /// The index as given.
+        found: u32,
+    },
+    /// The loss became NaN or infinite: the parameters are lost.
+    #[error("training: expected a finite loss, found {loss} at step {step}; a lower learning rate may help")]
+    Diverged {
+        /// The step within the epoch, from 0.
+        step: usize,
+        /// The loss of its batch.
+        loss: f64,
+    },
+    /// The loss of an evaluation is NaN or infinite.
+    #[error("evaluation: expected a finite loss, found {loss}")]
+    EvaluationDiverged {
+        /// The loss over the samples.
+        loss: f64,
+    },
+    /// The host refused memory.
+    #[error("memory: {what}: the system refused {bytes} bytes; smaller layers or a smaller batch need less")]
+    OutOfMemory {
+        /// What it was for.
+        what: &'static str,
+        /// How much was asked for.
+        bytes: u128,
+    },
+    /// The host's threads could not be started.
+    #[error("threads: {threads} threads could not be started: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// The system's reason.
+        reason: String,
+    },
+}

@@ -1,0 +1,51 @@
+//! Trains multilayer perceptrons.
+//!
+//! A [`Job`] names a model, a loss, an optimizer and the samples to train on; a [`Trainer`] runs it on an engine.
+//! Every engine takes the same job, sees the same batches in the same order, and is held to the same recorded
+//! trajectories. Semantics are PyTorch's: weights are (out, in), cross entropy is a mean over the batch, the tail
+//! batch counts.
+//!
+//! | concept | here | in PyTorch |
+//! |---|---|---|
+//! | network | [`Mlp`] | `nn.Sequential(nn.Linear, nn.ReLU, ..)` |
+//! | loss | [`Loss`] | `nn.CrossEntropyLoss`, or `((y - yhat) ** 2).sum() / (2 * N)` |
+//! | optimizer | [`Sgd`] | `torch.optim.SGD` |
+//! | data | [`Samples`] | a pair of tensors |
+//! | the loop | [`Trainer::epoch`], [`Trainer::evaluate`] | written by hand |
+//!
+//! ```
+//! use kiln_engine::{Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+//!
+//! # fn main() -> Result<(), kiln_engine::Error> {
+//! let (pixels, labels) = ([0u8, 255, 255, 0, 128, 7], [0u8, 1, 0]);
+//! let train = Samples::pixels(&pixels, 2, Targets::Labels(&labels))?;
+//! let model = Mlp::new(&[2, 8, 2], 0)?;
+//! let optimizer = Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() };
+//! let mut trainer = Trainer::host(Job { model, loss: Loss::CrossEntropy, optimizer, train }, 1)?;
+//! for epoch in 1..=10 {
+//!     let trained = trainer.epoch(&[2, 0, 1], 2)?; // the order of the samples, the batch size
+//!     println!("Epoch: {epoch}, Loss: {:.3}", trained.loss);
+//! }
+//! println!("{:?}", trainer.evaluate(&train)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The crate reads no files and writes to no terminal.
+
+mod engine;
+mod error;
+mod host;
+mod loss;
+mod mlp;
+mod optimizer;
+mod samples;
+mod trainer;
+
+pub use engine::{Epoch, Evaluation, Gradients, Progress};
+pub use error::Error;
+pub use loss::Loss;
+pub use mlp::{Mlp, Tensor};
+pub use optimizer::Sgd;
+pub use samples::{Inputs, Samples, Targets};
+pub use trainer::{Job, Trainer};

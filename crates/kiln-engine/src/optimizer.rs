@@ -1,0 +1,84 @@
+//! Stochastic gradient descent, with PyTorch's meaning of every option.
+
+use crate::Error;
+
+/// `torch.optim.SGD`. All options zero but `lr` is plain gradient descent, `p -= lr g`.
+///
+/// With `g` the gradient plus `weight_decay * p`: the velocity is `v = g` at the first step and
+/// `v = momentum v + (1 - dampening) g` after it; then `p -= lr v`, or `p -= lr (g + momentum v)` with `nesterov`.
+/// Without momentum there is no velocity, and dampening has no effect.
+///
+/// Source: <https://pytorch.org/docs/stable/generated/torch.optim.SGD.html>.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sgd {
+    /// Learning rate, at least 0.
+    pub lr: f64,
+    /// Share of the velocity that is kept from step to step, at least 0.
+    pub momentum: f64,
+    /// Share of the gradient that does not enter the velocity.
+    pub dampening: f64,
+    /// L2 penalty, at least 0, added to the gradient of weights and biases.
+    pub weight_decay: f64,
+    /// Look ahead along the velocity. Needs momentum and no dampening.
+    pub nesterov: bool,
+}
+
+impl Sgd {
+    /// Checks the ranges, as PyTorch's constructor does, and that every value is finite.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] names the first option that is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        let at_least_zero = |name, found: f64| {
+            let fits = found.is_finite() && found >= 0.0 && (found as f32).is_finite();
+            if fits {
+                Ok(())
+            } else {
+                Err(Error::Hyperparameter { name, expected: "a finite number, at least 0", found })
+            }
+        };
+        at_least_zero("lr", self.lr)?;
+        at_least_zero("momentum", self.momentum)?;
+        at_least_zero("weight_decay", self.weight_decay)?;
+        if !(self.dampening as f32).is_finite() {
+            let expected = "a finite number";
+            return Err(Error::Hyperparameter { name: "dampening", expected, found: self.dampening });
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            let expected = "above 0, since nesterov needs it";
+            return Err(Error::Hyperparameter { name: "momentum", expected, found: self.momentum });
+        }
+        if self.nesterov && self.dampening != 0.0 {
+            let expected = "0, since nesterov needs it";
+            return Err(Error::Hyperparameter { name: "dampening", expected, found: self.dampening });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let fine = Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() };
+        assert_eq!(fine.check(), Ok(()));
+        let cases = [
+            ("lr", Sgd { lr: f64::NAN, ..fine }),
+            ("lr", Sgd { lr: -0.1, ..fine }),
+            ("lr", Sgd { lr: 1e39, ..fine }),
+            ("momentum", Sgd { momentum: f64::INFINITY, ..fine }),
+            ("weight_decay", Sgd { weight_decay: -1.0, ..fine }),
+            ("dampening", Sgd { dampening: f64::NAN, ..fine }),
+            ("momentum", Sgd { momentum: 0.0, nesterov: true, ..fine }),
+            ("dampening", Sgd { dampening: 0.1, nesterov: true, ..fine }),
+        ];
+        for (option, sgd) in cases {
+            match sgd.check() {
+                Err(Error::Hyperparameter { name, .. }) => assert_eq!(name, option, "{sgd:?}"),
+                other => panic!("{sgd:?}: {other:?}"),
+            }
+        }
+    }
+}

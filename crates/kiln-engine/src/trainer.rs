@@ -1,0 +1,115 @@
+//! The face of the crate: a job, and the trainer that runs it.
+
+use crate::engine::Engine;
+use crate::host::Host;
+use crate::{Epoch, Error, Evaluation, Gradients, Loss, Mlp, Progress, Samples, Sgd};
+
+/// What to train, how, and on what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job<'d> {
+    /// The model, with its initial parameters.
+    pub model: Mlp,
+    /// What is minimised.
+    pub loss: Loss,
+    /// How it is minimised.
+    pub optimizer: Sgd,
+    /// The training samples.
+    pub train: Samples<'d>,
+}
+
+impl Job<'_> {
+    fn check(&self) -> Result<(), Error> {
+        self.optimizer.check()?;
+        self.train.check_for(&self.model, self.loss)
+    }
+}
+
+/// Runs a [`Job`] on an engine. Everything that comes in is checked here, once, for all engines.
+pub struct Trainer<'d> {
+    engine: Box<dyn Engine + 'd>,
+    model: Mlp,
+    loss: Loss,
+    samples: usize,
+}
+
+impl<'d> Trainer<'d> {
+    /// A trainer on the CPU, on so many threads (at least 1). Results do not depend on their number, bit for bit.
+    ///
+    /// # Errors
+    /// What is wrong with the job, [`Error::Threads`] or [`Error::OutOfMemory`].
+    pub fn host(job: Job<'d>, threads: usize) -> Result<Self, Error> {
+        job.check()?;
+        let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
+        let engine = Box::new(Host::new(job, threads.max(1))?);
+        Ok(Self { engine, model, loss, samples })
+    }
+
+    /// What runs and where, for a person.
+    pub fn describe(&self) -> String {
+        self.engine.describe()
+    }
+
+    /// Trains once over the samples that `order` names, in batches of `batch`; the last may be smaller.
+    ///
+    /// # Errors
+    /// [`Error::Batch`], [`Error::Empty`] and [`Error::Order`] for bad input, before anything is trained;
+    /// [`Error::Diverged`] where a loss is not finite, after which the parameters are lost.
+    pub fn epoch(&mut self, order: &[u32], batch: usize) -> Result<Epoch, Error> {
+        self.epoch_with(order, batch, &mut |_| ())
+    }
+
+    /// As [`Trainer::epoch`], and tells how far it is, as often as the engine finds cheap.
+    ///
+    /// # Errors
+    /// As [`Trainer::epoch`].
+    pub fn epoch_with(
+        &mut self,
+        order: &[u32],
+        batch: usize,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Epoch, Error> {
+        if batch == 0 {
+            return Err(Error::Batch);
+        }
+        self.check_order(order)?;
+        self.engine.epoch(order, batch, progress)
+    }
+
+    /// Loss and gradients of the training samples `rows`, taken as one batch. Trains nothing.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] and [`Error::Order`] for bad input.
+    pub fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
+        self.check_order(rows)?;
+        self.engine.gradients(rows)
+    }
+
+    /// Loss and accuracy on the given samples. Trains nothing.
+    ///
+    /// # Errors
+    /// What does not fit between samples, model and loss; [`Error::EvaluationDiverged`].
+    pub fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
+        samples.check_for(&self.model, self.loss)?;
+        let evaluation = self.engine.evaluate(samples)?;
+        if evaluation.loss.is_finite() {
+            Ok(evaluation)
+        } else {
+            Err(Error::EvaluationDiverged { loss: evaluation.loss })
+        }
+    }
+
+    /// The model with its parameters as they are now.
+    pub fn model(&self) -> Mlp {
+        self.engine.model()
+    }
+
+    fn check_order(&self, order: &[u32]) -> Result<(), Error> {
+        if order.is_empty() {
+            return Err(Error::Empty { what: "order" });
+        }
+        match order.iter().position(|&row| row as usize >= self.samples) {
+            Some(position) => Err(Error::Order { position, samples: self.samples, found: order[position] }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! A training step allocates nothing. What `gemm` allocates for itself in a product is told apart by its alignment:
+//! flags are bytes, packed panels lie on 128 bytes; everything of Kiln's is made of floats, integers and pointers.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kiln_engine::{Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if (2..128).contains(&layout.align()) {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_step_allocates_nothing() {
+    let pixels = vec![7u8; 640 * 784];
+    let labels = vec![3u8; 640];
+    let train = Samples::pixels(&pixels, 784, Targets::Labels(&labels)).unwrap();
+    let model = Mlp::new(&[784, 128, 96, 10], 0).unwrap();
+    let optimizer = Sgd { lr: 0.001, momentum: 0.9, ..Sgd::default() };
+    let job = Job { model, loss: Loss::CrossEntropy, optimizer, train };
+    let order: Vec<u32> = (0..630).collect();
+    let mut trainer = Trainer::host(job, 1).unwrap();
+    trainer.epoch(&order, 64).unwrap();
+    let mut counted = |order: &[u32]| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        trainer.epoch(order, 64).unwrap();
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    assert_eq!(counted(&order), 0, "ten steps and a tail");
+    let boxed = ALLOCATIONS.load(Ordering::Relaxed);
+    drop(std::hint::black_box(vec![0.0f32; 16]));
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - boxed, 1, "the count sees a buffer of floats");
+}

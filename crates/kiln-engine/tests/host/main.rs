@@ -1,0 +1,5 @@
+//! The host engine from outside: gradients, training, bad input.
+
+mod gradients;
+mod naive;
+mod training;
