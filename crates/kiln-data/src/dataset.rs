@@ -1,0 +1,215 @@
+//! A data set in memory, and where it lies on disk.
+
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+
+use crate::{IdxError, Images, Source, read_images, read_labels};
+
+/// Images and their labels, as many of one as of the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// (len, height, width) pixels.
+    pub images: Images,
+    /// (len) classes.
+    pub labels: Vec<u8>,
+}
+
+impl Split {
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none; a split that was read never is.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Values a sample: height times width.
+    pub fn width(&self) -> usize {
+        self.images.height * self.images.width
+    }
+}
+
+/// A data set: samples to train on, and others to test with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// Which it is.
+    pub source: Source,
+    /// Classes of its labels.
+    pub classes: usize,
+    /// Samples to train on.
+    pub train: Split,
+    /// Samples to test with.
+    pub test: Split,
+}
+
+/// Why a data set could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file is wrong.
+    #[error(transparent)]
+    Idx(#[from] IdxError),
+    /// A file is not there.
+    #[error("{}: expected {name} or {name}.gz, found neither; `kiln data fetch {source_name}` fetches it", folder.display())]
+    Missing {
+        /// The folder of the data set.
+        folder: PathBuf,
+        /// The file.
+        name: &'static str,
+        /// The data set.
+        source_name: Source,
+    },
+    /// Images and labels are not as many.
+    #[error("{}: {images} has {image_count} images, but {labels} has {label_count} labels; expected as many", folder.display())]
+    Counts {
+        /// The folder of the data set.
+        folder: PathBuf,
+        /// The file of the images.
+        images: &'static str,
+        /// The file of the labels.
+        labels: &'static str,
+        /// How many images there are.
+        image_count: usize,
+        /// How many labels there are.
+        label_count: usize,
+    },
+    /// Training and test images have different shapes.
+    #[error("{}: training images are {train:?} pixels and test images {test:?}; expected one shape", folder.display())]
+    Shapes {
+        /// The folder of the data set.
+        folder: PathBuf,
+        /// Height and width of the training images.
+        train: (usize, usize),
+        /// Height and width of the test images.
+        test: (usize, usize),
+    },
+    /// The platform has no place for caches, and none was named.
+    #[error("no folder for data: expected KILN_DATA, or a home directory for the cache, found neither")]
+    NoFolder,
+}
+
+/// Where data sets lie unless told otherwise: `KILN_DATA`, or `kiln` in the platform's cache directory.
+///
+/// # Errors
+/// [`Error::NoFolder`] where neither is known.
+pub fn default_dir() -> Result<PathBuf, Error> {
+    if let Some(folder) = std::env::var_os("KILN_DATA").filter(|folder| !folder.is_empty()) {
+        return Ok(folder.into());
+    }
+    let platform = etcetera::choose_base_strategy().map_err(|_| Error::NoFolder)?;
+    Ok(platform.cache_dir().join("kiln"))
+}
+
+/// The folder of one data set.
+pub(crate) fn folder_of(source: Source, dir: &Path) -> PathBuf {
+    dir.join(source.to_string())
+}
+
+/// The raw or the compressed file, whichever is there.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
+}
+
+/// Whether all files of a data set are under `dir`; what is in them is not looked at.
+pub fn is_present(source: Source, dir: &Path) -> bool {
+    let folder = folder_of(source, dir);
+    source.files().iter().all(|file| find(&folder, file.name).is_some())
+}
+
+/// Reads a data set from `dir/NAME/`, raw files or `.gz`.
+///
+/// # Errors
+/// [`Error::Missing`] for a file that is not there, [`Error::Idx`] for one that is wrong, [`Error::Counts`] or
+/// [`Error::Shapes`] where files do not belong together.
+pub fn load(source: Source, dir: &Path) -> Result<Dataset, Error> {
+    let folder = folder_of(source, dir);
+    let [train_images, train_labels, test_images, test_labels] = source.files().map(|file| file.name);
+    let train = load_split(source, &folder, train_images, train_labels)?;
+    let test = load_split(source, &folder, test_images, test_labels)?;
+    let shape = |split: &Split| (split.images.height, split.images.width);
+    if shape(&train) != shape(&test) {
+        return Err(Error::Shapes { folder, train: shape(&train), test: shape(&test) });
+    }
+    Ok(Dataset { source, classes: source.classes(), train, test })
+}
+
+fn load_split(
+    source: Source,
+    folder: &Path,
+    images: &'static str,
+    labels: &'static str,
+) -> Result<Split, Error> {
+    let path = |name| {
+        find(folder, name).ok_or_else(|| Error::Missing { folder: folder.into(), name, source_name: source })
+    };
+    let split = Split {
+        images: read_images(&path(images)?)?,
+        labels: read_labels(&path(labels)?, source.classes())?,
+    };
+    let (image_count, label_count) = (split.images.count, split.labels.len());
+    if image_count != label_count {
+        return Err(Error::Counts { folder: folder.into(), images, labels, image_count, label_count });
+    }
+    Ok(split)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A folder with a tiny data set in the files of MNIST.
+    fn tiny(train: u8, labels: u8) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("mnist");
+        fs::create_dir(&folder).unwrap();
+        let images = |count: u8| {
+            let mut bytes = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 1, 0, 0, 0, 2];
+            bytes.extend((0..2 * count).map(|i| i * 3));
+            bytes
+        };
+        let classes = |count: u8| [vec![0, 0, 8, 1, 0, 0, 0, count], (0..count).collect()].concat();
+        fs::write(folder.join("train-images-idx3-ubyte"), images(train)).unwrap();
+        fs::write(folder.join("train-labels-idx1-ubyte"), classes(labels)).unwrap();
+        fs::write(folder.join("t10k-images-idx3-ubyte"), images(2)).unwrap();
+        fs::write(folder.join("t10k-labels-idx1-ubyte"), classes(2)).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_data_set_is_loaded() {
+        let dir = tiny(3, 3);
+        assert!(is_present(Source::Mnist, dir.path()) && !is_present(Source::FashionMnist, dir.path()));
+        let found = load(Source::Mnist, dir.path()).unwrap();
+        assert_eq!((found.train.len(), found.test.len(), found.train.width()), (3, 2, 2));
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_named() {
+        let dir = tiny(3, 3);
+        fs::remove_file(dir.path().join("mnist/t10k-labels-idx1-ubyte")).unwrap();
+        assert!(!is_present(Source::Mnist, dir.path()));
+        let error = load(Source::Mnist, dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Missing { name: "t10k-labels-idx1-ubyte", .. }), "{error}");
+    }
+
+    #[test]
+    fn counts_must_be_equal() {
+        let dir = tiny(3, 4);
+        let error = load(Source::Mnist, dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Counts { image_count: 3, label_count: 4, .. }), "{error}");
+    }
+
+    #[test]
+    fn shapes_must_be_one() {
+        let dir = tiny(3, 3);
+        let test = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 5, 5];
+        fs::write(dir.path().join("mnist/t10k-images-idx3-ubyte"), test).unwrap();
+        let error = load(Source::Mnist, dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Shapes { train: (1, 2), test: (1, 1), .. }), "{error}");
+    }
+}

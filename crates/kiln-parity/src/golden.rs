@@ -1,0 +1,362 @@
+//! A recorded trajectory, read from a safetensors file of which nothing is believed unchecked.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Deserialize;
+
+/// Largest recording that is read.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// A named tensor, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoldenTensor<T> {
+    /// PyTorch's name: `fc1.weight`, `fc1.bias`, ..
+    pub name: String,
+    /// (out, in) for a weight, (out) for a bias.
+    pub shape: Vec<usize>,
+    /// As many values as the shape has elements, all finite.
+    pub data: Vec<T>,
+}
+
+/// The loss of a recorded run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoldenLoss {
+    /// Mean cross entropy over the batch.
+    CrossEntropy,
+    /// 1/(2N) sum (y - yhat)².
+    MeanSquaredError,
+}
+
+/// The arguments of `torch.optim.SGD` in a recorded run.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenSgd {
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum.
+    #[serde(default)]
+    pub momentum: f64,
+    /// Dampening.
+    #[serde(default)]
+    pub dampening: f64,
+    /// Weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Nesterov's momentum.
+    #[serde(default)]
+    pub nesterov: bool,
+}
+
+/// The samples of a recorded run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GoldenData {
+    /// The first `samples` of MNIST's training set, pixels / 255 and labels.
+    Mnist,
+    /// In the file itself: inputs (samples, in) and targets (samples, out).
+    Random {
+        /// (samples, in).
+        x: Vec<f32>,
+        /// (samples, out).
+        y: Vec<f32>,
+    },
+}
+
+/// A recorded run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Golden {
+    /// What it is called.
+    pub name: String,
+    /// Widths: inputs, hidden.., outputs.
+    pub layers: Vec<usize>,
+    /// Training steps.
+    pub steps: usize,
+    /// Samples a step.
+    pub batch: usize,
+    /// The loss.
+    pub loss: GoldenLoss,
+    /// The optimizer.
+    pub optimizer: GoldenSgd,
+    /// How many samples of the data are used.
+    pub samples: usize,
+    /// Where they come from.
+    pub data: GoldenData,
+    /// (steps, batch): the samples of each step, each below `samples`.
+    pub order: Vec<u32>,
+    /// Parameters before step 0: `fc1.weight`, `fc1.bias`, `fc2.weight`, ..
+    pub init: Vec<GoldenTensor<f32>>,
+    /// (steps): loss of each step before its update, in float64 arithmetic.
+    pub loss_f64: Vec<f64>,
+    /// Gradients at step 0, in float64 arithmetic.
+    pub grad0_f64: Vec<GoldenTensor<f64>>,
+    /// Parameters after the last step, in float64 arithmetic.
+    pub final_f64: Vec<GoldenTensor<f64>>,
+}
+
+/// The ways in which a recording can be wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GoldenError {
+    /// It cannot be read.
+    #[error("{}: could not be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// It is larger than any recording.
+    #[error("{}: expected at most {BYTES_MAX} bytes, found {found}", path.display())]
+    Large {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+    },
+    /// It is no safetensors file, or a truncated one.
+    #[error("{}: expected a safetensors file: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the reader found.
+        reason: String,
+    },
+    /// Its metadata lacks a key.
+    #[error("{}: metadata: {key} is missing", path.display())]
+    MetadataMissing {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value of its metadata does not say what it should.
+    #[error("{}: metadata: {key}: expected {expected}, found {found:?}", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// It lacks a tensor.
+    #[error("{}: tensor {name} is missing", path.display())]
+    TensorMissing {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another type or shape.
+    #[error("{}: tensor {name}: expected {expected}, found {found}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Type and shape that the metadata calls for.
+        expected: String,
+        /// Type and shape as they are.
+        found: String,
+    },
+    /// A tensor holds NaN or infinity.
+    #[error("{}: tensor {name}: expected finite values, found {found} at index {index}", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Index into the tensor, row-major.
+        index: usize,
+        /// The value.
+        found: f64,
+    },
+    /// The order names a sample that is not used.
+    #[error("{}: order: position {position}: expected a sample below {samples}, found {found}", path.display())]
+    Order {
+        /// The file.
+        path: PathBuf,
+        /// Index into the order.
+        position: usize,
+        /// How many samples there are.
+        samples: usize,
+        /// The index as given.
+        found: i32,
+    },
+}
+
+impl Golden {
+    /// Reads a recording.
+    ///
+    /// # Errors
+    /// [`GoldenError`], one variant for each way in which the file can be wrong.
+    pub fn read(path: &Path) -> Result<Self, GoldenError> {
+        let io = |source| GoldenError::Io { path: path.into(), source };
+        let found = fs::metadata(path).map_err(io)?.len();
+        if found > BYTES_MAX {
+            return Err(GoldenError::Large { path: path.into(), found });
+        }
+        let bytes = fs::read(path).map_err(io)?;
+        let format = |error: safetensors::SafeTensorError| GoldenError::Format {
+            path: path.into(),
+            reason: error.to_string(),
+        };
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(format)?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(format)?;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        Reader { path, metadata, tensors }.golden()
+    }
+}
+
+/// A file being read.
+struct Reader<'a> {
+    path: &'a Path,
+    metadata: HashMap<String, String>,
+    tensors: SafeTensors<'a>,
+}
+
+impl Reader<'_> {
+    fn golden(&self) -> Result<Golden, GoldenError> {
+        let layers = self.layers()?;
+        let [steps, batch, samples] = [self.count("steps")?, self.count("batch")?, self.count("samples")?];
+        let loss = match self.text("loss")? {
+            "cross_entropy" => GoldenLoss::CrossEntropy,
+            "mse" => GoldenLoss::MeanSquaredError,
+            found => return Err(self.bad("loss", "cross_entropy or mse", found)),
+        };
+        let text = self.text("optimizer")?;
+        let optimizer = serde_json::from_str(text)
+            .map_err(|e| self.bad("optimizer", &format!("arguments of torch.optim.SGD ({e})"), text))?;
+        let (inputs, outputs) = (layers[0], layers[layers.len() - 1]);
+        let data = match self.text("data")? {
+            "mnist" => GoldenData::Mnist,
+            "random" => GoldenData::Random {
+                x: self.f32s("x", &[samples, inputs])?,
+                y: self.f32s("y", &[samples, outputs])?,
+            },
+            found => return Err(self.bad("data", "mnist or random", found)),
+        };
+        Ok(Golden {
+            name: self.text("name")?.to_owned(),
+            steps,
+            batch,
+            loss,
+            optimizer,
+            samples,
+            data,
+            order: self.order(steps, batch, samples)?,
+            init: self.parameters("init", &layers, Self::f32s)?,
+            loss_f64: self.f64s("loss.f64", &[steps])?,
+            grad0_f64: self.parameters("grad0.f64", &layers, Self::f64s)?,
+            final_f64: self.parameters("final.f64", &layers, Self::f64s)?,
+            layers,
+        })
+    }
+
+    fn text(&self, key: &'static str) -> Result<&str, GoldenError> {
+        let missing = || GoldenError::MetadataMissing { path: self.path.into(), key };
+        self.metadata.get(key).map(String::as_str).ok_or_else(missing)
+    }
+
+    fn bad(&self, key: &'static str, expected: &str, found: &str) -> GoldenError {
+        let (expected, found) = (expected.to_owned(), found.to_owned());
+        GoldenError::Metadata { path: self.path.into(), key, expected, found }
+    }
+
+    fn count(&self, key: &'static str) -> Result<usize, GoldenError> {
+        let text = self.text(key)?;
+        match text.parse() {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(self.bad(key, "a number, at least 1", text)),
+        }
+    }
+
+    fn layers(&self) -> Result<Vec<usize>, GoldenError> {
+        let text = self.text("layers")?;
+        match serde_json::from_str::<Vec<usize>>(text) {
+            Ok(layers) if layers.len() >= 2 && !layers.contains(&0) => Ok(layers),
+            _ => Err(self.bad("layers", "a JSON list of two or more widths, all at least 1", text)),
+        }
+    }
+
+    fn order(&self, steps: usize, batch: usize, samples: usize) -> Result<Vec<u32>, GoldenError> {
+        let view = self.view("order", Dtype::I32, &[steps, batch])?;
+        let index = |(position, bytes): (usize, &[u8])| {
+            let found = i32::from_le_bytes(bytes.try_into().unwrap_or_default());
+            let inside = u32::try_from(found).ok().filter(|&row| (row as usize) < samples);
+            inside.ok_or_else(|| GoldenError::Order { path: self.path.into(), position, samples, found })
+        };
+        view.data().chunks_exact(4).enumerate().map(index).collect()
+    }
+
+    /// `PREFIX.fc1.weight`, `PREFIX.fc1.bias`, .. in the shapes of the layers.
+    fn parameters<T>(
+        &self,
+        prefix: &str,
+        layers: &[usize],
+        read: impl Fn(&Self, &str, &[usize]) -> Result<Vec<T>, GoldenError>,
+    ) -> Result<Vec<GoldenTensor<T>>, GoldenError> {
+        let mut tensors = Vec::new();
+        for (i, width) in layers.windows(2).enumerate() {
+            for (kind, shape) in [("weight", vec![width[1], width[0]]), ("bias", vec![width[1]])] {
+                let name = format!("fc{}.{kind}", i + 1);
+                let data = read(self, &format!("{prefix}.{name}"), &shape)?;
+                tensors.push(GoldenTensor { name, shape, data });
+            }
+        }
+        Ok(tensors)
+    }
+
+    fn f32s(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, GoldenError> {
+        let view = self.view(name, Dtype::F32, shape)?;
+        let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap_or_default());
+        let values: Vec<f32> = view.data().chunks_exact(4).map(value).collect();
+        self.all_finite(name, values.iter().copied().map(f64::from))?;
+        Ok(values)
+    }
+
+    fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, GoldenError> {
+        let view = self.view(name, Dtype::F64, shape)?;
+        let value = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        let values: Vec<f64> = view.data().chunks_exact(8).map(value).collect();
+        self.all_finite(name, values.iter().copied())?;
+        Ok(values)
+    }
+
+    fn all_finite(&self, name: &str, mut values: impl Iterator<Item = f64>) -> Result<(), GoldenError> {
+        let mut bad = None;
+        let index = values.position(|value| {
+            bad = Some(value);
+            !value.is_finite()
+        });
+        match (index, bad) {
+            (Some(index), Some(found)) => {
+                Err(GoldenError::NotFinite { path: self.path.into(), name: name.to_owned(), index, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A tensor of this type and shape. The file's reader has checked that its bytes are as many.
+    fn view(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<TensorView<'_>, GoldenError> {
+        let missing = |_| GoldenError::TensorMissing { path: self.path.into(), name: name.to_owned() };
+        let view = self.tensors.tensor(name).map_err(missing)?;
+        if view.dtype() == dtype && view.shape() == shape {
+            return Ok(view);
+        }
+        let describe = |dtype: Dtype, shape: &[usize]| format!("{dtype} {shape:?}");
+        Err(GoldenError::Tensor {
+            path: self.path.into(),
+            name: name.to_owned(),
+            expected: describe(dtype, shape),
+            found: describe(view.dtype(), view.shape()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
