@@ -48,4 +48,4 @@ pub use loss::Loss;
 pub use mlp::{Mlp, Tensor};
 pub use optimizer::Sgd;
 pub use samples::{Inputs, Samples, Targets};
-pub use trainer::{Job, Trainer};
+pub use trainer::{Job, Trainer, host_threads};

@@ -24,6 +24,11 @@ impl Job<'_> {
     }
 }
 
+/// How many of `available` threads [`Trainer::host`] can keep busy with a model: one for every block of units.
+pub fn host_threads(model: &Mlp, available: usize) -> usize {
+    crate::host::useful_threads(model).min(available).max(1)
+}
+
 /// Runs a [`Job`] on an engine. Everything that comes in is checked here, once, for all engines.
 pub struct Trainer<'d> {
     engine: Box<dyn Engine + 'd>,
@@ -33,14 +38,16 @@ pub struct Trainer<'d> {
 }
 
 impl<'d> Trainer<'d> {
-    /// A trainer on the CPU, on so many threads (at least 1). Results do not depend on their number, bit for bit.
+    /// A trainer on the CPU, on so many threads, but no more than [`host_threads`] finds work for. Results do not
+    /// depend on their number, bit for bit.
     ///
     /// # Errors
     /// What is wrong with the job, [`Error::Threads`] or [`Error::OutOfMemory`].
     pub fn host(job: Job<'d>, threads: usize) -> Result<Self, Error> {
         job.check()?;
         let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
-        let engine = Box::new(Host::new(job, threads.max(1))?);
+        let threads = host_threads(&model, threads);
+        let engine = Box::new(Host::new(job, threads)?);
         Ok(Self { engine, model, loss, samples })
     }
 

@@ -11,7 +11,7 @@ use crate::mlp::zeros;
 use crate::{Error, Sgd};
 
 /// Output units a block: four AVX-512 or eight AVX registers wide.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 /// Inputs a stretch of the weight gradient: (128, 64) values, 32 KiB, stay in the first-level cache.
 const STRETCH: usize = 128;
 /// Batch rows a task of the input gradient.

@@ -69,6 +69,11 @@ impl<'d> Host<'d> {
     }
 }
 
+/// Threads beyond the blocks of the widest layer would idle.
+pub(crate) fn useful_threads(model: &Mlp) -> usize {
+    model.layers()[1..].iter().map(|width| width.div_ceil(layer::BLOCK)).max().unwrap_or(1)
+}
+
 fn indices(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
     rows.iter().map(|&row| row as usize)
 }

@@ -3,7 +3,7 @@
 use crate::naive;
 use kiln_engine::{Error, Inputs, Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
 
-const LAYERS: [usize; 3] = [784, 128, 10];
+const LAYERS: [usize; 4] = [784, 200, 70, 10];
 
 /// A job large enough that the engine spreads it over its threads.
 fn trained(threads: usize, epochs: usize) -> (Mlp, Vec<f64>) {

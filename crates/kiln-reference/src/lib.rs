@@ -1,0 +1,264 @@
+//! The second opinion on gradients: the same multilayer perceptron, losses and SGD, but by candle's autograd.
+//!
+//! Shares no code with the engines that it checks. In float64 ([`Precision::F64`]) it is the truth to some twelve
+//! digits, in float32 it shows what an honest float32 computation loses. It is slow, and runs on the CPU only.
+//!
+//! Three things of candle's own are not used, because they are not PyTorch's: its `Linear` (Kaiming initialisation;
+//! parameters come in from outside here), its `SGD` (no momentum), and its `relu`, whose gradient at zero is one.
+
+use candle_core::{D, DType, Device, Tensor, Var};
+
+/// The arithmetic of a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// IEEE single precision.
+    F32,
+    /// IEEE double precision.
+    F64,
+}
+
+/// What is minimised, a mean over the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Mean of `logsumexp(z) - z[label]`.
+    CrossEntropy,
+    /// `1/(2N) sum (y - yhat)²` over samples and outputs.
+    MeanSquaredError,
+}
+
+/// `torch.optim.SGD`: weight decay is added to the gradient; `v = g` first, then
+/// `v = momentum v + (1 - dampening) g`; `p -= lr v`, or `p -= lr (g + momentum v)` with `nesterov`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sgd {
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum; without it there is no velocity, and dampening has no effect.
+    pub momentum: f64,
+    /// Dampening of the gradient that enters the velocity.
+    pub dampening: f64,
+    /// L2 penalty.
+    pub weight_decay: f64,
+    /// Nesterov's look-ahead.
+    pub nesterov: bool,
+}
+
+/// What a batch should give.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Targets<'a> {
+    /// (B) classes, for cross entropy.
+    Labels(&'a [u32]),
+    /// (B, outputs) values, for mean squared error.
+    Values(&'a [f64]),
+}
+
+/// Samples that are taken together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Batch<'a> {
+    /// (B, inputs).
+    pub inputs: &'a [f64],
+    /// As many targets.
+    pub targets: Targets<'a>,
+}
+
+/// What is wrong with a model or a batch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Fewer than two widths, or a zero among them.
+    #[error("layers: expected two or more widths, all at least 1, found {found:?}")]
+    Layers {
+        /// The widths.
+        found: Vec<usize>,
+    },
+    /// A slice has another length than its shape calls for.
+    #[error("{what}: expected {expected} values, found {found}")]
+    Count {
+        /// Which slice.
+        what: String,
+        /// How many it should have.
+        expected: usize,
+        /// How many it has.
+        found: usize,
+    },
+    /// A batch of no samples.
+    #[error("batch: expected 1 or more samples, found none")]
+    Empty,
+    /// A label names no class.
+    #[error("label {index}: expected a class below {classes}, found {found}")]
+    Label {
+        /// Position in the batch.
+        index: usize,
+        /// How many classes there are.
+        classes: usize,
+        /// The label.
+        found: u32,
+    },
+    /// Labels for mean squared error, or values for cross entropy.
+    #[error("{loss:?}: expected {expected} as targets")]
+    Targets {
+        /// The loss.
+        loss: Loss,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// candle failed.
+    #[error("candle: {0}")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// A model under training.
+pub struct Reference {
+    layers: Vec<usize>,
+    loss: Loss,
+    sgd: Sgd,
+    dtype: DType,
+    /// Weight (out, in) and bias (out) of each layer, flat: fc1.weight, fc1.bias, fc2.weight, ..
+    parameters: Vec<Var>,
+    /// As many, once a step has been made with momentum.
+    velocities: Vec<Tensor>,
+}
+
+impl Reference {
+    /// A model of these widths; `parameters` are `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, ..
+    ///
+    /// # Errors
+    /// [`Error::Layers`], [`Error::Count`], or a failure of candle.
+    pub fn new(
+        layers: &[usize],
+        parameters: &[Vec<f64>],
+        loss: Loss,
+        sgd: Sgd,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        if layers.len() < 2 || layers.contains(&0) {
+            return Err(Error::Layers { found: layers.to_vec() });
+        }
+        let dtype = match precision {
+            Precision::F32 => DType::F32,
+            Precision::F64 => DType::F64,
+        };
+        let shapes: Vec<Vec<usize>> =
+            layers.windows(2).flat_map(|w| [vec![w[1], w[0]], vec![w[1]]]).collect();
+        count("parameter tensors", shapes.len(), parameters.len())?;
+        let mut vars = Vec::new();
+        for (i, (values, shape)) in parameters.iter().zip(shapes).enumerate() {
+            count(&format!("parameter tensor {i}"), shape.iter().product(), values.len())?;
+            let tensor = Tensor::from_slice(values, shape, &Device::Cpu)?.to_dtype(dtype)?;
+            vars.push(Var::from_tensor(&tensor)?);
+        }
+        Ok(Self { layers: layers.to_vec(), loss, sgd, dtype, parameters: vars, velocities: Vec::new() })
+    }
+
+    /// The loss of a batch, and the gradient of every parameter, flat and in the order of [`Reference::new`].
+    ///
+    /// # Errors
+    /// What is wrong with the batch, or a failure of candle.
+    pub fn gradients(&self, batch: &Batch<'_>) -> Result<(f64, Vec<Vec<f64>>), Error> {
+        let (loss, gradients) = self.backward(batch)?;
+        Ok((loss, gradients.iter().map(flat).collect::<Result<_, _>>()?))
+    }
+
+    /// One step of training; answers the loss before it.
+    ///
+    /// # Errors
+    /// As [`Reference::gradients`].
+    pub fn step(&mut self, batch: &Batch<'_>) -> Result<f64, Error> {
+        let (loss, gradients) = self.backward(batch)?;
+        let Sgd { lr, momentum, dampening, weight_decay, nesterov } = self.sgd;
+        let mut velocities = Vec::new();
+        for (i, (parameter, gradient)) in self.parameters.iter().zip(&gradients).enumerate() {
+            let gradient = (gradient + (parameter.as_tensor() * weight_decay)?)?;
+            let along = if momentum == 0.0 {
+                gradient
+            } else {
+                let velocity = match self.velocities.get(i) {
+                    None => gradient.clone(),
+                    Some(old) => ((old * momentum)? + (&gradient * (1.0 - dampening))?)?,
+                };
+                velocities.push(velocity.clone());
+                if nesterov { (gradient + (velocity * momentum)?)? } else { velocity }
+            };
+            parameter.set(&(parameter.as_tensor() - (along * lr)?)?)?;
+        }
+        self.velocities = velocities;
+        Ok(loss)
+    }
+
+    /// The parameters as they are, flat and in the order of [`Reference::new`].
+    ///
+    /// # Errors
+    /// A failure of candle.
+    pub fn parameters(&self) -> Result<Vec<Vec<f64>>, Error> {
+        self.parameters.iter().map(|var| flat(var.as_tensor())).collect()
+    }
+
+    fn backward(&self, batch: &Batch<'_>) -> Result<(f64, Vec<Tensor>), Error> {
+        let loss = self.loss_of(batch)?;
+        let gradients = loss.backward()?;
+        let of = |var: &Var| match gradients.get(var) {
+            Some(gradient) => Ok(gradient.detach()),
+            None => var.zeros_like(), // nothing of the loss depends on it
+        };
+        let gradients = self.parameters.iter().map(of).collect::<Result<_, _>>()?;
+        Ok((loss.to_dtype(DType::F64)?.to_scalar()?, gradients))
+    }
+
+    fn loss_of(&self, batch: &Batch<'_>) -> Result<Tensor, Error> {
+        let (inputs, outputs) = (self.layers[0], self.layers[self.layers.len() - 1]);
+        let rows = batch.inputs.len() / inputs;
+        count("inputs", rows * inputs, batch.inputs.len())?;
+        if rows == 0 {
+            return Err(Error::Empty);
+        }
+        let tensor = |values: &[f64], width: usize| {
+            Tensor::from_slice(values, (rows, width), &Device::Cpu)?.to_dtype(self.dtype)
+        };
+        let z = self.forward(tensor(batch.inputs, inputs)?)?;
+        match (self.loss, batch.targets) {
+            (Loss::CrossEntropy, Targets::Labels(labels)) => {
+                count("labels", rows, labels.len())?;
+                if let Some(index) = labels.iter().position(|&label| label as usize >= outputs) {
+                    return Err(Error::Label { index, classes: outputs, found: labels[index] });
+                }
+                let labels = Tensor::from_slice(labels, (rows, 1), &Device::Cpu)?;
+                let likelihood = candle_nn::ops::log_softmax(&z, D::Minus1)?.gather(&labels, D::Minus1)?;
+                Ok((likelihood.sum_all()? * (-1.0 / rows as f64))?)
+            }
+            (Loss::MeanSquaredError, Targets::Values(values)) => {
+                count("values", rows * outputs, values.len())?;
+                let squares = (tensor(values, outputs)? - z)?.sqr()?;
+                Ok((squares.sum_all()? * (0.5 / rows as f64))?)
+            }
+            (loss @ Loss::CrossEntropy, _) => Err(Error::Targets { loss, expected: "labels" }),
+            (loss @ Loss::MeanSquaredError, _) => Err(Error::Targets { loss, expected: "values" }),
+        }
+    }
+
+    fn forward(&self, mut x: Tensor) -> Result<Tensor, candle_core::Error> {
+        let depth = self.layers.len() - 1;
+        for (i, pair) in self.parameters.chunks_exact(2).enumerate() {
+            x = x.matmul(&pair[0].as_tensor().t()?)?.broadcast_add(pair[1].as_tensor())?;
+            if i + 1 < depth {
+                x = relu(&x)?;
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// `max(x, 0)` with PyTorch's gradient, zero at zero.
+fn relu(x: &Tensor) -> Result<Tensor, candle_core::Error> {
+    let mask = x.detach().gt(0.0)?.to_dtype(x.dtype())?;
+    x * mask
+}
+
+fn flat(tensor: &Tensor) -> Result<Vec<f64>, Error> {
+    Ok(tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+}
+
+fn count(what: &str, expected: usize, found: usize) -> Result<(), Error> {
+    if expected == found { Ok(()) } else { Err(Error::Count { what: what.to_owned(), expected, found }) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What can be typed.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kiln_data::Source;
+use kiln_engine::Loss;
+
+/// Trains multilayer perceptrons, and proves that their gradients are right.
+///
+/// `kiln train` runs the textbook job: MNIST, layers 784-128-10 with ReLU, cross entropy, SGD with learning rate
+/// 0.01 and momentum 0.9, batches of 64, 10 epochs. The data is fetched where it is not there yet.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model, print a line an epoch, and write model.safetensors and metrics.jsonl
+    Train(TrainArgs),
+    /// Loss and accuracy of a saved model
+    Eval(EvalArgs),
+    /// Replay recorded training trajectories and compare losses, gradients and parameters
+    Parity(ParityArgs),
+    /// Fetch and inspect data sets
+    Data(DataArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// Widths: inputs, hidden.., outputs; ReLU between them and nothing after the last
+    #[arg(long, value_delimiter = ',', default_value = "784,128,10", value_name = "N,N,..")]
+    pub(crate) layers: Vec<NonZeroUsize>,
+    /// cross-entropy (mean over the batch) or mse, 1/(2N) sum (y - yhat)²
+    #[arg(long, default_value_t = Loss::CrossEntropy)]
+    pub(crate) loss: Loss,
+    /// Learning rate
+    #[arg(long, default_value_t = 0.01, value_parser = at_least_zero)]
+    pub(crate) lr: f64,
+    /// Momentum; 0 with the other options at 0 is plain gradient descent
+    #[arg(long, default_value_t = 0.9, value_parser = at_least_zero)]
+    pub(crate) momentum: f64,
+    /// Dampening of the momentum
+    #[arg(long, default_value_t = 0.0, value_parser = at_least_zero)]
+    pub(crate) dampening: f64,
+    /// Weight decay (L2 penalty), added to the gradient
+    #[arg(long, default_value_t = 0.0, value_parser = at_least_zero)]
+    pub(crate) weight_decay: f64,
+    /// Nesterov's momentum
+    #[arg(long)]
+    pub(crate) nesterov: bool,
+    /// Samples a batch; the last batch of an epoch may be smaller
+    #[arg(long, default_value = "64")]
+    pub(crate) batch: NonZeroUsize,
+    /// Passes over the training samples
+    #[arg(long, default_value = "10")]
+    pub(crate) epochs: NonZeroUsize,
+    /// Names initial parameters and the order of samples, the same on every machine
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Data set
+    #[arg(long, default_value_t = Source::Mnist)]
+    pub(crate) dataset: Source,
+    /// Folder for model.safetensors and metrics.jsonl, rewritten after every epoch [default: runs/DATASET]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print JSON, one object a line, in place of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// A model.safetensors, as `kiln train` writes it
+    pub(crate) model: PathBuf,
+    /// Data set
+    #[arg(long, default_value_t = Source::Mnist)]
+    pub(crate) dataset: Source,
+    /// Which of its samples
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub(crate) split: Split,
+    /// cross-entropy or mse
+    #[arg(long, default_value_t = Loss::CrossEntropy)]
+    pub(crate) loss: Loss,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Print one JSON object in place of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParityArgs {
+    /// Recorded trajectories, as in tests/golden
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// What replays them
+    #[arg(long, value_enum, default_value_t = ParityEngine::Auto)]
+    pub(crate) engine: ParityEngine,
+    /// Threads of the host engine [default: as many as help]
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Fetch a data set and check it; files that are there and right are kept
+    Fetch(DataOf),
+    /// Where a data set lies, how many samples it has, how many of each class
+    Info(DataOf),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataOf {
+    /// mnist or fashion-mnist
+    pub(crate) dataset: Source,
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataDir {
+    /// Where data sets live [default: the platform's cache directory]
+    #[arg(long, env = "KILN_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// What computes; auto takes the fastest that runs here, and says why
+    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+    pub(crate) engine: EngineChoice,
+    /// Threads of the host engine [default: as many as help]; results do not depend on it
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineChoice {
+    Auto,
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ParityEngine {
+    Auto,
+    Host,
+    #[cfg(feature = "reference")]
+    ReferenceF32,
+    #[cfg(feature = "reference")]
+    ReferenceF64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Split {
+    Train,
+    Test,
+}
+
+fn at_least_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("expected a finite number, at least 0".to_owned()),
+    }
+}

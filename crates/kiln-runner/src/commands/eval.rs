@@ -1,0 +1,29 @@
+//! `kiln eval`.
+
+use kiln_engine::{Job, Sgd};
+
+use super::data;
+use crate::cli::{EvalArgs, Split};
+use crate::terminal::say;
+use crate::{engine, model_file};
+
+pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
+    let model = model_file::load(&arguments.model)?;
+    let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
+    let samples = data::samples(match arguments.split {
+        Split::Train => &dataset.train,
+        Split::Test => &dataset.test,
+    })?;
+    let job = Job { model, loss: arguments.loss, optimizer: Sgd::default(), train: samples };
+    let (mut trainer, line) = engine::trainer(job, arguments.engine.engine, arguments.engine.threads)?;
+    let found = trainer.evaluate(&samples)?;
+    if arguments.json {
+        let object = serde_json::json!({
+            "samples": samples.len(), "loss": found.loss, "accuracy": found.accuracy, "engine": line,
+        });
+        return say(&object.to_string());
+    }
+    say(&line)?;
+    let accuracy = found.accuracy.map_or(String::new(), |a| format!(", Accuracy: {:.2}%", 100.0 * a));
+    say(&format!("Samples: {}, Loss: {:.4}{accuracy}", samples.len(), found.loss))
+}

@@ -1,0 +1,164 @@
+//! `kiln train`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use kiln_data::{Dataset, Shuffle};
+use kiln_engine::{Job, Mlp, Samples, Sgd, Trainer};
+use serde::Serialize;
+
+use super::data;
+use crate::cli::TrainArgs;
+use crate::terminal::{bar, say};
+use crate::{engine, files, model_file};
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, Serialize)]
+struct Metrics {
+    /// From 1.
+    epoch: usize,
+    /// Mean of the batch losses.
+    train_loss: f64,
+    test_loss: f64,
+    /// A fraction.
+    test_accuracy: Option<f64>,
+    /// Of training alone.
+    seconds: f64,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Start { engine: &'a str, layers: &'a [usize], samples: usize, batch: usize, epochs: usize, seed: u64 },
+    Epoch(&'a Metrics),
+    Summary { train_seconds: f64, steps: usize, us_per_step: f64, model: &'a Path, metrics: &'a Path },
+}
+
+/// Where the results go.
+struct Output {
+    model: PathBuf,
+    metrics: PathBuf,
+}
+
+pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
+    let layers: Vec<usize> = arguments.layers.iter().map(|n| n.get()).collect();
+    let model = Mlp::new(&layers, arguments.seed)?;
+    let folder =
+        arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(arguments.dataset.to_string()));
+    files::writable_folder(&folder)?;
+    let output = Output { model: folder.join("model.safetensors"), metrics: folder.join("metrics.jsonl") };
+
+    let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
+    let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
+    let job = Job { model, loss: arguments.loss, optimizer: sgd(arguments), train };
+    let (trainer, line) = engine::trainer(job, arguments.engine.engine, arguments.engine.threads)?;
+    start(arguments, &layers, &dataset, &line)?;
+    epochs(arguments, trainer, &test, train.len(), &output)
+}
+
+fn sgd(arguments: &TrainArgs) -> Sgd {
+    Sgd {
+        lr: arguments.lr,
+        momentum: arguments.momentum,
+        dampening: arguments.dampening,
+        weight_decay: arguments.weight_decay,
+        nesterov: arguments.nesterov,
+    }
+}
+
+fn start(arguments: &TrainArgs, layers: &[usize], dataset: &Dataset, engine: &str) -> anyhow::Result<()> {
+    let (samples, batch, epochs) = (dataset.train.len(), arguments.batch.get(), arguments.epochs.get());
+    if arguments.json {
+        return say_json(&Event::Start { engine, layers, samples, batch, epochs, seed: arguments.seed });
+    }
+    say(engine)?;
+    let widths: Vec<String> = layers.iter().map(usize::to_string).collect();
+    say(&format!(
+        "Job: {}, {samples} samples; layers {}; {}; SGD lr {} momentum {}; batch {batch}; {epochs} epochs; seed {}",
+        arguments.dataset,
+        widths.join("-"),
+        arguments.loss,
+        arguments.lr,
+        arguments.momentum,
+        arguments.seed
+    ))
+}
+
+fn epochs(
+    arguments: &TrainArgs,
+    mut trainer: Trainer<'_>,
+    test: &Samples<'_>,
+    samples: usize,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let shuffle = Shuffle::new(samples, arguments.seed);
+    let mut lines = String::new();
+    let (mut train_seconds, mut steps) = (0.0, 0);
+    for epoch in 1..=arguments.epochs.get() {
+        let order = shuffle.epoch(epoch as u64 - 1);
+        let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
+        let started = Instant::now();
+        let trained = trainer.epoch_with(&order, arguments.batch.get(), &mut |now| {
+            progress.set_position(now.samples as u64);
+            progress.set_message(format!("Epoch {epoch}: loss {:.3}", now.loss));
+        });
+        let seconds = started.elapsed().as_secs_f64();
+        progress.finish_and_clear();
+        let trained = trained.with_context(|| format!("epoch {epoch}"))?;
+        let tested = trainer.evaluate(test).with_context(|| format!("test after epoch {epoch}"))?;
+        let metrics = Metrics {
+            epoch,
+            train_loss: trained.loss,
+            test_loss: tested.loss,
+            test_accuracy: tested.accuracy,
+            seconds,
+        };
+        train_seconds += seconds;
+        steps += trained.steps;
+        report(arguments, &metrics)?;
+        lines.push_str(&serde_json::to_string(&metrics)?);
+        lines.push('\n');
+        files::replace(&output.metrics, lines.as_bytes())?;
+        model_file::save(&output.model, &trainer.model(), metadata(arguments, epoch))?;
+    }
+    summary(arguments, train_seconds, steps, output)
+}
+
+fn report(arguments: &TrainArgs, metrics: &Metrics) -> anyhow::Result<()> {
+    if arguments.json {
+        return say_json(&Event::Epoch(metrics));
+    }
+    let Metrics { epoch, train_loss, test_loss, test_accuracy, seconds } = metrics;
+    let accuracy = test_accuracy.map_or(String::new(), |a| format!(", Test accuracy: {:.2}%", 100.0 * a));
+    say(&format!(
+        "Epoch: {epoch}, Loss: {train_loss:.3}, Test loss: {test_loss:.3}{accuracy}, Time: {seconds:.2} s"
+    ))
+}
+
+fn summary(arguments: &TrainArgs, train_seconds: f64, steps: usize, output: &Output) -> anyhow::Result<()> {
+    let us_per_step = train_seconds * 1e6 / steps as f64;
+    let Output { model, metrics } = output;
+    if arguments.json {
+        return say_json(&Event::Summary { train_seconds, steps, us_per_step, model, metrics });
+    }
+    say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step"))?;
+    say(&format!("Wrote {} and {}", model.display(), metrics.display()))
+}
+
+/// What a reader of the model file may want to know of its making.
+fn metadata(arguments: &TrainArgs, epoch: usize) -> HashMap<String, String> {
+    let pairs = [
+        ("dataset", arguments.dataset.to_string()),
+        ("loss", arguments.loss.to_string()),
+        ("seed", arguments.seed.to_string()),
+        ("epoch", epoch.to_string()),
+    ];
+    pairs.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
+    say(&serde_json::to_string(event)?)
+}

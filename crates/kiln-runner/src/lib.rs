@@ -1,0 +1,34 @@
+//! The `kiln` command, as a library: [`main`] is all of it, and [`replay`] is what tests of parity share with it.
+//!
+//! The only crate that talks to a person. Exit codes: 0 success, 1 failure, 2 wrong usage.
+
+mod cli;
+mod commands;
+mod engine;
+mod files;
+mod model_file;
+pub mod replay;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
+        Command::Parity(arguments) => commands::parity::run(&arguments),
+        Command::Data(arguments) => commands::data::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

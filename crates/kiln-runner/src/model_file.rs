@@ -1,0 +1,130 @@
+//! `model.safetensors`: parameters under PyTorch's names, so that `load_state_dict` takes them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use kiln_engine::{Mlp, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+
+use crate::files;
+
+/// Largest model that is read: more is not a multilayer perceptron that this machine could train.
+const BYTES_MAX: u64 = 1 << 36;
+
+/// Writes the parameters and some metadata, for a reader, by temporary file and rename.
+pub(crate) fn save(path: &Path, model: &Mlp, metadata: HashMap<String, String>) -> anyhow::Result<()> {
+    let bytes: Vec<Vec<u8>> = model.tensors().iter().map(|t| little_endian(&t.data)).collect();
+    let views = model
+        .tensors()
+        .iter()
+        .zip(&bytes)
+        .map(|(tensor, bytes)| {
+            Ok((tensor.name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
+        })
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    files::replace(path, &serialize(views, Some(metadata))?)
+}
+
+/// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else.
+pub(crate) fn load(path: &Path) -> anyhow::Result<Mlp> {
+    read(path).with_context(|| format!("{}: not a model that kiln can read", path.display()))
+}
+
+fn read(path: &Path) -> anyhow::Result<Mlp> {
+    let size = std::fs::metadata(path)?.len();
+    ensure!(size <= BYTES_MAX, "expected at most {BYTES_MAX} bytes, found {size}");
+    let bytes = std::fs::read(path)?;
+    let file = SafeTensors::deserialize(&bytes)?;
+    let mut tensors = Vec::new();
+    for (name, view) in file.tensors() {
+        ensure!(view.dtype() == Dtype::F32, "tensor {name}: expected F32, found {}", view.dtype());
+        let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        tensors.push(Tensor { name, shape: view.shape().to_vec(), data: data.collect() });
+    }
+    let layers = layers(&tensors)?;
+    if let Some(other) = tensors.iter().find(|t| !belongs(&t.name, layers.len() - 1)) {
+        bail!("tensor {}: expected only fc1..fc{} with weight and bias", other.name, layers.len() - 1);
+    }
+    Ok(Mlp::from_tensors(&layers, &tensors)?)
+}
+
+/// The widths, read off the weights' shapes.
+fn layers(tensors: &[Tensor]) -> anyhow::Result<Vec<usize>> {
+    let mut layers: Vec<usize> = Vec::new();
+    for i in 1.. {
+        let name = format!("fc{i}.weight");
+        let Some(weight) = tensors.iter().find(|t| t.name == name) else { break };
+        let &[outputs, inputs] = weight.shape.as_slice() else {
+            bail!("tensor {name}: expected a shape (out, in), found {:?}", weight.shape);
+        };
+        match layers.last() {
+            None => layers.push(inputs),
+            Some(&below) => {
+                ensure!(below == inputs, "tensor {name}: expected {below} inputs, found {inputs}")
+            }
+        }
+        layers.push(outputs);
+    }
+    ensure!(!layers.is_empty(), "expected a tensor fc1.weight, found {} tensors without it", tensors.len());
+    Ok(layers)
+}
+
+fn belongs(name: &str, depth: usize) -> bool {
+    (1..=depth).any(|i| name == format!("fc{i}.weight") || name == format!("fc{i}.bias"))
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(folder: &Path, bytes: &[u8]) -> String {
+        let path = folder.join("model.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        let text = format!("{:#}", load(&path).unwrap_err());
+        assert!(text.contains("model.safetensors: not a model"), "{text}");
+        text
+    }
+
+    #[test]
+    fn a_model_comes_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let model = Mlp::new(&[7, 5, 3], 9).unwrap();
+        save(&path, &model, HashMap::from([("seed".to_owned(), "9".to_owned())])).unwrap();
+        assert_eq!(load(&path).unwrap(), model);
+    }
+
+    #[test]
+    fn files_that_are_no_models_say_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |tensors: &[(&str, &[usize])]| {
+            let zeros = [0u8; 256];
+            let view = |shape: &[usize]| {
+                let bytes = &zeros[..4 * shape.iter().product::<usize>()];
+                TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap()
+            };
+            serialize(tensors.iter().map(|(name, shape)| (*name, view(shape))), None).unwrap()
+        };
+        let good = file(&[("fc1.weight", &[2, 3]), ("fc1.bias", &[2])]);
+        for cut in [0, 4, 20, good.len() - 1] {
+            error_of(folder.path(), &good[..cut]);
+        }
+        let text = error_of(folder.path(), &file(&[("w", &[2])]));
+        assert!(text.contains("expected a tensor fc1.weight"), "{text}");
+        let text = error_of(folder.path(), &file(&[("fc1.weight", &[2, 3])]));
+        assert!(text.contains("fc1.bias is missing"), "{text}");
+        let text = error_of(folder.path(), &file(&[("fc1.weight", &[6]), ("fc1.bias", &[2])]));
+        assert!(text.contains("expected a shape (out, in), found [6]"), "{text}");
+        let chain: &[(&str, &[usize])] = &[("fc1.weight", &[2, 3]), ("fc2.weight", &[2, 4])];
+        let text = error_of(folder.path(), &file(chain));
+        assert!(text.contains("fc2.weight: expected 2 inputs, found 4"), "{text}");
+        let extra: &[(&str, &[usize])] = &[("fc1.weight", &[2, 3]), ("fc1.bias", &[2]), ("norm", &[1])];
+        let text = error_of(folder.path(), &file(extra));
+        assert!(text.contains("norm: expected only fc1..fc1"), "{text}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Replays of recorded trajectories, one function for each way of computing them.
+
+use std::num::NonZeroUsize;
+
+use anyhow::{bail, ensure};
+use kiln_data::Dataset;
+use kiln_engine::{Job, Loss, Mlp, Samples, Sgd, Targets, Tensor, Trainer};
+use kiln_parity::{Golden, GoldenData, GoldenLoss, Recording};
+
+use crate::commands::data;
+use crate::engine::threads_for;
+
+/// Replays a recording through the host engine, on so many threads, or on as many as help. `mnist` may be `None`
+/// where the recording brings its own data.
+///
+/// # Errors
+/// Where the recording makes no job, or MNIST is wanted and missing or too short.
+pub fn host(
+    golden: &Golden,
+    mnist: Option<&Dataset>,
+    threads: Option<NonZeroUsize>,
+) -> anyhow::Result<Recording> {
+    let init: Vec<Tensor> = golden
+        .init
+        .iter()
+        .map(|t| Tensor { name: t.name.clone(), shape: t.shape.clone(), data: t.data.clone() })
+        .collect();
+    let model = Mlp::from_tensors(&golden.layers, &init)?;
+    let threads = threads_for(&model, threads);
+    let loss = match golden.loss {
+        GoldenLoss::CrossEntropy => Loss::CrossEntropy,
+        GoldenLoss::MeanSquaredError => Loss::MeanSquaredError,
+    };
+    let job = Job { model, loss, optimizer: sgd(golden), train: samples(golden, mnist)? };
+    let mut trainer = Trainer::host(job, threads)?;
+    let doubles =
+        |tensors: &[Tensor]| tensors.iter().map(|t| t.data.iter().map(|&v| v.into()).collect()).collect();
+    let grad0 = doubles(&trainer.gradients(&golden.order[..golden.batch])?.tensors);
+    let steps = golden.order.chunks(golden.batch);
+    let losses =
+        steps.map(|rows| Ok(trainer.epoch(rows, golden.batch)?.loss)).collect::<anyhow::Result<_>>()?;
+    Ok(Recording { losses, grad0, finals: doubles(trainer.model().tensors()) })
+}
+
+fn sgd(golden: &Golden) -> Sgd {
+    let o = golden.optimizer;
+    Sgd {
+        lr: o.lr,
+        momentum: o.momentum,
+        dampening: o.dampening,
+        weight_decay: o.weight_decay,
+        nesterov: o.nesterov,
+    }
+}
+
+/// The samples that the recording used.
+fn samples<'d>(golden: &'d Golden, mnist: Option<&'d Dataset>) -> anyhow::Result<Samples<'d>> {
+    match (&golden.data, mnist) {
+        (GoldenData::Random { x, y }, _) => Ok(Samples::floats(x, golden.layers[0], Targets::Values(y))?),
+        (GoldenData::Mnist, Some(mnist)) => {
+            let (found, expected) = (mnist.train.len(), golden.samples);
+            ensure!(found >= expected, "expected {expected} samples of MNIST, found {found}");
+            Ok(data::samples(&mnist.train)?.first(expected))
+        }
+        (GoldenData::Mnist, None) => bail!("the recording needs MNIST"),
+    }
+}
+
+/// The same trajectories through candle's autograd.
+#[cfg(feature = "reference")]
+pub mod reference {
+    use anyhow::Context;
+    use kiln_data::Dataset;
+    use kiln_parity::{Golden, GoldenData, GoldenLoss, Recording};
+    pub use kiln_reference::Precision;
+    use kiln_reference::{Batch, Loss, Reference, Sgd, Targets};
+
+    /// Replays a recording through the reference; `mnist` as in [`super::host`].
+    ///
+    /// # Errors
+    /// Where the recording makes no model, or MNIST is wanted and missing.
+    pub fn replay(
+        golden: &Golden,
+        mnist: Option<&Dataset>,
+        precision: Precision,
+    ) -> anyhow::Result<Recording> {
+        let o = golden.optimizer;
+        let sgd = Sgd {
+            lr: o.lr,
+            momentum: o.momentum,
+            dampening: o.dampening,
+            weight_decay: o.weight_decay,
+            nesterov: o.nesterov,
+        };
+        let loss = match golden.loss {
+            GoldenLoss::CrossEntropy => Loss::CrossEntropy,
+            GoldenLoss::MeanSquaredError => Loss::MeanSquaredError,
+        };
+        let init: Vec<Vec<f64>> =
+            golden.init.iter().map(|t| t.data.iter().map(|&v| v.into()).collect()).collect();
+        let mut reference = Reference::new(&golden.layers, &init, loss, sgd, precision)?;
+        let mut run = Recording::default();
+        for (step, rows) in golden.order.chunks(golden.batch).enumerate() {
+            let (inputs, labels, values) =
+                gather(golden, mnist, rows).context("the recording needs MNIST")?;
+            let targets = match loss {
+                Loss::CrossEntropy => Targets::Labels(&labels),
+                Loss::MeanSquaredError => Targets::Values(&values),
+            };
+            let batch = Batch { inputs: &inputs, targets };
+            if step == 0 {
+                run.grad0 = reference.gradients(&batch)?.1;
+            }
+            run.losses.push(reference.step(&batch)?);
+        }
+        run.finals = reference.parameters()?;
+        Ok(run)
+    }
+
+    /// Inputs of the rows, and their labels or their values.
+    fn gather(
+        golden: &Golden,
+        mnist: Option<&Dataset>,
+        rows: &[u32],
+    ) -> Option<(Vec<f64>, Vec<u32>, Vec<f64>)> {
+        let pick = |all: &[f32], width: usize| -> Vec<f64> {
+            let row = |&row: &u32| all[row as usize * width..][..width].iter().map(|&v| f64::from(v));
+            rows.iter().flat_map(row).collect()
+        };
+        match &golden.data {
+            GoldenData::Random { x, y } => {
+                let (inputs, outputs) = (golden.layers[0], y.len() / golden.samples);
+                Some((pick(x, inputs), Vec::new(), pick(y, outputs)))
+            }
+            GoldenData::Mnist => {
+                let train = &mnist?.train;
+                let width = train.width();
+                let row = |&row: &u32| &train.images.pixels[row as usize * width..][..width];
+                let inputs = rows.iter().flat_map(row).map(|&pixel| f64::from(pixel) / 255.0).collect();
+                let labels = rows.iter().map(|&row| u32::from(train.labels[row as usize])).collect();
+                Some((inputs, labels, Vec::new()))
+            }
+        }
+    }
+}

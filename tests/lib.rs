@@ -1,0 +1,15 @@
+//! What the tests of this folder share.
+
+use kiln_data::{Dataset, Source, default_dir, fetch, is_present, load};
+
+/// The real MNIST, from the folder where `kiln train` keeps it, fetched where it is not there yet.
+///
+/// # Panics
+/// Where it can neither be found nor fetched: the tests need it.
+pub fn mnist() -> Dataset {
+    let folder = default_dir().expect("a folder for data");
+    if !is_present(Source::Mnist, &folder) {
+        fetch(Source::Mnist, &folder, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+    }
+    load(Source::Mnist, &folder).unwrap_or_else(|error| panic!("{error}"))
+}
