@@ -1,0 +1,370 @@
+//! Races: the last write and the reads since, for each four bytes.
+//!
+//! The algorithm is FastTrack (Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection", 2009) with
+//! the views of [`super::view`] in the place of vector clocks: an access is compared with the last write and, if it
+//! writes, with the reads since; whatever is not known to have happened before it is a race. Reads are kept by warp, each
+//! with its lanes and its time, not as one last reader.
+//!
+//! Which way it errs. Towards reports:
+//! - cells are four bytes: two threads that write different bytes of one cell without order are reported;
+//! - lanes of a warp are threads: what orders them is `bar.warp.sync`, a barrier or an mbarrier, not running in step;
+//! - two lanes that store to one address with one instruction are reported, even if the values are equal;
+//! - reads by more than [`MANY`] warps are merged into one of all blocks between the first and the last.
+//!
+//! Towards silence: only the schedule that ran is judged. A read that would have seen another value under another schedule
+//! of *atomics* is not found; many seeds help.
+
+use crate::isa::Scope;
+
+use super::view::{COPIER, Knower, PENDING, Who, block_of, warp_of};
+
+/// Readers that are kept apart.
+pub(crate) const MANY: usize = 64;
+
+/// A strong access (atomic, relaxed, volatile) and its scope; weak ones have none.
+pub(crate) type Strength = Option<Scope>;
+
+/// One access, as findings name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) who: Who,
+    pub(crate) time: u32,
+    pub(crate) pc: u32,
+}
+
+/// Reads of a warp.
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    warp: u32,
+    lanes: u32,
+    time: u32,
+    pc: u32,
+}
+
+/// Four bytes of memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cell {
+    write_time: u32,
+    write_who: Who,
+    write_pc: u32,
+    /// Time of the newest read; 0 for none.
+    read_time: u32,
+    /// One reader: its warp. Several: index of their list. Merged: the first and the last block.
+    read_who: u32,
+    read_set: u32,
+    read_pc: u32,
+    write_strength: u8,
+    read_strength: u8,
+    readers: Readers,
+    /// Bytes that have been written, one bit each.
+    pub(crate) init: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readers {
+    None,
+    One,
+    List,
+    Blocks,
+}
+
+impl Cell {
+    pub(crate) const NEW: Cell = Cell {
+        write_time: 0,
+        write_who: 0,
+        write_pc: 0,
+        read_time: 0,
+        read_who: 0,
+        read_set: 0,
+        read_pc: 0,
+        write_strength: 0,
+        read_strength: 0,
+        readers: Readers::None,
+        init: 0,
+    };
+
+    /// The last write, if there was one.
+    pub(crate) fn last_write(&self) -> Option<Event> {
+        (self.write_time > 0).then_some(Event {
+            who: self.write_who,
+            time: self.write_time,
+            pc: self.write_pc,
+        })
+    }
+
+    /// Whether there was a read.
+    pub(crate) fn was_read(&self) -> bool {
+        self.readers != Readers::None
+    }
+
+    /// Whether an asynchronous write is under way.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.write_time == PENDING
+    }
+
+    /// Marks the asynchronous write complete: known to those who know of `who` at `time`.
+    pub(crate) fn complete(&mut self, who: Who, time: u32) {
+        self.write_who = who;
+        self.write_time = time;
+    }
+}
+
+fn strength_code(strength: Strength) -> u8 {
+    match strength {
+        None => 0,
+        Some(Scope::Cta) => 1,
+        Some(Scope::Cluster) => 2,
+        Some(Scope::Gpu) => 3,
+    }
+}
+
+/// Lists of readers, for the cells that have several.
+#[derive(Debug, Default)]
+pub(crate) struct ReaderLists {
+    lists: Vec<Vec<Reader>>,
+    free: Vec<u32>,
+}
+
+impl ReaderLists {
+    fn take(&mut self, first: Reader) -> u32 {
+        match self.free.pop() {
+            Some(index) => {
+                self.lists[index as usize].push(first);
+                index
+            }
+            None => {
+                self.lists.push(vec![first]);
+                (self.lists.len() - 1) as u32
+            }
+        }
+    }
+
+    fn give(&mut self, index: u32) {
+        self.lists[index as usize].clear();
+        self.free.push(index);
+    }
+}
+
+/// What the check of an access needs besides the cell.
+pub(crate) struct Judge<'a> {
+    pub(crate) me: Knower<'a>,
+    pub(crate) now: u32,
+    pub(crate) pc: u32,
+    pub(crate) strength: Strength,
+    /// Blocks in a cluster: who is in the scope `.cluster`.
+    pub(crate) cluster_blocks: u32,
+}
+
+impl Judge<'_> {
+    /// Whether two strong accesses include each other's threads in their scopes.
+    fn morally_strong(&self, other: Who, code: u8) -> bool {
+        let mine = strength_code(self.strength);
+        if mine == 0 || code == 0 || other & COPIER != 0 {
+            return false;
+        }
+        let (a, b) = (block_of(self.me.who), block_of(other));
+        let needed = if a == b {
+            1
+        } else if a / self.cluster_blocks == b / self.cluster_blocks {
+            2
+        } else {
+            3
+        };
+        mine.min(code) >= needed
+    }
+
+    fn write_is_ordered(&self, cell: &Cell) -> bool {
+        cell.write_time == 0
+            || self.me.knows(cell.write_who, cell.write_time)
+            || self.morally_strong(cell.write_who, cell.write_strength)
+    }
+
+    /// The last write, if it is not known to have happened before.
+    pub(crate) fn unordered_write(&self, cell: &Cell) -> Option<Event> {
+        if self.write_is_ordered(cell) { None } else { cell.last_write() }
+    }
+
+    /// Judges and records a read; the write that it races with, if any.
+    #[inline]
+    pub(crate) fn read(&self, cell: &mut Cell, lists: &mut ReaderLists) -> Option<Event> {
+        let conflict = self.unordered_write(cell);
+        self.record_read(cell, lists);
+        conflict
+    }
+
+    #[inline]
+    fn record_read(&self, cell: &mut Cell, lists: &mut ReaderLists) {
+        let (warp, lane) = (warp_of(self.me.who), 1u32 << (self.me.who & 31));
+        let code = strength_code(self.strength);
+        match cell.readers {
+            Readers::One if cell.read_who == warp => {
+                cell.read_set = if cell.read_time == self.now || !self.me_knows_warp(cell.read_time) {
+                    cell.read_set | lane
+                } else {
+                    lane
+                };
+                cell.read_strength = cell.read_strength.min(code);
+            }
+            Readers::None => self.sole_reader(cell, warp, lane, code),
+            _ if self.knows_readers(cell, lists) => {
+                if cell.readers == Readers::List {
+                    lists.give(cell.read_who);
+                }
+                self.sole_reader(cell, warp, lane, code);
+            }
+            _ => self.join_readers(cell, lists, warp, lane, code),
+        }
+        cell.read_time = self.now;
+        cell.read_pc = self.pc;
+    }
+
+    fn me_knows_warp(&self, time: u32) -> bool {
+        time <= self.me.block_floor || time <= self.me.warp_floor
+    }
+
+    fn sole_reader(&self, cell: &mut Cell, warp: u32, lane: u32, code: u8) {
+        cell.readers = Readers::One;
+        cell.read_who = warp;
+        cell.read_set = lane;
+        cell.read_strength = code;
+    }
+
+    /// Whether all recorded reads happened before, so that this one can stand for them. Cheap cases only.
+    fn knows_readers(&self, cell: &Cell, lists: &ReaderLists) -> bool {
+        let block = block_of(self.me.who);
+        let mine = match cell.readers {
+            Readers::One => cell.read_who >> 5 == block,
+            Readers::List => {
+                lists.lists[cell.read_who as usize].iter().all(|reader| reader.warp >> 5 == block)
+            }
+            _ => false,
+        };
+        mine && cell.read_time <= self.me.block_floor
+    }
+
+    fn join_readers(&self, cell: &mut Cell, lists: &mut ReaderLists, warp: u32, lane: u32, code: u8) {
+        cell.read_strength = cell.read_strength.min(code);
+        if cell.readers == Readers::One {
+            let first =
+                Reader { warp: cell.read_who, lanes: cell.read_set, time: cell.read_time, pc: cell.read_pc };
+            cell.read_who = lists.take(first);
+            cell.readers = Readers::List;
+        }
+        if cell.readers == Readers::List {
+            let list = &mut lists.lists[cell.read_who as usize];
+            if let Some(reader) = list.iter_mut().find(|reader| reader.warp == warp) {
+                reader.lanes |= lane;
+                (reader.time, reader.pc) = (self.now, self.pc);
+                return;
+            }
+            if list.len() < MANY {
+                list.push(Reader { warp, lanes: lane, time: self.now, pc: self.pc });
+                return;
+            }
+            let (first, last) =
+                list.iter().fold((u32::MAX, 0), |(a, b), r| (a.min(r.warp >> 5), b.max(r.warp >> 5)));
+            lists.give(cell.read_who);
+            cell.readers = Readers::Blocks;
+            (cell.read_who, cell.read_set) = (first, last);
+        }
+        cell.read_who = cell.read_who.min(warp >> 5);
+        cell.read_set = cell.read_set.max(warp >> 5);
+    }
+
+    /// Judges and records a write; the write or read that it races with, if any.
+    #[inline]
+    pub(crate) fn write(&self, cell: &mut Cell, lists: &mut ReaderLists) -> Option<Event> {
+        let mut conflict = self.unordered_write(cell);
+        if cell.readers != Readers::None {
+            conflict = conflict.or_else(|| self.unordered_reader(cell, lists));
+            if cell.readers == Readers::List {
+                lists.give(cell.read_who);
+            }
+            cell.readers = Readers::None;
+            cell.read_time = 0;
+        }
+        cell.write_time = self.now;
+        cell.write_who = self.me.who;
+        cell.write_pc = self.pc;
+        cell.write_strength = strength_code(self.strength);
+        conflict
+    }
+
+    /// A write by the copy engine on behalf of `who`: pending until [`Cell::complete`].
+    pub(crate) fn write_pending(&self, cell: &mut Cell, lists: &mut ReaderLists, who: Who) -> Option<Event> {
+        let conflict = self.write(cell, lists);
+        cell.write_time = PENDING;
+        cell.write_who = who;
+        conflict
+    }
+
+    fn unordered_reader(&self, cell: &Cell, lists: &ReaderLists) -> Option<Event> {
+        let lanes_unknown = |reader: Reader| {
+            (0..32)
+                .filter(|lane| reader.lanes >> lane & 1 == 1)
+                .map(|lane| reader.warp << 5 | lane)
+                .find(|who| {
+                    !self.me.knows(*who, reader.time) && !self.morally_strong(*who, cell.read_strength)
+                })
+                .map(|who| Event { who, time: reader.time, pc: reader.pc })
+        };
+        match cell.readers {
+            Readers::None => None,
+            Readers::One => lanes_unknown(Reader {
+                warp: cell.read_who,
+                lanes: cell.read_set,
+                time: cell.read_time,
+                pc: cell.read_pc,
+            }),
+            Readers::List => {
+                lists.lists[cell.read_who as usize].iter().find_map(|reader| lanes_unknown(*reader))
+            }
+            Readers::Blocks => {
+                let all = |block: u32| {
+                    self.me.knows(block << 10 | 1023, cell.read_time)
+                        || self.morally_strong(block << 10, cell.read_strength)
+                };
+                let unknown = (cell.read_who..=cell.read_set).find(|block| !all(*block));
+                unknown.map(|block| Event { who: block << 10, time: cell.read_time, pc: cell.read_pc })
+            }
+        }
+    }
+}
+
+impl ReaderLists {
+    /// One of the reads of a cell, to name it.
+    fn some_reader(&self, cell: &Cell) -> Option<Event> {
+        let who = match cell.readers {
+            Readers::None => return None,
+            Readers::One => cell.read_who << 5 | cell.read_set.trailing_zeros(),
+            Readers::List => {
+                let first = self.lists[cell.read_who as usize].first()?;
+                return Some(Event {
+                    who: first.warp << 5 | first.lanes.trailing_zeros(),
+                    time: first.time,
+                    pc: first.pc,
+                });
+            }
+            Readers::Blocks => cell.read_who << 10,
+        };
+        Some(Event { who, time: cell.read_time, pc: cell.read_pc })
+    }
+}
+
+/// The race between what two workers recorded of one cell in one launch, where nothing orders them.
+pub(crate) fn unordered_pair(
+    a: &Cell,
+    a_lists: &ReaderLists,
+    b: &Cell,
+    b_lists: &ReaderLists,
+) -> Option<(Event, Event)> {
+    match (a.last_write(), b.last_write()) {
+        (Some(x), Some(y)) => Some((x, y)),
+        (Some(x), None) => b_lists.some_reader(b).map(|y| (x, y)),
+        (None, Some(y)) => a_lists.some_reader(a).map(|x| (x, y)),
+        (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+use super::super::view::{Level, View};
+use super::*;
+
+const fn thread(block: u32, thread: u32) -> Who {
+    block << 10 | thread
+}
+
+struct World {
+    cell: Cell,
+    lists: ReaderLists,
+}
+
+impl World {
+    fn new() -> World {
+        World { cell: Cell::NEW, lists: ReaderLists::default() }
+    }
+
+    fn judge<'a>(who: Who, now: u32, view: &'a View, strength: Strength) -> Judge<'a> {
+        let block_floor = view.get(Level::Block(block_of(who)));
+        let me = Knower { who, block_floor, warp_floor: view.get(Level::Warp(warp_of(who))), view };
+        Judge { me, now, pc: now, strength, cluster_blocks: 2 }
+    }
+
+    fn read(&mut self, who: Who, now: u32, view: &View) -> Option<Event> {
+        Self::judge(who, now, view, None).read(&mut self.cell, &mut self.lists)
+    }
+
+    fn write(&mut self, who: Who, now: u32, view: &View) -> Option<Event> {
+        Self::judge(who, now, view, None).write(&mut self.cell, &mut self.lists)
+    }
+}
+
+fn knows(levels: &[(Level, u32)]) -> View {
+    let mut view = View::default();
+    levels.iter().for_each(|&(level, time)| view.learn(level, time));
+    view
+}
+
+#[test]
+fn one_thread_never_races_with_itself() {
+    let (mut world, nothing) = (World::new(), View::default());
+    for now in 1..10 {
+        assert_eq!(world.write(7, now, &nothing), None);
+        assert_eq!(world.read(7, now, &nothing), None);
+    }
+}
+
+#[test]
+fn each_kind_of_unordered_pair_is_found_and_names_the_first() {
+    let nothing = View::default();
+    let mut world = World::new();
+    world.write(1, 1, &nothing);
+    assert_eq!(world.write(2, 1, &nothing), Some(Event { who: 1, time: 1, pc: 1 }));
+    let mut world = World::new();
+    world.write(1, 1, &nothing);
+    assert_eq!(world.read(2, 1, &nothing).map(|e| e.who), Some(1));
+    let mut world = World::new();
+    world.read(1, 1, &nothing);
+    assert_eq!(world.write(2, 1, &nothing).map(|e| e.who), Some(1));
+}
+
+#[test]
+fn a_barrier_between_orders_them_and_one_before_does_not() {
+    let mut world = World::new();
+    world.write(1, 3, &View::default());
+    assert_eq!(world.read(40, 5, &knows(&[(Level::Block(0), 3)])), None);
+    let mut world = World::new();
+    world.write(1, 4, &View::default());
+    assert!(world.read(40, 5, &knows(&[(Level::Block(0), 3)])).is_some());
+}
+
+#[test]
+fn every_reader_counts_not_only_the_last() {
+    let nothing = View::default();
+    let mut world = World::new();
+    for who in [thread(0, 3), thread(0, 40), thread(0, 80)] {
+        assert_eq!(world.read(who, 2, &nothing), None);
+    }
+    // The writer knows the last two readers, but not the first.
+    let view = knows(&[(Level::Warp(1), 2), (Level::Warp(2), 2)]);
+    assert_eq!(world.write(thread(0, 50), 3, &view).map(|e| e.who), Some(thread(0, 3)));
+}
+
+#[test]
+fn readers_that_arrived_at_different_times_keep_their_own() {
+    let nothing = View::default();
+    let mut world = World::new();
+    world.read(thread(0, 0), 5, &nothing);
+    world.read(thread(0, 32), 20, &nothing);
+    // Known: warp 0 up to 7, warp 1 up to 25: a producer that waited for both.
+    let view = knows(&[(Level::Warp(0), 7), (Level::Warp(1), 25)]);
+    assert_eq!(world.write(thread(0, 64), 30, &view), None);
+}
+
+#[test]
+fn a_lane_that_did_not_synchronise_is_found_within_its_warp() {
+    let nothing = View::default();
+    let mut world = World::new();
+    world.read(thread(0, 0), 1, &nothing);
+    world.read(thread(0, 1), 1, &nothing);
+    assert_eq!(world.write(thread(0, 0), 1, &nothing).map(|e| e.who), Some(thread(0, 1)));
+}
+
+#[test]
+fn more_readers_than_are_kept_apart_still_count() {
+    let nothing = View::default();
+    let mut world = World::new();
+    for block in 0..100 {
+        world.read(thread(block, 0), 2, &nothing);
+    }
+    let some = knows(&(0..99).map(|block| (Level::Block(block), 9)).collect::<Vec<_>>());
+    assert!(world.write(thread(0, 0), 10, &some).is_some());
+    let mut world = World::new();
+    for block in 0..100 {
+        world.read(thread(block, 0), 2, &nothing);
+    }
+    let all = knows(&(0..100).map(|block| (Level::Block(block), 9)).collect::<Vec<_>>());
+    assert_eq!(world.write(thread(0, 0), 10, &all), None);
+}
+
+#[test]
+fn strong_accesses_need_scopes_that_include_each_other() {
+    let nothing = View::default();
+    let write = |world: &mut World, who, scope| {
+        World::judge(who, 1, &nothing, Some(scope)).write(&mut world.cell, &mut world.lists)
+    };
+    for (other, scope, races) in [
+        (thread(0, 9), Scope::Cta, false),
+        (thread(1, 0), Scope::Cta, true),
+        (thread(1, 0), Scope::Cluster, false),
+        (thread(2, 0), Scope::Cluster, true),
+        (thread(2, 0), Scope::Gpu, false),
+    ] {
+        let mut world = World::new();
+        write(&mut world, thread(0, 0), scope);
+        assert_eq!(write(&mut world, other, scope).is_some(), races, "{other} {scope:?}");
+        let mut world = World::new();
+        write(&mut world, thread(0, 0), scope);
+        assert!(world.read(other, 1, &nothing).is_some(), "a weak read races with any unordered write");
+    }
+}
+
+#[test]
+fn an_asynchronous_write_is_nobodys_until_it_is_complete() {
+    let nothing = View::default();
+    let mut world = World::new();
+    let judge = World::judge(5, 1, &nothing, None);
+    assert_eq!(judge.write_pending(&mut world.cell, &mut world.lists, COPIER | 5), None);
+    assert!(world.read(5, 1, &nothing).is_some(), "not even the thread that asked for it");
+    world.cell.complete(5, 2);
+    assert_eq!(world.read(5, 2, &nothing), None);
+    assert!(world.read(6, 2, &nothing).is_some());
+}
+
+#[test]
+fn workers_that_only_read_do_not_race() {
+    let nothing = View::default();
+    let (mut a, mut b) = (World::new(), World::new());
+    a.read(1, 1, &nothing);
+    b.read(thread(1, 0), 1, &nothing);
+    assert_eq!(unordered_pair(&a.cell, &a.lists, &b.cell, &b.lists), None);
+    b.write(thread(1, 0), 1, &nothing);
+    let (first, second) = unordered_pair(&a.cell, &a.lists, &b.cell, &b.lists).unwrap();
+    assert_eq!((first.who, second.who), (1, thread(1, 0)));
+}

@@ -1,0 +1,6 @@
+//! The checkers' state: who accessed what, and who knows of it. A page for each says which way it errs.
+
+pub(crate) mod cell;
+pub(crate) mod history;
+pub(crate) mod shadow;
+pub(crate) mod view;

@@ -1,0 +1,269 @@
+//! What a thread knows: vector clocks for many threads.
+//!
+//! A launch has too many threads for a clock of each in each. So knowledge is kept by level: "everything that block b did
+//! up to time t", the same of a warp, of a thread. Times come from one counter for all that a worker runs, which moves on
+//! at each synchronisation; an access is stamped with its thread and the time. The access (u, s) happens before what
+//! thread t does now if u = t, or if t's view reaches s for u, for u's warp or for u's block.
+//!
+//! This is exact: a level is used only when all threads of it took part. (The idea of levels is that of Eizenberg et al.,
+//! "BARRACUDA: Binary-level Analysis of Runtime RAces in CUDA programs", 2017.)
+
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+/// A thread: its block's number in the grid times 1024, plus its number in the block. Or an agent, see below.
+pub(crate) type Who = u32;
+
+/// Set in a [`Who`] that is no thread: the copy engine on behalf of a thread.
+pub(crate) const COPIER: Who = 1 << 31;
+/// Set in a [`Who`] that is no thread: what completes on an mbarrier, by the number of that.
+pub(crate) const MBARRIER: Who = 1 << 31 | 1 << 30;
+/// The time of an asynchronous access that is not complete: nobody can know of it.
+pub(crate) const PENDING: u32 = u32::MAX;
+/// Blocks that can be told apart.
+pub(crate) const MAX_BLOCKS: u64 = 1 << 20;
+
+/// Number of the block of a thread.
+pub(crate) fn block_of(who: Who) -> u32 {
+    (who & !MBARRIER) >> 10
+}
+
+/// Number of the warp of a thread, in the grid.
+pub(crate) fn warp_of(who: Who) -> u32 {
+    (who & !MBARRIER) >> 5
+}
+
+/// Of whom something is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Block(u32),
+    Warp(u32),
+    Thread(Who),
+}
+
+/// Knowledge: levels in ascending order, each with a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View(Vec<(Level, u32)>);
+
+impl View {
+    /// The time up to which a level is known.
+    pub(crate) fn get(&self, level: Level) -> u32 {
+        match self.0.binary_search_by(|entry| entry.0.cmp(&level)) {
+            Ok(at) => self.0[at].1,
+            Err(_) => 0,
+        }
+    }
+
+    /// Learns of a level.
+    pub(crate) fn learn(&mut self, level: Level, time: u32) {
+        match self.0.binary_search_by(|entry| entry.0.cmp(&level)) {
+            Ok(at) => self.0[at].1 = self.0[at].1.max(time),
+            Err(at) => self.0.insert(at, (level, time)),
+        }
+    }
+
+    /// Learns all that `other` knows.
+    pub(crate) fn join(&mut self, other: &View) {
+        if other.0.iter().all(|&(level, time)| self.get(level) >= time) {
+            return;
+        }
+        let mut merged = Vec::with_capacity(self.0.len() + other.0.len());
+        let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
+        loop {
+            let order = match (a.peek(), b.peek()) {
+                (Some(x), Some(y)) => x.0.cmp(&y.0),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            let next = match order {
+                Ordering::Less => a.next().copied(),
+                Ordering::Greater => b.next().copied(),
+                Ordering::Equal => a.next().zip(b.next()).map(|(x, y)| (x.0, x.1.max(y.1))),
+            };
+            merged.extend(next);
+        }
+        self.0 = merged;
+    }
+
+    /// Forgets what a newer level of a block covers: its warps and threads up to `time`.
+    pub(crate) fn compact(&mut self, block: u32, time: u32) {
+        self.0.retain(|&(level, known)| match level {
+            Level::Warp(warp) => warp >> 5 != block || known > time,
+            Level::Thread(who) => who & COPIER != 0 || block_of(who) != block || known > time,
+            Level::Block(_) => true,
+        });
+    }
+
+    /// Whether what `who` did at `time` is known.
+    pub(crate) fn knows(&self, who: Who, time: u32) -> bool {
+        if self.get(Level::Thread(who)) >= time {
+            return true;
+        }
+        who & COPIER == 0
+            && (self.get(Level::Block(block_of(who))) >= time || self.get(Level::Warp(warp_of(who))) >= time)
+    }
+}
+
+/// A thread, and what it knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Knower<'a> {
+    pub(crate) who: Who,
+    /// Up to when its own block is known.
+    pub(crate) block_floor: u32,
+    /// Up to when its own warp is known.
+    pub(crate) warp_floor: u32,
+    pub(crate) view: &'a View,
+}
+
+impl Knower<'_> {
+    /// Whether what `who` did at `time` happened before what this thread does now.
+    #[inline]
+    pub(crate) fn knows(&self, who: Who, time: u32) -> bool {
+        if who == self.who && time != PENDING {
+            return true;
+        }
+        if who & COPIER == 0 && block_of(who) == block_of(self.who) {
+            if time <= self.block_floor || warp_of(who) == warp_of(self.who) && time <= self.warp_floor {
+                return true;
+            }
+        }
+        self.view.knows(who, time)
+    }
+}
+
+/// What the lanes of a warp know: all the same, mostly.
+#[derive(Clone, Debug)]
+pub(crate) struct WarpView {
+    /// Shared by all lanes, or one each.
+    lanes: Lanes,
+    /// Up to when the warp's own lanes are known to each other (`bar.warp.sync` of all).
+    pub(crate) warp_floor: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Lanes {
+    Same(Rc<View>),
+    Each(Box<[Rc<View>; 32]>),
+}
+
+impl WarpView {
+    pub(crate) fn new() -> WarpView {
+        WarpView { lanes: Lanes::Same(Rc::default()), warp_floor: 0 }
+    }
+
+    /// What a lane knows.
+    pub(crate) fn lane(&self, lane: usize) -> &Rc<View> {
+        match &self.lanes {
+            Lanes::Same(view) => view,
+            Lanes::Each(views) => &views[lane],
+        }
+    }
+
+    /// The view of all lanes, if it is one.
+    pub(crate) fn same(&self) -> Option<&Rc<View>> {
+        match &self.lanes {
+            Lanes::Same(view) => Some(view),
+            Lanes::Each(_) => None,
+        }
+    }
+
+    /// All lanes know this from now on.
+    pub(crate) fn set_all(&mut self, view: Rc<View>) {
+        self.lanes = Lanes::Same(view);
+    }
+
+    /// A lane learns something.
+    pub(crate) fn learn(&mut self, lane: usize, view: &View) {
+        if view.0.iter().all(|&(level, time)| self.lane(lane).get(level) >= time) {
+            return;
+        }
+        if let Lanes::Same(same) = &self.lanes {
+            let same = same.clone();
+            self.lanes = Lanes::Each(Box::new(std::array::from_fn(|_| same.clone())));
+        }
+        if let Lanes::Each(views) = &mut self.lanes {
+            Rc::make_mut(&mut views[lane]).join(view);
+        }
+    }
+
+    /// All that the lanes of a mask know together.
+    pub(crate) fn joined(&self, mask: u32) -> Rc<View> {
+        match &self.lanes {
+            Lanes::Same(view) => view.clone(),
+            Lanes::Each(views) => {
+                let mut joined = View::default();
+                (0..32).filter(|lane| mask >> lane & 1 == 1).for_each(|lane| joined.join(&views[lane]));
+                Rc::new(joined)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u32, u32) -> Who = |block, thread| block << 10 | thread;
+
+    fn knower(who: Who, view: &View) -> Knower<'_> {
+        Knower { who, block_floor: view.get(Level::Block(block_of(who))), warp_floor: 0, view }
+    }
+
+    #[test]
+    fn a_thread_knows_itself_and_nobody_else() {
+        let view = View::default();
+        let me = knower(T(3, 5), &view);
+        assert!(me.knows(T(3, 5), 7) && !me.knows(T(3, 6), 1) && !me.knows(T(2, 5), 1));
+        assert!(!me.knows(T(3, 5), PENDING) && !me.knows(T(3, 5) | COPIER, 7));
+    }
+
+    #[test]
+    fn a_block_barrier_covers_its_threads_up_to_its_time_and_no_copy_engine() {
+        let mut view = View::default();
+        view.learn(Level::Block(3), 10);
+        let me = knower(T(3, 0), &view);
+        assert!(me.knows(T(3, 999), 10) && !me.knows(T(3, 999), 11));
+        assert!(!me.knows(T(3, 1) | COPIER, 2) && !me.knows(MBARRIER | 3 << 10, 2));
+    }
+
+    #[test]
+    fn join_takes_the_later_of_each() {
+        let (mut a, mut b) = (View::default(), View::default());
+        a.learn(Level::Block(1), 4);
+        a.learn(Level::Thread(9), 2);
+        b.learn(Level::Block(1), 3);
+        b.learn(Level::Warp(7), 5);
+        a.join(&b);
+        assert_eq!((a.get(Level::Block(1)), a.get(Level::Warp(7)), a.get(Level::Thread(9))), (4, 5, 2));
+    }
+
+    #[test]
+    fn what_one_lane_learns_the_others_do_not() {
+        let mut warp = WarpView::new();
+        let mut news = View::default();
+        news.learn(Level::Block(8), 6);
+        warp.learn(3, &news);
+        assert_eq!((warp.lane(3).get(Level::Block(8)), warp.lane(4).get(Level::Block(8))), (6, 0));
+        assert_eq!(warp.joined(1 << 4).get(Level::Block(8)), 0);
+        assert_eq!(warp.joined(u32::MAX).get(Level::Block(8)), 6);
+    }
+
+    #[test]
+    fn compacting_keeps_what_is_newer_or_elsewhere() {
+        let mut view = View::default();
+        for (level, time) in [
+            (Level::Warp(3 << 5), 4),
+            (Level::Thread(T(3, 1)), 9),
+            (Level::Thread(T(4, 1)), 2),
+            (Level::Thread(COPIER | T(3, 1)), 1),
+        ] {
+            view.learn(level, time);
+        }
+        view.compact(3, 5);
+        assert_eq!(view.get(Level::Warp(3 << 5)), 0);
+        assert_eq!(view.get(Level::Thread(T(3, 1))), 9);
+        assert_eq!(view.get(Level::Thread(T(4, 1))), 2);
+        assert_eq!(view.get(Level::Thread(COPIER | T(3, 1))), 1);
+    }
+}

@@ -1,0 +1,566 @@
+//! Asynchronous copies and stores.
+//!
+//! Their source is read when they are issued. Their destination changes later: at the thread's own wait for `cp.async`,
+//! at some point of the schedule for bulk copies and `st.async`. Until then it is marked as being written, and nobody may
+//! touch it, the thread itself included. What completes on an mbarrier is written by that mbarrier's agent, and known to
+//! those who have seen the phase complete.
+//!
+//! Errs towards silence: a source that is overwritten before the copy is complete, and a missing proxy fence, are not found.
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use crate::check::cell::{Event, Judge};
+use crate::check::view::{COPIER, Level, MBARRIER, Who};
+use crate::finding::Kind;
+use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
+
+use super::Machine;
+use super::access::Spot;
+use super::regs::lanes;
+use super::state::{Copies, Copy};
+use super::step::{Flow, Running};
+
+/// What an operation does to its destination.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    Store,
+    Reduce(AtomOp, AtomType),
+}
+
+/// An operation under way.
+#[derive(Debug)]
+pub(super) struct AsyncOp {
+    id: u64,
+    who: Who,
+    effect: Effect,
+    /// Block and offset in shared memory, or allocation and offset in global memory.
+    target: Target,
+    data: Vec<u8>,
+    /// Block and offset of the mbarrier that it completes on.
+    mbar: Option<(usize, u32)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Shared(usize, u32),
+    Global(usize, u64),
+    /// Only the arrival for `cp.async`: lane's warp and block, copies included.
+    Nothing,
+}
+
+impl Machine<'_> {
+    pub(super) fn asynchronous(&mut self, inst: &Inst, run: &mut Running<'_>) -> Flow {
+        match inst.op {
+            Op::CpAsync { bytes, to64, from64, partial } => {
+                self.copy_async(inst, bytes, to64, from64, partial, run)
+            }
+            Op::CpAsyncCommit => {
+                for lane in lanes(run.active) {
+                    let copies = copies(run, lane);
+                    let open = std::mem::take(&mut copies.open);
+                    copies.groups.push_back(open);
+                }
+                Flow::Next
+            }
+            Op::CpAsyncWait => self.copy_wait(inst.imm, run),
+            Op::CpAsyncArrive { noinc, sem } => self.copy_arrive(inst, noinc, sem, run),
+            Op::Bulk(bulk) => self.bulk(inst, bulk, run),
+            Op::BulkCommit => {
+                for lane in lanes(run.active) {
+                    let copies = copies(run, lane);
+                    let open = std::mem::take(&mut copies.bulk_open);
+                    copies.bulk_groups.push_back(open);
+                }
+                Flow::Next
+            }
+            Op::BulkWait { .. } => {
+                for lane in lanes(run.active) {
+                    while copies(run, lane).bulk_groups.len() > inst.imm as usize {
+                        let group = copies(run, lane).bulk_groups.pop_front().unwrap_or_default();
+                        group.into_iter().for_each(|id| self.complete_by_id(id));
+                    }
+                }
+                Flow::Next
+            }
+            Op::StAsync { element, lanes: count, wide, to64, mbar64 } => {
+                let bytes = u32::from(element.bytes) * u32::from(count);
+                self.store_async(inst, bytes, usize::from(count), wide, to64, mbar64, Effect::Store, run)
+            }
+            Op::RedAsync { op, ty, to64, mbar64 } => {
+                let wide = ty.bytes() == 8;
+                self.store_async(
+                    inst,
+                    u32::from(ty.bytes()),
+                    1,
+                    wide,
+                    to64,
+                    mbar64,
+                    Effect::Reduce(op, ty),
+                    run,
+                )
+            }
+            _ => {
+                self.fault(
+                    Kind::Misuse,
+                    run.pc,
+                    run.first(),
+                    "the simulator has no such instruction: this is a fault of its own",
+                );
+                Flow::Changed
+            }
+        }
+    }
+
+    /// Reads bytes of a source with all checks.
+    fn take(&mut self, spot: Spot, bytes: u32, run: &Running<'_>, lane: usize) -> Vec<u8> {
+        let mut data = Vec::with_capacity(bytes as usize);
+        let mut at = 0;
+        while at < bytes {
+            let step = (bytes - at).min(4);
+            let part = moved(spot, at);
+            if self.launch.checks {
+                self.check_read(part, step, None, run, lane, false);
+            }
+            let word = self.read_element(part, 0, 4, run, lane) as u32;
+            data.extend_from_slice(&word.to_le_bytes()[..step as usize]);
+            at += step;
+        }
+        data
+    }
+
+    /// Marks a destination as being written by `agent`.
+    fn claim(&mut self, spot: Spot, bytes: u32, agent: Who, reduces: bool, run: &Running<'_>, lane: usize) {
+        if !self.launch.checks {
+            return;
+        }
+        let who = run.who | lane as u32;
+        let view = run.warp.view.lane(lane).clone();
+        let number = self.blocks[run.block].number;
+        let me = self.knower(&view, who, number, run.warp.view.warp_floor);
+        let cluster_blocks = self.launch.cluster_blocks();
+        let judge = Judge { me, now: self.now, pc: run.pc, strength: None, cluster_blocks };
+        let mut found = None;
+        for at in (0..bytes).step_by(4) {
+            let race = match moved(spot, at) {
+                Spot::Shared(block, offset) => {
+                    let block = &mut self.blocks[block];
+                    let cell = &mut block.cells[(offset / 4) as usize];
+                    let own = reduces && cell.last_write().is_some_and(|event| event.who == agent);
+                    if own { None } else { judge.write_pending(cell, &mut block.lists, agent) }
+                }
+                Spot::Global(_, _, address) => {
+                    let (cell, lists) = self.shadow.cell(address);
+                    judge.write_pending(cell, lists, agent)
+                }
+                _ => None,
+            };
+            found = found.or(race.map(|race| (at, race)));
+        }
+        if let Some((at, first)) = found {
+            let second = Event { who, time: self.now, pc: run.pc };
+            let (space, address) = match moved(spot, at) {
+                Spot::Global(_, _, address) => ("global", address),
+                Spot::Shared(_, offset) => ("shared", u64::from(offset)),
+                _ => ("local", 0),
+            };
+            self.race(second, first, space, address, 4);
+        }
+    }
+
+    fn copy_async(
+        &mut self,
+        inst: &Inst,
+        bytes: u8,
+        to64: bool,
+        from64: bool,
+        partial: bool,
+        run: &mut Running<'_>,
+    ) -> Flow {
+        let to = Self::addresses(run, inst, 0, to64, 0);
+        let from = Self::addresses(run, inst, 1, from64, 0);
+        let sizes = if partial { run.regs().a(inst, 2) } else { [u32::from(bytes); 32] };
+        let width = u32::from(bytes);
+        for lane in lanes(run.active) {
+            let Some(Spot::Shared(block, offset)) =
+                self.resolve(Place::Shared, to[lane], width, width, run, lane)
+            else {
+                return Flow::Changed;
+            };
+            if sizes[lane] > width {
+                let message = format!("{} bytes to read for a copy of {width}", sizes[lane]);
+                self.fault(Kind::Misuse, run.pc, run.who | lane as u32, message);
+                return Flow::Changed;
+            }
+            let mut data = [0u8; 16];
+            if sizes[lane] > 0 {
+                let Some(source) = self.resolve(Place::Global, from[lane], sizes[lane], width, run, lane)
+                else {
+                    return Flow::Changed;
+                };
+                let found = self.take(source, sizes[lane], run, lane);
+                data[..found.len()].copy_from_slice(&found);
+            }
+            let who = run.who | lane as u32;
+            self.claim(Spot::Shared(block, offset), width, COPIER | who, false, run, lane);
+            let words = std::array::from_fn(|n| {
+                u32::from_le_bytes([data[4 * n], data[4 * n + 1], data[4 * n + 2], data[4 * n + 3]])
+            });
+            copies(run, lane).open.push(Copy { offset, bytes, data: words });
+        }
+        Flow::Next
+    }
+
+    fn copy_wait(&mut self, most: i64, run: &mut Running<'_>) -> Flow {
+        // `wait_all`: what has not been committed too.
+        let (all, most) = (most < 0, most.max(0) as usize);
+        for lane in lanes(run.active) {
+            if all {
+                let open = std::mem::take(&mut copies(run, lane).open);
+                copies(run, lane).groups.push_back(open);
+            }
+            while copies(run, lane).groups.len() > most {
+                let group = copies(run, lane).groups.pop_front().unwrap_or_default();
+                self.finish_group(&group, run.block, run.who | lane as u32);
+            }
+        }
+        Flow::Next
+    }
+
+    fn finish_group(&mut self, group: &[Copy], block: usize, who: Who) {
+        let now = self.now;
+        for copy in group {
+            for n in 0..u32::from(copy.bytes) / 4 {
+                let word = (copy.offset / 4 + n) as usize;
+                let block = &mut self.blocks[block];
+                block.shared[word] = copy.data[n as usize];
+                let cell = &mut block.cells[word];
+                cell.init |= 15;
+                if cell.last_write().is_some_and(|event| event.who == COPIER | who) {
+                    cell.complete(who, now);
+                }
+            }
+        }
+        self.events += u64::from(!group.is_empty());
+    }
+
+    /// What threads that exit have left under way.
+    pub(super) fn finish_copies(&mut self, run: &mut Running<'_>, gone: u32) {
+        if run.warp.copies.is_empty() {
+            return;
+        }
+        for lane in lanes(gone) {
+            let left = std::mem::take(copies(run, lane));
+            let who = run.who | lane as u32;
+            left.groups.iter().for_each(|group| self.finish_group(group, run.block, who));
+            self.finish_group(&left.open, run.block, who);
+        }
+    }
+
+    /// `cp.async.mbarrier.arrive`: arrives once the thread's copies so far are complete.
+    fn copy_arrive(&mut self, inst: &Inst, noinc: bool, sem: MbarSem, run: &mut Running<'_>) -> Flow {
+        let address = Self::addresses(run, inst, 0, sem.address64, 0);
+        let place = if sem.generic { Place::Generic } else { Place::Shared };
+        for lane in lanes(run.active) {
+            let Some((block, offset)) = self.mbarrier_at(place, address[lane], run, lane) else {
+                return Flow::Changed;
+            };
+            let Some(number) = self.mbarrier_number(block, offset, run, lane) else { return Flow::Changed };
+            if !noinc && let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) {
+                mbar.pending += 1;
+            }
+            let who = run.who | lane as u32;
+            let held = copies(run, lane);
+            let mut all: Vec<Copy> = std::mem::take(&mut held.groups).into_iter().flatten().collect();
+            all.append(&mut held.open);
+            let agent = MBARRIER | number;
+            for copy in all {
+                let data: Vec<u8> = copy
+                    .data
+                    .iter()
+                    .flat_map(|word| word.to_le_bytes())
+                    .take(usize::from(copy.bytes))
+                    .collect();
+                for word in copy.offset / 4..(copy.offset + u32::from(copy.bytes)) / 4 {
+                    let cell = &mut self.blocks[run.block].cells[word as usize];
+                    if cell.last_write().is_some_and(|event| event.who == COPIER | who) {
+                        cell.complete(agent, crate::check::view::PENDING);
+                    }
+                }
+                let target = Target::Shared(run.block, copy.offset);
+                self.start(who, Effect::Store, target, data, None);
+            }
+            self.start(who, Effect::Store, Target::Nothing, Vec::new(), Some((block, offset)));
+        }
+        Flow::Next
+    }
+
+    fn start(
+        &mut self,
+        who: Who,
+        effect: Effect,
+        target: Target,
+        data: Vec<u8>,
+        mbar: Option<(usize, u32)>,
+    ) -> u64 {
+        let id = self.next_operation;
+        self.next_operation += 1;
+        self.operations.push(AsyncOp { id, who, effect, target, data, mbar });
+        id
+    }
+
+    #[allow(clippy::too_many_arguments)] // Two instructions that differ in little.
+    fn store_async(
+        &mut self,
+        inst: &Inst,
+        bytes: u32,
+        count: usize,
+        wide: bool,
+        to64: bool,
+        mbar64: bool,
+        effect: Effect,
+        run: &mut Running<'_>,
+    ) -> Flow {
+        let to = Self::addresses(run, inst, 0, to64, 0);
+        let mbar = Self::addresses(run, inst, 8, mbar64, 0);
+        for lane in lanes(run.active) {
+            let Some(spot) = self.resolve(Place::Shared, to[lane], bytes, bytes, run, lane) else {
+                return Flow::Changed;
+            };
+            let Spot::Shared(block, offset) = spot else { return Flow::Changed };
+            let Some(at) = self.mbarrier_at(Place::Shared, mbar[lane], run, lane) else {
+                return Flow::Changed;
+            };
+            let Some(number) = self.mbarrier_number(at.0, at.1, run, lane) else { return Flow::Changed };
+            if at.0 != block {
+                self.fault(
+                    Kind::Mbarrier,
+                    run.pc,
+                    run.who | lane as u32,
+                    "the mbarrier lies in another block than the destination",
+                );
+                return Flow::Changed;
+            }
+            let mut data = Vec::with_capacity(bytes as usize);
+            for n in 0..count {
+                if wide {
+                    data.extend_from_slice(&run.regs().a64(inst, n + 1)[lane].to_le_bytes());
+                } else {
+                    data.extend_from_slice(&run.regs().a(inst, n + 1)[lane].to_le_bytes());
+                }
+            }
+            self.claim(spot, bytes, MBARRIER | number, matches!(effect, Effect::Reduce(..)), run, lane);
+            let who = run.who | lane as u32;
+            self.start(who, effect, Target::Shared(block, offset), data, Some(at));
+        }
+        Flow::Next
+    }
+
+    fn bulk(&mut self, inst: &Inst, bulk: Bulk, run: &mut Running<'_>) -> Flow {
+        let to = Self::addresses(run, inst, 0, bulk.to64, 0);
+        let from = Self::addresses(run, inst, 1, bulk.from64, 0);
+        let sizes = run.regs().a(inst, 2);
+        let mbars = if inst.has(3) { Self::addresses(run, inst, 3, bulk.mbar64, 0) } else { [0; 32] };
+        let multicast = matches!(bulk.kind, BulkKind::GlobalToShared { multicast: true });
+        let masks = if multicast { run.regs().a(inst, 4) } else { [0; 32] };
+        let (to_place, from_place) = match bulk.kind {
+            BulkKind::GlobalToShared { .. } => (Place::Shared, Place::Global),
+            BulkKind::SharedToCluster => (Place::Shared, Place::Shared),
+            BulkKind::SharedToGlobal => (Place::Global, Place::Shared),
+        };
+        for lane in lanes(run.active) {
+            let (who, bytes) = (run.who | lane as u32, sizes[lane]);
+            if bytes == 0 || bytes % 16 != 0 {
+                self.fault(
+                    Kind::Misuse,
+                    run.pc,
+                    who,
+                    format!("a bulk copy of {bytes} bytes: expected a multiple of 16"),
+                );
+                return Flow::Changed;
+            }
+            let Some(source) = self.resolve(from_place, from[lane], bytes, 16, run, lane) else {
+                return Flow::Changed;
+            };
+            let Some(target) = self.resolve(to_place, to[lane], bytes, 16, run, lane) else {
+                return Flow::Changed;
+            };
+            if !self.may_write(target, to_place, to[lane], bytes, run, lane) {
+                return Flow::Changed;
+            }
+            let data = self.take(source, bytes, run, lane);
+            let Spot::Shared(block, offset) = target else {
+                let Spot::Global(index, at, _) = target else { return Flow::Changed };
+                self.claim(target, bytes, COPIER | who, false, run, lane);
+                let id = self.start(who, Effect::Store, Target::Global(index, at), data, None);
+                copies(run, lane).bulk_open.push(id);
+                continue;
+            };
+            let Some(mbar) = self.mbarrier_at(Place::Shared, mbars[lane], run, lane) else {
+                return Flow::Changed;
+            };
+            let cluster = &self.clusters[self.blocks[run.block].cluster];
+            let (first, count) = (cluster.first, cluster.count);
+            let blocks: Vec<usize> = if multicast {
+                (0..count.min(16))
+                    .filter(|rank| masks[lane] >> rank & 1 == 1)
+                    .map(|rank| first + rank as usize)
+                    .collect()
+            } else {
+                vec![block]
+            };
+            if !multicast && mbar.0 != block || masks[lane] >> count != 0 {
+                self.fault(
+                    Kind::Mbarrier,
+                    run.pc,
+                    who,
+                    "the mbarrier or the mask does not fit the destination",
+                );
+                return Flow::Changed;
+            }
+            // Multicast writes to the same offsets, and completes on the mbarrier at the same offset, in each block.
+            for block in blocks {
+                let Some(number) = self.mbarrier_number(block, mbar.1, run, lane) else {
+                    return Flow::Changed;
+                };
+                let spot = Spot::Shared(block, offset);
+                self.claim(spot, bytes, MBARRIER | number, false, run, lane);
+                self.start(
+                    who,
+                    Effect::Store,
+                    Target::Shared(block, offset),
+                    data.clone(),
+                    Some((block, mbar.1)),
+                );
+            }
+        }
+        Flow::Next
+    }
+
+    /// Completes operations: all that there are, or some of them on a random schedule.
+    pub(super) fn complete_operations(&mut self) {
+        let mut operations = std::mem::take(&mut self.operations);
+        if let Some(random) = self.random.as_mut() {
+            // Arrivals for `cp.async` must not overtake the copies before them: those keep their order.
+            if operations.iter().all(|op| !matches!(op.target, Target::Nothing)) {
+                operations.shuffle(random);
+            }
+            let count = if operations.is_empty() { 0 } else { random.random_range(1..=operations.len()) };
+            self.operations = operations.split_off(count);
+        }
+        operations.into_iter().for_each(|op| self.complete(op));
+    }
+
+    fn complete_by_id(&mut self, id: u64) {
+        if let Some(at) = self.operations.iter().position(|op| op.id == id) {
+            let op = self.operations.remove(at);
+            self.complete(op);
+        }
+    }
+
+    fn complete(&mut self, op: AsyncOp) {
+        self.events += 1;
+        match op.target {
+            Target::Shared(block, offset) => self.complete_shared(&op, block, offset),
+            Target::Global(index, offset) => {
+                self.memory[index].write(offset, &op.data);
+                let (base, now) = (self.memory[index].base, self.now);
+                for at in (0..op.data.len() as u64).step_by(4) {
+                    let (cell, _) = self.shadow.cell(base + offset + at);
+                    if cell.last_write().is_some_and(|event| event.who == COPIER | op.who) {
+                        cell.complete(op.who, now);
+                    }
+                }
+            }
+            Target::Nothing => {
+                if let Some((block, offset)) = op.mbar {
+                    let now = self.tick();
+                    let number = self.blocks[block].number;
+                    let Some(mbar) = self.blocks[block].mbars.get(&offset) else { return };
+                    let mut view = crate::check::view::View::default();
+                    view.learn(Level::Thread(MBARRIER | mbar.number), now);
+                    self.arrive_mbarrier(block, offset, 1, false, Some((number, true, view)));
+                    self.finish_phase(block, offset);
+                }
+            }
+        }
+    }
+
+    fn complete_shared(&mut self, op: &AsyncOp, block: usize, offset: u32) {
+        let now = self.now;
+        if let Effect::Reduce(kind, ty) = op.effect {
+            self.reduce_shared(kind, ty, &op.data, block, offset);
+        }
+        let target = &mut self.blocks[block];
+        for (n, bytes) in op.data.chunks(4).enumerate() {
+            let word = offset as usize / 4 + n;
+            if matches!(op.effect, Effect::Store) {
+                let mut full = [0; 4];
+                full[..bytes.len()].copy_from_slice(bytes);
+                target.shared[word] = u32::from_le_bytes(full);
+            }
+            let cell = &mut target.cells[word];
+            cell.init |= 15;
+            if let Some(event) = cell.last_write().filter(|event| event.who & MBARRIER == MBARRIER) {
+                cell.complete(event.who, now);
+            }
+        }
+        if let Some((block, mbar)) = op.mbar {
+            self.bytes_came(block, mbar, op.data.len() as u32);
+        }
+    }
+
+    fn reduce_shared(&mut self, kind: AtomOp, ty: AtomType, data: &[u8], block: usize, offset: u32) {
+        let mut bytes = [0; 8];
+        bytes[..data.len()].copy_from_slice(data);
+        let word = offset as usize / 4;
+        let shared = &mut self.blocks[block].shared;
+        let mut old = u64::from(shared[word]);
+        if ty.bytes() == 8 {
+            old |= u64::from(shared[word + 1]) << 32;
+        }
+        let new = super::atomic::apply(kind, ty, old, u64::from_le_bytes(bytes), 0);
+        shared[word] = new as u32;
+        if ty.bytes() == 8 {
+            shared[word + 1] = (new >> 32) as u32;
+        }
+    }
+
+    /// Whether an mbarrier's initialisation is known to a thread that uses it.
+    pub(super) fn check_initialised(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
+        let who = run.who | lane as u32;
+        let number = self.blocks[run.block].number;
+        let me = self.knower(run.warp.view.lane(lane), who, number, run.warp.view.warp_floor);
+        let judge = Judge {
+            me,
+            now: self.now,
+            pc: run.pc,
+            strength: None,
+            cluster_blocks: self.launch.cluster_blocks(),
+        };
+        if let Some(first) = judge.unordered_write(&self.blocks[block].cells[(offset / 4) as usize]) {
+            let second = Event { who, time: self.now, pc: run.pc };
+            self.race(second, first, "shared", u64::from(offset), 8);
+        }
+    }
+}
+
+/// A lane's copies.
+fn copies<'r>(run: &'r mut Running<'_>, lane: usize) -> &'r mut Copies {
+    if run.warp.copies.is_empty() {
+        run.warp.copies = vec![Copies::default(); 32];
+    }
+    &mut run.warp.copies[lane]
+}
+
+/// A place some bytes further on.
+fn moved(spot: Spot, by: u32) -> Spot {
+    match spot {
+        Spot::Global(index, offset, address) => {
+            Spot::Global(index, offset + u64::from(by), address + u64::from(by))
+        }
+        Spot::Shared(block, offset) => Spot::Shared(block, offset + by),
+        Spot::Local(offset) => Spot::Local(offset + by),
+        Spot::Param(offset) => Spot::Param(offset + by),
+    }
+}

@@ -1,0 +1,316 @@
+//! Mbarriers: arrivals, expected bytes, phases, and what a completed phase makes known.
+//!
+//! The object itself is opaque in PTX, and is kept beside the memory; ordinary accesses to its eight bytes are findings.
+//! A thread that sees a phase complete learns what the arrivals of its own block knew, and what those of other blocks knew
+//! if both the arrival's scope and its own reach over the cluster (the default of both is the block).
+//!
+//! Errs towards silence in one point: a state is the number of its phase, so that one kept for a whole round of phases is
+//! told apart here where hardware has the parity alone.
+
+use std::rc::Rc;
+
+use crate::check::view::{Level, MBARRIER, View, block_of};
+use crate::finding::Kind;
+use crate::isa::{Inst, MbarOp, MbarSem, Place, Scope, Sem};
+
+use super::Machine;
+use super::access::{MBAR, Spot};
+use super::regs::lanes;
+use super::state::{Arrivals, Mbar};
+use super::step::{Flow, Running};
+
+/// Largest count of arrivals and of bytes (PTX ISA, "Contents of the mbarrier object").
+const MOST: u32 = (1 << 20) - 1;
+
+impl Machine<'_> {
+    pub(super) fn mbarrier(&mut self, inst: &Inst, op: MbarOp, sem: MbarSem, run: &mut Running<'_>) -> Flow {
+        if op == MbarOp::PendingCount {
+            // A state is the number of its phase: the count is that of a phase nobody has arrived at since.
+            self.fault(Kind::Misuse, run.pc, run.first(), "`mbarrier.pending_count` is not modelled");
+            return Flow::Changed;
+        }
+        let address = Self::addresses(run, inst, 1, sem.address64, 0);
+        let place = if sem.generic { Place::Generic } else { Place::Shared };
+        let mut results = 0;
+        for lane in lanes(run.active) {
+            let Some((block, offset)) = self.mbarrier_at(place, address[lane], run, lane) else {
+                return Flow::Changed;
+            };
+            let value = |run: &mut Running<'_>| match op {
+                MbarOp::Test { parity: false, .. } => run.regs().a64(inst, 2)[lane],
+                _ => u64::from(run.regs().a(inst, 2)[lane]),
+            };
+            let value = value(run);
+            let remote = block != run.block;
+            if remote
+                && (matches!(
+                    op,
+                    MbarOp::Init | MbarOp::Inval | MbarOp::Test { .. } | MbarOp::Arrive { state: true, .. }
+                ) || !sem.remote && !sem.generic)
+            {
+                self.fault(
+                    Kind::Mbarrier,
+                    run.pc,
+                    run.who | lane as u32,
+                    "this operation is for the block's own mbarriers",
+                );
+                return Flow::Changed;
+            }
+            match op {
+                MbarOp::Init => self.init_mbarrier(offset, value as u32, run, lane),
+                MbarOp::Inval => self.forget_mbarrier(offset, run, lane),
+                MbarOp::Test { parity, .. } => {
+                    let done = self.test_mbarrier(offset, value, parity, sem.sem, run, lane);
+                    results |= u32::from(done) << lane;
+                }
+                _ => {
+                    let phase = self.count_mbarrier(op, sem.sem, block, offset, value as u32, run, lane);
+                    if matches!(op, MbarOp::Arrive { state: true, .. }) {
+                        run.warp.r64[run.base.r64 as usize + usize::from(inst.r[0])][lane] = phase;
+                    }
+                }
+            }
+            if self.stopped {
+                return Flow::Changed;
+            }
+        }
+        if !matches!(op, MbarOp::Test { .. }) {
+            self.events += 1;
+            return Flow::Next;
+        }
+        run.regs().write_pred(inst.r[0], results);
+        if results == run.active {
+            return Flow::Next;
+        }
+        let pc = run.pc;
+        run.group_mut().pc = pc + 1;
+        Flow::Yield
+    }
+
+    /// Where an mbarrier lies: block and offset.
+    pub(super) fn mbarrier_at(
+        &mut self,
+        place: Place,
+        address: u64,
+        run: &Running<'_>,
+        lane: usize,
+    ) -> Option<(usize, u32)> {
+        match self.resolve(place, address, 8, 8, run, lane)? {
+            Spot::Shared(block, offset) => Some((block, offset)),
+            _ => {
+                self.fault(
+                    Kind::Mbarrier,
+                    run.pc,
+                    run.who | lane as u32,
+                    "an mbarrier outside shared memory",
+                );
+                None
+            }
+        }
+    }
+
+    fn init_mbarrier(&mut self, offset: u32, count: u32, run: &mut Running<'_>, lane: usize) {
+        let who = run.who | lane as u32;
+        if count == 0 || count > MOST {
+            return self.fault(
+                Kind::Mbarrier,
+                run.pc,
+                who,
+                format!("a count of {count}: expected 1 to {MOST}"),
+            );
+        }
+        if let Some(old) = self.blocks[run.block].mbars.get(&offset) {
+            let line = self.line(old.pc);
+            let message =
+                format!("an mbarrier that has been initialised at PTX line {line} and not been invalidated");
+            return self.fault(Kind::Mbarrier, run.pc, who, message);
+        }
+        let spot = Spot::Shared(run.block, offset);
+        if self.launch.checks {
+            self.check_write(spot, 8, None, run, lane);
+        }
+        self.mark_written(spot, 8);
+        let block = &mut self.blocks[run.block];
+        for cell in &mut block.cells[(offset / 4) as usize..(offset / 4 + 2) as usize] {
+            cell.init |= MBAR;
+        }
+        let mbar = Mbar {
+            number: self.mbarriers,
+            phase: 0,
+            expected: count,
+            pending: count,
+            bytes: 0,
+            arrivals: Arrivals::new(),
+            complete: Rc::default(),
+            pc: run.pc,
+        };
+        block.mbars.insert(offset, mbar);
+        self.mbarriers += 1;
+    }
+
+    fn forget_mbarrier(&mut self, offset: u32, run: &mut Running<'_>, lane: usize) {
+        if self.blocks[run.block].mbars.remove(&offset).is_none() {
+            return self.fault(
+                Kind::Mbarrier,
+                run.pc,
+                run.who | lane as u32,
+                "no mbarrier has been initialised here",
+            );
+        }
+        for cell in &mut self.blocks[run.block].cells[(offset / 4) as usize..(offset / 4 + 2) as usize] {
+            cell.init = 0;
+        }
+    }
+
+    /// Whether an mbarrier can be used by a thread: initialised, and known to be.
+    fn usable(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) -> bool {
+        let who = run.who | lane as u32;
+        if !self.blocks[block].mbars.contains_key(&offset) {
+            self.fault(Kind::Mbarrier, run.pc, who, "no mbarrier has been initialised here");
+            return false;
+        }
+        if self.launch.checks {
+            self.check_initialised(block, offset, run, lane);
+        }
+        true
+    }
+
+    fn test_mbarrier(
+        &mut self,
+        offset: u32,
+        value: u64,
+        parity: bool,
+        sem: Sem,
+        run: &mut Running<'_>,
+        lane: usize,
+    ) -> bool {
+        if !self.usable(run.block, offset, run, lane) {
+            return false;
+        }
+        let mbar = &self.blocks[run.block].mbars[&offset];
+        let done = if parity { mbar.phase & 1 != value & 1 } else { mbar.phase > value };
+        if done && sem.acquires() {
+            let complete = mbar.complete.clone();
+            let own = block_of(run.who);
+            for ((block, wide), view) in complete.iter() {
+                if *block == own || *wide && sem.scope >= Scope::Cluster {
+                    run.warp.view.learn(lane, view);
+                }
+            }
+        }
+        done
+    }
+
+    /// Arrivals and bytes; the phase that they count for.
+    #[allow(clippy::too_many_arguments)] // The operation, the object and the thread.
+    fn count_mbarrier(
+        &mut self,
+        op: MbarOp,
+        sem: Sem,
+        block: usize,
+        offset: u32,
+        value: u32,
+        run: &mut Running<'_>,
+        lane: usize,
+    ) -> u64 {
+        if !self.usable(block, offset, run, lane) {
+            return 0;
+        }
+        let phase = self.blocks[block].mbars[&offset].phase;
+        let who = run.who | lane as u32;
+        match op {
+            MbarOp::ExpectTx => self.expect_bytes(block, offset, i64::from(value), run.pc, who),
+            MbarOp::CompleteTx => self.expect_bytes(block, offset, -i64::from(value), run.pc, who),
+            MbarOp::Arrive { drop, expect, complete, .. } => {
+                let count = if expect { 1 } else { value };
+                if expect {
+                    self.expect_bytes(block, offset, i64::from(value), run.pc, who);
+                }
+                let known = sem.releases().then(|| {
+                    let view = self.knowledge(run, lane);
+                    self.tick();
+                    (block_of(who), sem.scope >= Scope::Cluster, view)
+                });
+                let pending = self.blocks[block].mbars[&offset].pending;
+                if count == 0 || count > pending {
+                    let message = format!("{count} arrivals where {pending} are pending in this phase");
+                    self.fault(Kind::Mbarrier, run.pc, who, message);
+                } else if !complete && count == pending {
+                    self.fault(Kind::Mbarrier, run.pc, who, "`.noComplete` completes the phase");
+                } else {
+                    self.arrive_mbarrier(block, offset, count, drop, known);
+                }
+            }
+            _ => {}
+        }
+        self.finish_phase(block, offset);
+        phase
+    }
+
+    fn expect_bytes(&mut self, block: usize, offset: u32, bytes: i64, pc: u32, who: u32) {
+        let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
+        mbar.bytes += bytes;
+        if mbar.bytes.unsigned_abs() > u64::from(MOST) {
+            let message = format!("{} bytes are pending: expected at most {MOST}", mbar.bytes);
+            self.fault(Kind::Mbarrier, pc, who, message);
+        }
+    }
+
+    /// Arrivals, with what they know: block, whether the scope is wide, view.
+    pub(super) fn arrive_mbarrier(
+        &mut self,
+        block: usize,
+        offset: u32,
+        count: u32,
+        drop: bool,
+        known: Option<(u32, bool, View)>,
+    ) {
+        let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
+        mbar.pending -= count.min(mbar.pending);
+        mbar.expected -= u32::from(drop).min(mbar.expected);
+        if let Some((from, wide, view)) = known {
+            mbar.arrivals.entry((from, wide)).or_default().join(&view);
+        }
+    }
+
+    /// Bytes have come, written by the agent of the mbarrier, which is known of from now on.
+    pub(super) fn bytes_came(&mut self, block: usize, offset: u32, bytes: u32) {
+        let now = self.tick();
+        let number = self.blocks[block].number;
+        let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
+        mbar.bytes -= i64::from(bytes);
+        let agent = MBARRIER | mbar.number;
+        mbar.arrivals.entry((number, true)).or_default().learn(Level::Thread(agent), now);
+        self.finish_phase(block, offset);
+    }
+
+    /// Ends the phase if all have arrived and all bytes have come.
+    pub(super) fn finish_phase(&mut self, block: usize, offset: u32) {
+        let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
+        if mbar.pending > 0 || mbar.bytes != 0 {
+            return;
+        }
+        mbar.phase += 1;
+        mbar.pending = mbar.expected;
+        let mut complete = Arrivals::clone(&mbar.complete);
+        for (key, view) in std::mem::take(&mut mbar.arrivals) {
+            complete.entry(key).or_default().join(&view);
+        }
+        mbar.complete = Rc::new(complete);
+        self.events += 1;
+    }
+
+    /// The number of an mbarrier, if there is one.
+    pub(super) fn mbarrier_number(
+        &mut self,
+        block: usize,
+        offset: u32,
+        run: &Running<'_>,
+        lane: usize,
+    ) -> Option<u32> {
+        if !self.usable(block, offset, run, lane) {
+            return None;
+        }
+        Some(self.blocks[block].mbars[&offset].number)
+    }
+}

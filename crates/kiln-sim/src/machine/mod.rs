@@ -1,0 +1,217 @@
+//! The machine: runs the blocks of a launch.
+//!
+//! A worker runs blocks one after the other; the blocks of a cluster, and all blocks of a cooperative launch, together.
+//! Blocks that may talk to each other through global memory (the kernel has atomics or ordered accesses there) are run by
+//! one worker, so that the order of what they do is the schedule's and not the host's; others are spread over the host's
+//! threads, each of which keeps its own record of accesses.
+
+mod access;
+mod asynchronous;
+mod atomic;
+mod barrier;
+mod convert;
+mod exchange;
+mod float;
+mod halves;
+mod integer;
+mod mbarrier;
+mod order;
+mod plain;
+mod regs;
+mod report;
+mod schedule;
+mod state;
+mod step;
+mod tensor;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rayon::prelude::*;
+
+use crate::check::shadow::GlobalShadow;
+use crate::finding::{Finding, Kind};
+use crate::isa::{Function, Program};
+use crate::memory::{Allocation, GlobalMemory};
+
+use asynchronous::AsyncOp;
+use order::Released;
+use state::{Block, Cluster};
+
+/// Findings of one launch that are kept.
+const MOST_FINDINGS: usize = 20;
+
+/// In which order things run that a program leaves unordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// The same each time.
+    Fixed,
+    /// Random, from a seed.
+    Seeded(u64),
+}
+
+/// A launch, as the machine needs it.
+pub(crate) struct Launch<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) function: usize,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) cluster: [u32; 3],
+    pub(crate) explicit_cluster: bool,
+    pub(crate) dynamic_shared: u32,
+    pub(crate) cooperative: bool,
+    pub(crate) params: &'a [u8],
+    pub(crate) memory: &'a GlobalMemory,
+    pub(crate) checks: bool,
+    pub(crate) schedule: Schedule,
+    pub(crate) fuel: u64,
+    pub(crate) threads: usize,
+    pub(crate) number: u64,
+}
+
+/// What a launch did.
+pub(crate) struct Outcome {
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) instructions: u64,
+    /// What each worker accessed.
+    pub(crate) shadows: Vec<GlobalShadow>,
+}
+
+impl Launch<'_> {
+    fn function(&self) -> &Function {
+        &self.program.functions[self.function]
+    }
+
+    fn clusters(&self) -> [u32; 3] {
+        std::array::from_fn(|axis| self.grid[axis] / self.cluster[axis])
+    }
+
+    fn cluster_blocks(&self) -> u32 {
+        self.cluster.iter().product()
+    }
+
+    /// Runs all blocks.
+    pub(crate) fn run(&self) -> Outcome {
+        let clusters = self.clusters().iter().map(|n| u64::from(*n)).product::<u64>();
+        let snapshot = self.memory.snapshot();
+        let alone = self.cooperative || self.function().communicates || clusters == 1;
+        let workers = if alone { 1 } else { (self.threads as u64).clamp(1, clusters) };
+        let share = clusters.div_ceil(workers);
+        let run = |worker: u64| {
+            let range = worker * share..((worker + 1) * share).min(clusters);
+            let mut machine = Machine::new(self, &snapshot, worker);
+            machine.run_clusters(range);
+            machine.end()
+        };
+        let ended: Vec<Ended> =
+            if workers == 1 { vec![run(0)] } else { (0..workers).into_par_iter().map(run).collect() };
+        self.collect(ended)
+    }
+
+    fn collect(&self, ended: Vec<Ended>) -> Outcome {
+        let mut outcome = Outcome { findings: Vec::new(), instructions: 0, shadows: Vec::new() };
+        for worker in ended {
+            outcome.instructions += worker.instructions;
+            outcome.findings.extend(worker.findings);
+            outcome.shadows.push(worker.shadow);
+        }
+        if self.checks {
+            for first in 0..outcome.shadows.len() {
+                for second in first + 1..outcome.shadows.len() {
+                    let races = outcome.shadows[first].races(&outcome.shadows[second], MOST_FINDINGS);
+                    let mut seen: Vec<(u32, u32)> = Vec::new();
+                    for (address, a, b) in races {
+                        if !seen.contains(&(a.pc, b.pc)) {
+                            seen.push((a.pc, b.pc));
+                            outcome.findings.push(report::race(
+                                self,
+                                b,
+                                a,
+                                "global",
+                                address,
+                                4,
+                                self.memory.describe(address),
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        outcome.findings.truncate(MOST_FINDINGS);
+        outcome
+    }
+}
+
+struct Ended {
+    findings: Vec<Finding>,
+    instructions: u64,
+    shadow: GlobalShadow,
+}
+
+/// A worker and the blocks that it runs together.
+pub(crate) struct Machine<'a> {
+    launch: &'a Launch<'a>,
+    memory: &'a [Arc<Allocation>],
+    /// For each instruction the allocation that it hit last.
+    hints: Vec<u32>,
+    blocks: Vec<Block>,
+    clusters: Vec<Cluster>,
+    shadow: GlobalShadow,
+    /// The time of accesses: moves on at each synchronisation.
+    now: u32,
+    /// What has been released, by address of global memory, or by block and offset of shared memory.
+    released: HashMap<u64, Vec<Released>>,
+    operations: Vec<AsyncOp>,
+    next_operation: u64,
+    mbarriers: u32,
+    findings: Vec<Finding>,
+    seen: HashMap<(Kind, u32, u32), ()>,
+    random: Option<SmallRng>,
+    instructions: u64,
+    /// Stores, arrivals and the like: whether anything still happens.
+    events: u64,
+    stopped: bool,
+}
+
+impl<'a> Machine<'a> {
+    fn new(launch: &'a Launch<'a>, memory: &'a [Arc<Allocation>], worker: u64) -> Machine<'a> {
+        let random = match launch.schedule {
+            Schedule::Fixed => None,
+            Schedule::Seeded(seed) => {
+                Some(SmallRng::seed_from_u64(seed ^ worker << 32 ^ launch.number << 40))
+            }
+        };
+        Machine {
+            launch,
+            memory,
+            hints: vec![0; launch.program.code.len()],
+            blocks: Vec::new(),
+            clusters: Vec::new(),
+            shadow: GlobalShadow::default(),
+            now: 1,
+            released: HashMap::new(),
+            operations: Vec::new(),
+            next_operation: 1,
+            mbarriers: 0,
+            findings: Vec::new(),
+            seen: HashMap::new(),
+            random,
+            instructions: 0,
+            events: 0,
+            stopped: false,
+        }
+    }
+
+    fn end(self) -> Ended {
+        Ended { findings: self.findings, instructions: self.instructions, shadow: self.shadow }
+    }
+
+    /// Moves the time on; what happened up to `T`, the value returned, is before what comes next.
+    fn tick(&mut self) -> u32 {
+        let before = self.now;
+        self.now += 1;
+        before
+    }
+}

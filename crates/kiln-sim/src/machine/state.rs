@@ -1,0 +1,260 @@
+//! Blocks, warps, and the groups of lanes that run together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::check::cell::{Cell, ReaderLists};
+use crate::check::view::{View, WarpView};
+use crate::isa::{Function, Registers};
+
+use super::regs::{Row, Row64, lanes};
+
+/// Where a frame's registers start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Base {
+    pub(super) pred: u32,
+    pub(super) r32: u32,
+    pub(super) r64: u32,
+    /// Of the thread's local memory, in bytes.
+    pub(super) local: u32,
+}
+
+/// Where a call goes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) return_pc: u32,
+    pub(super) site: u32,
+    pub(super) function: u32,
+    pub(super) base: Base,
+}
+
+/// What a group of lanes waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Nothing,
+    /// The other lanes that this instruction needs.
+    Lanes {
+        needed: u32,
+    },
+    /// `bar.warp.sync` with this mask.
+    WarpSync {
+        mask: u32,
+    },
+    /// Barrier of the block.
+    Barrier {
+        id: u8,
+    },
+    /// The barrier has let it go, with the result of a reduction.
+    Released {
+        value: u32,
+    },
+}
+
+/// Lanes at one place in the program.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) pc: u32,
+    pub(super) mask: u32,
+    pub(super) function: u32,
+    pub(super) base: Base,
+    pub(super) stack: Vec<Frame>,
+    pub(super) wait: Wait,
+}
+
+/// A `cp.async` under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copy {
+    pub(super) offset: u32,
+    pub(super) bytes: u8,
+    pub(super) data: [u32; 4],
+}
+
+/// A thread's asynchronous copies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Copies {
+    pub(super) open: Vec<Copy>,
+    pub(super) groups: VecDeque<Vec<Copy>>,
+    /// Bulk groups: operations of the open one, and of those committed.
+    pub(super) bulk_open: Vec<u64>,
+    pub(super) bulk_groups: VecDeque<Vec<u64>>,
+}
+
+/// A warp.
+#[derive(Clone, Debug)]
+pub(super) struct Warp {
+    pub(super) index: u32,
+    /// Lanes that have a thread which has not exited.
+    pub(super) live: u32,
+    pub(super) groups: Vec<Group>,
+    pub(super) pred: Vec<u32>,
+    pub(super) r32: Vec<Row>,
+    pub(super) r64: Vec<Row64>,
+    /// Words of local memory, lane by lane for each word, with the bytes that have been written.
+    pub(super) local: Vec<Row>,
+    pub(super) local_init: Vec<[u8; 32]>,
+    pub(super) view: WarpView,
+    /// What a fence has made ready to be published, by scope.
+    pub(super) fenced: [Option<Rc<View>>; 3],
+    /// What relaxed reads have seen and a fence will make known.
+    pub(super) seen: View,
+    pub(super) copies: Vec<Copies>,
+    /// The cluster barrier's generation in which each lane has arrived, plus one.
+    pub(super) cluster_arrived: [u32; 32],
+    /// Instructions since the last time that anything came of them.
+    pub(super) polls: u32,
+}
+
+impl Warp {
+    /// A warp at the start of a kernel, with `threads` lanes.
+    pub(super) fn new(index: u32, threads: u32, function: &Function, number: u32) -> Warp {
+        let live = if threads >= 32 { u32::MAX } else { (1 << threads) - 1 };
+        let Registers { pred, r32, r64 } = function.registers;
+        let mut warp = Warp {
+            index,
+            live,
+            groups: Vec::with_capacity(4),
+            pred: vec![0; pred as usize],
+            r32: vec![[0; 32]; r32 as usize],
+            r64: vec![[0; 32]; r64 as usize],
+            local: vec![[0; 32]; function.local_bytes as usize / 4],
+            local_init: vec![[0; 32]; function.local_bytes as usize / 4],
+            view: WarpView::new(),
+            fenced: [None, None, None],
+            seen: View::default(),
+            copies: Vec::new(),
+            cluster_arrived: [0; 32],
+            polls: 0,
+        };
+        warp.set_constants(function, Base::default(), u32::MAX);
+        warp.groups.push(Group {
+            pc: function.start,
+            mask: live,
+            function: number,
+            base: Base::default(),
+            stack: Vec::new(),
+            wait: Wait::Nothing,
+        });
+        warp
+    }
+
+    /// An empty stand-in while a warp runs.
+    pub(super) fn absent() -> Warp {
+        Warp {
+            index: 0,
+            live: 0,
+            groups: Vec::new(),
+            pred: Vec::new(),
+            r32: Vec::new(),
+            r64: Vec::new(),
+            local: Vec::new(),
+            local_init: Vec::new(),
+            view: WarpView::new(),
+            fenced: [None, None, None],
+            seen: View::default(),
+            copies: Vec::new(),
+            cluster_arrived: [0; 32],
+            polls: 0,
+        }
+    }
+
+    /// Makes room for a frame and sets its constants, which are the same for all lanes.
+    pub(super) fn enter(&mut self, function: &Function, base: Base, mask: u32) {
+        let Registers { pred, r32, r64 } = function.registers;
+        let grow = |have: usize, need: u32| have.max(need as usize);
+        self.pred.resize(grow(self.pred.len(), base.pred + pred), 0);
+        self.r32.resize(grow(self.r32.len(), base.r32 + r32), [0; 32]);
+        self.r64.resize(grow(self.r64.len(), base.r64 + r64), [0; 32]);
+        let words = (base.local + function.local_bytes) / 4;
+        self.local.resize(grow(self.local.len(), words), [0; 32]);
+        self.local_init.resize(grow(self.local_init.len(), words), [0; 32]);
+        self.set_constants(function, base, mask);
+    }
+
+    /// Only for the lanes of a mask: others may be in a frame of another function at the same place.
+    fn set_constants(&mut self, function: &Function, base: Base, mask: u32) {
+        for &(reg, value) in &function.constants32 {
+            let row = &mut self.r32[base.r32 as usize + usize::from(reg)];
+            lanes(mask).for_each(|lane| row[lane] = value);
+        }
+        for &(reg, value) in &function.constants64 {
+            let row = &mut self.r64[base.r64 as usize + usize::from(reg)];
+            lanes(mask).for_each(|lane| row[lane] = value);
+        }
+    }
+
+    /// Whether a group could run.
+    pub(super) fn is_ready(&self) -> bool {
+        self.groups.iter().any(|group| matches!(group.wait, Wait::Nothing | Wait::Released { .. }))
+    }
+}
+
+/// One of a block's sixteen barriers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Barrier {
+    /// Threads that complete it, if given.
+    pub(super) expected: Option<u32>,
+    pub(super) arrived: u32,
+    /// Instruction of the first arrival.
+    pub(super) pc: u32,
+    /// Warp, lanes, and the time up to which its accesses count: none if it waits.
+    pub(super) parts: Vec<(u32, u32, Option<u32>)>,
+    pub(super) view: View,
+    pub(super) count: u32,
+    pub(super) all: bool,
+    pub(super) any: bool,
+}
+
+/// What has arrived knows, by the block it came from, and whether its scope reaches beyond that.
+pub(super) type Arrivals = BTreeMap<(u32, bool), View>;
+
+/// An mbarrier.
+#[derive(Clone, Debug)]
+pub(super) struct Mbar {
+    /// Number among all of the launch, for views.
+    pub(super) number: u32,
+    pub(super) phase: u64,
+    /// Arrivals of each phase from now on.
+    pub(super) expected: u32,
+    pub(super) pending: u32,
+    /// Bytes that are yet to come.
+    pub(super) bytes: i64,
+    /// What the arrivals of this phase knew.
+    pub(super) arrivals: Arrivals,
+    /// What those knew of the phases that are complete.
+    pub(super) complete: Rc<Arrivals>,
+    /// Instruction that made it, for findings.
+    pub(super) pc: u32,
+}
+
+/// A block.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Number in the grid.
+    pub(super) number: u32,
+    pub(super) id: [u32; 3],
+    /// Number in its cluster.
+    pub(super) rank: u32,
+    /// Index of its cluster among those that run together.
+    pub(super) cluster: usize,
+    pub(super) warps: Vec<Warp>,
+    pub(super) live_threads: u32,
+    pub(super) shared: Vec<u32>,
+    pub(super) shared_bytes: u32,
+    pub(super) cells: Vec<Cell>,
+    pub(super) lists: ReaderLists,
+    pub(super) barriers: Vec<Barrier>,
+    pub(super) mbars: BTreeMap<u32, Mbar>,
+}
+
+/// What the blocks of a cluster share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cluster {
+    /// Index of the first block, and how many there are.
+    pub(super) first: usize,
+    pub(super) count: u32,
+    pub(super) id: [u32; 3],
+    pub(super) generation: u32,
+    pub(super) arrived: u32,
+    pub(super) view: View,
+    pub(super) complete: Rc<View>,
+}

@@ -1,0 +1,228 @@
+//! One allocation: its words, and which of its bytes have been written.
+//!
+//! Blocks that run at the same time share it, so its words are atomics: races between them are found and reported, and
+//! must not be undefined behaviour of the simulator itself. Pages come into being when they are first touched.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+/// Memory outside the device (pinned or managed host memory) that kernels address as it is addressed on the host.
+pub trait ExternalMemory: Send + Sync + fmt::Debug {
+    /// Bytes.
+    fn len(&self) -> u64;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Copies out, from byte `offset`.
+    fn read(&self, offset: u64, to: &mut [u8]);
+    /// Copies in, to byte `offset`.
+    fn write(&self, offset: u64, from: &[u8]);
+}
+
+/// Bytes of a page.
+const PAGE: u64 = 16 << 10;
+const WORDS: usize = PAGE as usize / 4;
+
+#[derive(Debug)]
+struct Page {
+    words: Box<[AtomicU32]>,
+    /// One bit a byte.
+    init: Box<[AtomicU64]>,
+}
+
+impl Page {
+    fn new() -> Page {
+        Page {
+            words: (0..WORDS).map(|_| AtomicU32::new(0)).collect(),
+            init: (0..PAGE as usize / 64).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Storage {
+    Pages(Box<[OnceLock<Page>]>),
+    External(Arc<dyn ExternalMemory>),
+}
+
+/// One allocation.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    pub(crate) id: u64,
+    pub(crate) base: u64,
+    pub(crate) bytes: u64,
+    /// Kernels may not write it.
+    pub(crate) constant: bool,
+    /// What it is called: `allocation 3`, `variable table`.
+    pub(crate) name: Arc<str>,
+    storage: Storage,
+}
+
+impl Allocation {
+    pub(super) fn new(id: u64, base: u64, bytes: u64, constant: bool, name: Arc<str>) -> Allocation {
+        let pages = (0..bytes.div_ceil(PAGE)).map(|_| OnceLock::new()).collect();
+        Allocation { id, base, bytes, constant, name, storage: Storage::Pages(pages) }
+    }
+
+    pub(super) fn external(id: u64, base: u64, memory: Arc<dyn ExternalMemory>) -> Allocation {
+        let name = Arc::from(format!("host memory {id}"));
+        Allocation {
+            id,
+            base,
+            bytes: memory.len(),
+            constant: false,
+            name,
+            storage: Storage::External(memory),
+        }
+    }
+
+    /// Whether an access lies in it.
+    #[inline]
+    pub(crate) fn holds(&self, address: u64, bytes: u64) -> bool {
+        address >= self.base && bytes <= self.bytes && address - self.base <= self.bytes - bytes
+    }
+
+    fn page(pages: &[OnceLock<Page>], offset: u64) -> Option<&Page> {
+        pages.get((offset / PAGE) as usize).map(|page| page.get_or_init(Page::new))
+    }
+
+    /// The word at an offset that is a multiple of four.
+    #[inline]
+    pub(crate) fn word(&self, offset: u64) -> u32 {
+        match &self.storage {
+            Storage::Pages(pages) => match pages.get((offset / PAGE) as usize).and_then(OnceLock::get) {
+                Some(page) => page.words[(offset % PAGE / 4) as usize].load(Relaxed),
+                None => 0,
+            },
+            Storage::External(memory) => {
+                let mut bytes = [0; 4];
+                let count = (memory.len() - offset).min(4) as usize;
+                memory.read(offset, &mut bytes[..count]);
+                u32::from_le_bytes(bytes)
+            }
+        }
+    }
+
+    /// Replaces the bits of `mask` in the word at an offset that is a multiple of four.
+    #[inline]
+    pub(crate) fn set_word(&self, offset: u64, value: u32, mask: u32) {
+        match &self.storage {
+            Storage::Pages(pages) => {
+                let Some(page) = Self::page(pages, offset) else { return };
+                let word = &page.words[(offset % PAGE / 4) as usize];
+                if mask == u32::MAX {
+                    word.store(value, Relaxed);
+                } else {
+                    // Others may write the other bytes of the word at the same time.
+                    word.fetch_and(!mask, Relaxed);
+                    word.fetch_or(value & mask, Relaxed);
+                }
+            }
+            Storage::External(memory) => {
+                let bytes = value.to_le_bytes();
+                for byte in 0..4u64 {
+                    if mask >> (8 * byte) & 1 == 1 && offset + byte < memory.len() {
+                        memory.write(offset + byte, &bytes[byte as usize..=byte as usize]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which bytes of the word at an offset have been written, one bit each.
+    #[inline]
+    pub(crate) fn init(&self, offset: u64) -> u8 {
+        match &self.storage {
+            Storage::Pages(pages) => match pages.get((offset / PAGE) as usize).and_then(OnceLock::get) {
+                Some(page) => {
+                    (page.init[(offset % PAGE / 64) as usize].load(Relaxed) >> (offset % 64)) as u8 & 15
+                }
+                None => 0,
+            },
+            // What the host does with its memory is not seen.
+            Storage::External(_) => 15,
+        }
+    }
+
+    /// Marks bytes of a word as written.
+    #[inline]
+    pub(crate) fn set_init(&self, offset: u64, bytes: u8) {
+        if let Storage::Pages(pages) = &self.storage
+            && let Some(page) = Self::page(pages, offset)
+        {
+            let word = &page.init[(offset % PAGE / 64) as usize];
+            let bits = u64::from(bytes) << (offset % 64);
+            if word.load(Relaxed) & bits != bits {
+                word.fetch_or(bits, Relaxed);
+            }
+        }
+    }
+
+    /// Copies bytes out.
+    pub(crate) fn read(&self, offset: u64, to: &mut [u8]) {
+        match &self.storage {
+            Storage::External(memory) => memory.read(offset, to),
+            Storage::Pages(_) => {
+                let mut at = offset;
+                let mut rest = to;
+                while !rest.is_empty() {
+                    let word = self.word(at & !3).to_le_bytes();
+                    let skip = (at & 3) as usize;
+                    let count = rest.len().min(4 - skip);
+                    let (now, later) = rest.split_at_mut(count);
+                    now.copy_from_slice(&word[skip..skip + count]);
+                    rest = later;
+                    at += count as u64;
+                }
+            }
+        }
+    }
+
+    /// Copies bytes in, and marks them as written.
+    pub(crate) fn write(&self, offset: u64, from: &[u8]) {
+        if let Storage::External(memory) = &self.storage {
+            return memory.write(offset, from);
+        }
+        let mut at = offset;
+        let mut rest = from;
+        while !rest.is_empty() {
+            let skip = (at & 3) as usize;
+            let count = rest.len().min(4 - skip);
+            let mut word = [0; 4];
+            word[skip..skip + count].copy_from_slice(&rest[..count]);
+            let bits = ((1u32 << count) - 1) << skip;
+            let mask = if count == 4 { u32::MAX } else { ((1u32 << (8 * count)) - 1) << (8 * skip) };
+            self.set_word(at & !3, u32::from_le_bytes(word), mask);
+            self.set_init(at & !3, bits as u8);
+            rest = &rest[count..];
+            at += count as u64;
+        }
+    }
+
+    /// The first byte of a range that nobody wrote.
+    pub(crate) fn first_unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
+        let Storage::Pages(_) = self.storage else { return None };
+        let mut at = offset;
+        while at < offset + bytes {
+            let init = self.init(at & !3);
+            if init == 15 && at & 3 == 0 {
+                at += 4;
+                continue;
+            }
+            if init >> (at & 3) & 1 == 0 {
+                return Some(at);
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// Copies a range of another allocation, with what is known of its bytes.
+    pub(crate) fn copy_from(&self, offset: u64, from: &Allocation, from_offset: u64, bytes: u64) {
+        let mut buffer = vec![0; bytes as usize];
+        from.read(from_offset, &mut buffer);
+        self.write(offset, &buffer);
+    }
+}
