@@ -97,6 +97,13 @@ impl Cell {
         self.readers != Readers::None
     }
 
+    /// Whether all four bytes were written no later than `floor`, by ordinary writes of block `number`: any thread
+    /// that knows that block up to then may read them.
+    #[inline(always)]
+    pub(crate) fn is_settled(&self, floor: u32, number: u32) -> bool {
+        self.init == 15 && self.write_time <= floor && self.write_who >> 10 == number
+    }
+
     /// Whether an asynchronous write is under way.
     pub(crate) fn is_pending(&self) -> bool {
         self.write_time == PENDING

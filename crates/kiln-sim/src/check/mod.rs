@@ -2,5 +2,6 @@
 
 pub(crate) mod cell;
 pub(crate) mod history;
+pub(crate) mod reads;
 pub(crate) mod shadow;
 pub(crate) mod view;

@@ -257,6 +257,9 @@ impl Machine<'_> {
     pub(super) fn load(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Flow {
         let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
         let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
+        if self.load_words(inst, access, &address, run) {
+            return Flow::Next;
+        }
         let mut before: Option<(u64, usize)> = None;
         for lane in lanes(run.active) {
             // Lanes that read what the lane before read are checked like it, and need no second look.
@@ -399,11 +402,20 @@ impl Machine<'_> {
                 }
             }
             Spot::Shared(block, offset) => {
+                let own = block == run.block;
                 let block = &mut self.blocks[block];
+                let warps = block.warps.len();
                 for at in (0..bytes).step_by(4) {
                     let place = offset + at;
                     let cell = &mut block.cells[(place / 4) as usize];
-                    let race = judge.read(cell, &mut block.lists);
+                    let race = if own && strength.is_none() {
+                        let mark = &mut block.reads[(place / 4) as usize * warps + run.warp.index as usize];
+                        let known = judge.me.block_floor.max(judge.me.warp_floor);
+                        mark.read(judge.now, 1 << lane, judge.pc, known);
+                        judge.unordered_write(cell)
+                    } else {
+                        judge.read(cell, &mut block.lists)
+                    };
                     let needed = byte_bits(u64::from(place), bytes);
                     note(at, race, cell.init & needed != needed && !cell.is_pending(), cell.init);
                 }
@@ -477,8 +489,8 @@ impl Machine<'_> {
     ) {
         let mut found: Option<(u32, Option<Event>, u8)> = None;
         let judge = self.judge(run, lane, strength);
-        let mut write = |cell: &mut Cell, lists: &mut ReaderLists, at: u32| {
-            let race = judge.write(cell, lists);
+        let mut write = |cell: &mut Cell, lists: &mut ReaderLists, at: u32, reader: Option<Event>| {
+            let race = judge.write(cell, lists).or(reader);
             if (race.is_some() || cell.init & MBAR != 0) && found.is_none() {
                 found = Some((at, race, cell.init));
             }
@@ -487,13 +499,15 @@ impl Machine<'_> {
             Spot::Global(_, _, address) => {
                 for at in (0..bytes).step_by(4) {
                     let (cell, lists) = self.shadow.cell(address + u64::from(at));
-                    write(cell, lists, at);
+                    write(cell, lists, at, None);
                 }
             }
             Spot::Shared(block, offset) => {
                 let block = &mut self.blocks[block];
                 for at in (0..bytes).step_by(4) {
-                    write(&mut block.cells[((offset + at) / 4) as usize], &mut block.lists, at);
+                    let word = ((offset + at) / 4) as usize;
+                    let reader = block.unknown_reader(word, &judge.me);
+                    write(&mut block.cells[word], &mut block.lists, at, reader);
                 }
             }
             Spot::Local(offset) => {

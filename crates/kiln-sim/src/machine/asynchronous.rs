@@ -145,9 +145,10 @@ impl Machine<'_> {
             let race = match moved(spot, at) {
                 Spot::Shared(block, offset) => {
                     let block = &mut self.blocks[block];
+                    let reader = block.unknown_reader(offset as usize / 4, &judge.me);
                     let cell = &mut block.cells[(offset / 4) as usize];
                     let own = reduces && cell.last_write().is_some_and(|event| event.who == agent);
-                    if own { None } else { judge.write_pending(cell, &mut block.lists, agent) }
+                    if own { None } else { judge.write_pending(cell, &mut block.lists, agent).or(reader) }
                 }
                 Spot::Global(_, _, address) => {
                     let (cell, lists) = self.shadow.cell(address);

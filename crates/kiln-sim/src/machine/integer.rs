@@ -220,7 +220,7 @@ fn ternary_rare(op: Int3, ty: Int, inst: &Inst, regs: &mut Regs<'_>) {
             }
             Int3::Bfi => {
                 let (b, c, n) = (regs.a64(inst, 2), regs.a(inst, 3), regs.a(inst, 4));
-                regs.write64_each(d, |l| int::bfi_b64(a[l], b[l], c[l], n[l]));
+                regs.write64_each(d, |l| int::bfi_64(a[l], b[l], c[l], n[l]));
             }
             _ => {
                 let (b, c) = (regs.a64(inst, 2), regs.a64(inst, 3));
@@ -249,7 +249,7 @@ fn ternary_rare(op: Int3, ty: Int, inst: &Inst, regs: &mut Regs<'_>) {
         Int3::Bfe => regs.write_each(d, |l| int::bfe_u32(a[l], b[l], c[l])),
         Int3::Bfi => {
             let n = regs.a(inst, 4);
-            regs.write_each(d, |l| int::bfi_b32(a[l], b[l], c[l], n[l]));
+            regs.write_each(d, |l| int::bfi_32(a[l], b[l], c[l], n[l]));
         }
         Int3::Mad | Int3::MadHi | Int3::Sad => {
             let (bits, mask) = (ty.bits(), if ty.bits() == 16 { 0xffff } else { u32::MAX });

@@ -23,6 +23,7 @@ mod schedule;
 mod state;
 mod step;
 mod tensor;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rand::RngExt;
 
 use crate::check::cell::{Cell, ReaderLists};
+use crate::check::reads::Mark;
 use crate::check::view::MAX_BLOCKS;
 use crate::finding::{Finding, Kind};
 
@@ -78,6 +79,7 @@ impl Machine<'_> {
             shared: vec![0; words],
             shared_bytes,
             cells: vec![Cell::NEW; words],
+            reads: vec![Mark::default(); words * threads.div_ceil(32) as usize],
             lists: ReaderLists::default(),
             barriers: vec![Barrier::default(); 16],
             mbars: Default::default(),

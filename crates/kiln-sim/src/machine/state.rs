@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use crate::check::cell::{Cell, ReaderLists};
-use crate::check::view::{View, WarpView};
+use crate::check::cell::{Cell, Event, ReaderLists};
+use crate::check::reads::{Mark, unknown_reader};
+use crate::check::view::{Knower, Level, View, WarpView, block_of};
 use crate::isa::{Function, Registers};
 
 use super::regs::{Row, Row64, lanes};
@@ -241,9 +242,23 @@ pub(super) struct Block {
     pub(super) shared: Vec<u32>,
     pub(super) shared_bytes: u32,
     pub(super) cells: Vec<Cell>,
+    /// Reads by the block's own warps: for each word a mark for each warp.
+    pub(super) reads: Vec<Mark>,
     pub(super) lists: ReaderLists,
     pub(super) barriers: Vec<Barrier>,
     pub(super) mbars: BTreeMap<u32, Mbar>,
+}
+
+impl Block {
+    /// A read of a word by the block's own warps that a writer does not know of.
+    pub(super) fn unknown_reader(&self, word: usize, writer: &Knower<'_>) -> Option<Event> {
+        let warps = self.warps.len();
+        let mut writer = *writer;
+        if block_of(writer.who) != self.number {
+            writer.block_floor = writer.view.get(Level::Block(self.number));
+        }
+        unknown_reader(&self.reads[word * warps..(word + 1) * warps], self.number << 5, &writer)
+    }
 }
 
 /// What the blocks of a cluster share.

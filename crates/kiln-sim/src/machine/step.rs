@@ -177,18 +177,22 @@ impl Machine<'_> {
         true
     }
 
+    /// One match decides which family an instruction belongs to; the frequent ones come without a call.
     #[inline(always)]
     fn execute(&mut self, inst: &Inst, run: &mut Running<'_>, mask: u32) -> Flow {
-        {
-            let mut regs = run.regs();
-            if super::integer::execute(inst, &mut regs)
-                || super::float::execute(inst, &mut regs)
-                || super::plain::execute(inst, &mut regs)
-            {
-                return Flow::Next;
-            }
-        }
         match inst.op {
+            Op::F32Fma(_) | Op::F32(..) => {
+                super::float::execute(inst, &mut run.regs());
+                Flow::Next
+            }
+            Op::Int2(..) | Op::Int3(..) | Op::MulWide(_) | Op::MadWide(_) => {
+                super::integer::execute(inst, &mut run.regs());
+                Flow::Next
+            }
+            Op::Mov32 | Op::Mov64 | Op::Setp { .. } | Op::Select32 | Op::Select64 => {
+                super::plain::execute(inst, &mut run.regs());
+                Flow::Next
+            }
             Op::Load(access) => self.load(inst, access, run),
             Op::Store(access) => self.store(inst, access, run),
             Op::Branch => branch(inst, run, mask),
@@ -197,8 +201,15 @@ impl Machine<'_> {
     }
 
     fn execute_rare(&mut self, inst: &Inst, run: &mut Running<'_>, mask: u32) -> Flow {
-        if super::convert::execute(inst, &mut run.regs()) {
-            return Flow::Next;
+        {
+            let regs = &mut run.regs();
+            if super::integer::execute(inst, regs)
+                || super::float::execute(inst, regs)
+                || super::plain::execute(inst, regs)
+                || super::convert::execute(inst, regs)
+            {
+                return Flow::Next;
+            }
         }
         match inst.op {
             Op::Nop | Op::Hint | Op::FenceMbarInit | Op::FenceProxy => Flow::Next,

@@ -43,8 +43,8 @@ macro_rules! bfi {
         }
     };
 }
-bfi!(bfi_b32, u32);
-bfi!(bfi_b64, u64);
+bfi!(bfi_32, u32);
+bfi!(bfi_64, u64);
 
 /// `bfind.u32`: the position of the highest set bit, or, with `shift_amount`, the left shift that brings it to the
 /// top; `0xffffffff` where no bit is set.

@@ -1,6 +1,6 @@
 //! Arithmetic of f32 and f64: all four IEEE roundings, exact with subnormals, signed zeros and infinities.
 //!
-//! Rounding to nearest is the host's. The directed roundings are computed from the exact value ([`exact`](super::exact)).
+//! Rounding to nearest is the host's. The directed roundings are computed from the exact value (module `exact`).
 //! A NaN result is the canonical one. `.ftz` is [`ftz`] on inputs and result, `.sat` is [`sat_f32`] on the result.
 
 use std::num::FpCategory;
@@ -118,10 +118,10 @@ arithmetic!(f32, F32, u32, canonical_f32, add_f32, sub_f32, mul_f32, div_f32, fm
 arithmetic!(f64, F64, u64, canonical_f64, add_f64, sub_f64, mul_f64, div_f64, fma_f64, sqrt_f64, rcp_f64);
 
 macro_rules! min_max {
-    ($name:ident, $float:ident, $nan:ident, $a_first:expr) => {
+    ($visibility:vis $name:ident, $float:ident, $nan:ident, $a_first:expr) => {
         /// With `.NaN` and `.xorsign.abs`: +0.0 is above -0.0, and one NaN yields to a number unless `nan`.
         #[inline(always)]
-        pub fn $name(a: $float, b: $float, nan: bool, xorsign: bool) -> $float {
+        $visibility fn $name(a: $float, b: $float, nan: bool, xorsign: bool) -> $float {
             let sign = if a.is_sign_negative() != b.is_sign_negative() { -1.0 } else { 1.0 };
             let (a, b) = if xorsign { (a.abs(), b.abs()) } else { (a, b) };
             let number = if $a_first(a, b) || b.is_nan() { a } else { b };
@@ -132,8 +132,8 @@ macro_rules! min_max {
     };
 }
 
-min_max!(min_f32, f32, NAN_F32, |a: f32, b: f32| a < b || a == b && a.is_sign_negative());
-min_max!(max_f32, f32, NAN_F32, |a: f32, b: f32| a > b || a == b && a.is_sign_positive());
+min_max!(pub min_f32, f32, NAN_F32, |a: f32, b: f32| a < b || a == b && a.is_sign_negative());
+min_max!(pub max_f32, f32, NAN_F32, |a: f32, b: f32| a > b || a == b && a.is_sign_positive());
 min_max!(min_f64_flags, f64, NAN_F64, |a: f64, b: f64| a < b || a == b && a.is_sign_negative());
 min_max!(max_f64_flags, f64, NAN_F64, |a: f64, b: f64| a > b || a == b && a.is_sign_positive());
 

@@ -56,13 +56,13 @@ fn product24(a: u32, b: u32, sign: Sign) -> u64 {
 
 /// `mul24.lo`: bits 31..0 of the product of the low 24 bits.
 #[inline(always)]
-pub fn mul24_lo(a: u32, b: u32, sign: Sign) -> u32 {
+pub fn mul24(a: u32, b: u32, sign: Sign) -> u32 {
     product24(a, b, sign) as u32
 }
 
 /// `mul24.hi`: bits 47..16 of the product of the low 24 bits.
 #[inline(always)]
-pub fn mul24_hi(a: u32, b: u32, sign: Sign) -> u32 {
+pub fn mul24hi(a: u32, b: u32, sign: Sign) -> u32 {
     (product24(a, b, sign) >> 16) as u32
 }
 

@@ -41,7 +41,8 @@ impl Decoder<'_> {
             match self.functions.get(target.as_str()) {
                 Some(&index) => site.function = Some(index),
                 None => {
-                    return self.unsupported(format!("function `{target}`, which the module does not define"));
+                    return self
+                        .unsupported(format!("function `{target}`, which the module does not define"));
                 }
             }
         }

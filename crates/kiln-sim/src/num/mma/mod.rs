@@ -1,7 +1,7 @@
 //! `mma.sync`: products of small matrices that a warp holds in pieces, D = A B + C.
 //!
-//! A piece is a [`Row`]: one register of all 32 lanes. Which lane holds which element is in [`fragment`]; the
-//! arithmetic is in [`product`]:
+//! A piece is a [`Row`]: one register of all 32 lanes. Which lane holds which element is in module `fragment`; the
+//! arithmetic is in module `product`:
 //!
 //! - f16, bf16 and tf32: D starts as C, and for k from 0 up each product is added by one f32 fused multiply-add. So
 //!   products are exact and each sum is rounded to nearest; the ISA leaves order and rounding open, hardware sums

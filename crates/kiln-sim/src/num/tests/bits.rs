@@ -41,8 +41,8 @@ fn bit_fields() {
                 assert_eq!(bfe_u64(a, b, c), bfe(a, b, c, 63, false), "{what}");
                 assert_eq!(bfe_s64(a as i64, b, c) as u64, bfe(a, b, c, 63, true), "{what}");
                 let base = a.rotate_left(29) ^ 0x5555_5555_5555_5555;
-                assert_eq!(bfi_b32(a as u32, base as u32, b, c), bfi(a, base, b, c, 31) as u32, "{what}");
-                assert_eq!(bfi_b64(a, base, b, c), bfi(a, base, b, c, 63), "{what}");
+                assert_eq!(bfi_32(a as u32, base as u32, b, c), bfi(a, base, b, c, 31) as u32, "{what}");
+                assert_eq!(bfi_64(a, base, b, c), bfi(a, base, b, c, 63), "{what}");
             }
         }
     }

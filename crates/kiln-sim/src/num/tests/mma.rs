@@ -243,3 +243,17 @@ fn f16_accumulators_round_once_at_the_end() {
         }
     }
 }
+
+#[test]
+fn products_beyond_f32_are_exact_too() {
+    let power = |exponent: i32| u32::from(f32_to_bf16(2f32.powi(exponent), Round::Zero));
+    // Only k = 0 counts: lanes 0, 4, 8... hold it in the low halves.
+    let first = |bits: u32| std::array::from_fn(|lane| if lane % 4 == 0 { bits } else { 0 });
+    let product = |a: i32, b: i32, c: f32| {
+        let d = m16n8k8_bf16(&[first(power(a)); 2], &[first(power(b))], &[[c.to_bits(); 32]; 4]);
+        f32::from_bits(d[0][0])
+    };
+    assert_eq!(product(100, 28, -(2f32.powi(127))), 2f32.powi(127), "2^128 alone overflows");
+    // One and a half units of the smallest subnormal tie to two; the half unit alone would round to none.
+    assert_eq!(product(-75, -75, f32::from_bits(1)), f32::from_bits(2));
+}
