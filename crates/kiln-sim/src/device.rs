@@ -3,7 +3,7 @@
 mod kernel;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::arch::Arch;
 use crate::check::history::{Conflict, History};
@@ -121,6 +121,8 @@ pub struct Device {
     memory: GlobalMemory,
     history: Mutex<History>,
     launches: AtomicU64,
+    /// What cooperative launches keep their grid's barrier in.
+    workspace: OnceLock<u64>,
 }
 
 impl Device {
@@ -130,7 +132,13 @@ impl Device {
             config.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
         let memory = GlobalMemory::new(config.ordinal, config.memory_bytes);
-        Device { config, memory, history: Mutex::default(), launches: AtomicU64::new(0) }
+        Device {
+            config,
+            memory,
+            history: Mutex::default(),
+            launches: AtomicU64::new(0),
+            workspace: OnceLock::new(),
+        }
     }
 
     /// What the device is.
@@ -306,6 +314,18 @@ impl Device {
         self.memory.live().iter().map(|memory| Allocation::from(memory.as_ref())).collect()
     }
 
+    /// The workspace of cooperative launches, as cooperative groups expect it: zeros, the grid's barrier among them.
+    fn workspace(&self) -> Result<u64, Fault> {
+        if let Some(&address) = self.workspace.get() {
+            return Ok(address);
+        }
+        let owner = Owner::Module { constant: false };
+        let memory = self.memory.alloc(256, 256, owner, Some("workspace of cooperative launches"));
+        let memory = memory.map_err(|error| Fault::InvalidLaunch(error.to_string()))?;
+        memory.write(0, &[0; 256]);
+        Ok(*self.workspace.get_or_init(|| memory.base))
+    }
+
     /// Runs a kernel to its end. `params` is laid out as [`KernelInfo::params`] says.
     ///
     /// # Errors
@@ -327,6 +347,7 @@ impl Device {
             explicit_cluster: config.cluster.is_some() || kernel.info().cluster.is_some(),
             dynamic_shared: config.dynamic_shared,
             cooperative: config.cooperative,
+            workspace: if config.cooperative { self.workspace()? } else { 0 },
             params,
             memory: &self.memory,
             checks: self.config.checks,

@@ -104,6 +104,51 @@ impl Cell {
         self.init == 15 && self.write_time <= floor && self.write_who >> 10 == number
     }
 
+    /// Whether nothing of the cell itself speaks against an ordinary write by a thread that knows its block up to `floor`.
+    #[inline(always)]
+    pub(crate) fn may_be_written(&self, floor: u32, who: Who) -> bool {
+        let ordered = self.write_time <= floor && self.write_who >> 10 == who >> 10 || self.write_who == who;
+        (ordered || self.write_time == 0)
+            && self.write_time != PENDING
+            && self.init & !15 == 0
+            && !self.was_read()
+    }
+
+    /// Records an ordinary write that [`Cell::may_be_written`] still allows; whether it does.
+    #[inline(always)]
+    pub(crate) fn write_plainly(&mut self, floor: u32, who: Who, now: u32, pc: u32) -> bool {
+        let allowed = self.may_be_written(floor, who);
+        if allowed {
+            self.write_time = now;
+            self.write_who = who;
+            self.write_pc = pc;
+            self.write_strength = 0;
+            self.init = 15;
+        }
+        allowed
+    }
+
+    /// Records a read of a cell that nobody has written in this launch, by lanes of the one warp that reads it; whether it
+    /// is so.
+    #[inline(always)]
+    pub(crate) fn read_plainly(&mut self, warp: u32, lanes: u32, now: u32, pc: u32) -> bool {
+        let first = self.readers == Readers::None;
+        let again = self.readers == Readers::One
+            && self.read_who == warp
+            && self.read_time == now
+            && self.read_strength == 0;
+        if self.write_time != 0 || !(first || again) {
+            return false;
+        }
+        self.readers = Readers::One;
+        self.read_who = warp;
+        self.read_set = if first { lanes } else { self.read_set | lanes };
+        self.read_strength = 0;
+        self.read_time = now;
+        self.read_pc = pc;
+        true
+    }
+
     /// Whether an asynchronous write is under way.
     pub(crate) fn is_pending(&self) -> bool {
         self.write_time == PENDING

@@ -139,6 +139,9 @@ pub(crate) struct WarpView {
     lanes: Lanes,
     /// Up to when the warp's own lanes are known to each other (`bar.warp.sync` of all).
     pub(crate) warp_floor: u32,
+    /// The warp's own block, and up to when a view shared by all lanes knows it.
+    block: u32,
+    floor: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -148,8 +151,29 @@ enum Lanes {
 }
 
 impl WarpView {
-    pub(crate) fn new() -> WarpView {
-        WarpView { lanes: Lanes::Same(Rc::default()), warp_floor: 0 }
+    /// A warp of a block that knows nothing yet.
+    pub(crate) fn new(block: u32) -> WarpView {
+        WarpView { lanes: Lanes::Same(Rc::default()), warp_floor: 0, block, floor: 0 }
+    }
+
+    /// Up to when a lane knows its own block.
+    #[inline(always)]
+    pub(crate) fn block_floor(&self, lane: usize) -> u32 {
+        match &self.lanes {
+            Lanes::Same(_) => self.floor,
+            Lanes::Each(views) => views[lane].get(Level::Block(self.block)),
+        }
+    }
+
+    /// A lane's thread with what it knows.
+    #[inline(always)]
+    pub(crate) fn knower(&self, who: Who, lane: usize) -> Knower<'_> {
+        Knower {
+            who,
+            block_floor: self.block_floor(lane),
+            warp_floor: self.warp_floor,
+            view: self.lane(lane),
+        }
     }
 
     /// What a lane knows.
@@ -170,6 +194,7 @@ impl WarpView {
 
     /// All lanes know this from now on.
     pub(crate) fn set_all(&mut self, view: Rc<View>) {
+        self.floor = view.get(Level::Block(self.block));
         self.lanes = Lanes::Same(view);
     }
 
@@ -240,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_one_lane_learns_the_others_do_not() {
-        let mut warp = WarpView::new();
+        let mut warp = WarpView::new(0);
         let mut news = View::default();
         news.learn(Level::Block(8), 6);
         warp.learn(3, &news);

@@ -501,6 +501,8 @@ pub(crate) enum Special {
     GlobalTimer,
     GlobalTimerLow,
     DynamicShared,
+    /// 1 and 2: the address of a cooperative launch's workspace, high half and low half.
+    EnvReg(u8),
     /// Where the memory starts that the launch adds.
     DynamicBase,
     TotalShared,

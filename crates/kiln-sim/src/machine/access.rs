@@ -296,6 +296,9 @@ impl Machine<'_> {
         let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
         let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
         self.events += 1;
+        if self.store_words(inst, access, &address, run) {
+            return Flow::Next;
+        }
         for lane in lanes(run.active) {
             let Some(spot) = self.resolve(access.place, address[lane], bytes, bytes, run, lane) else {
                 return Flow::Changed;
@@ -356,19 +359,11 @@ impl Machine<'_> {
         !read_only
     }
 
-    /// Whether accesses so far can all be known without looking at who made them.
+    /// Who judges an access of a lane.
     #[inline]
-    fn judge<'v>(&self, run: &'v Running<'_>, lane: usize, strength: Strength) -> Judge<'v> {
-        let view = run.warp.view.lane(lane);
-        let number = self.blocks[run.block].number;
-        let me = self.knower(view, run.who | lane as u32, number, run.warp.view.warp_floor);
-        Judge {
-            me,
-            now: self.now,
-            pc: run.pc,
-            strength,
-            cluster_blocks: self.clusters[self.blocks[run.block].cluster].count,
-        }
+    pub(super) fn judge<'v>(&self, run: &'v Running<'_>, lane: usize, strength: Strength) -> Judge<'v> {
+        let me = run.warp.view.knower(run.who | lane as u32, lane);
+        Judge { me, now: self.now, pc: run.pc, strength, cluster_blocks: self.cluster_blocks }
     }
 
     /// Judges a read of up to 32 bytes: uninitialised, racing?

@@ -10,7 +10,7 @@
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use crate::check::cell::{Event, Judge};
+use crate::check::cell::Event;
 use crate::check::view::{COPIER, Level, MBARRIER, Who};
 use crate::finding::Kind;
 use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
@@ -135,11 +135,7 @@ impl Machine<'_> {
             return;
         }
         let who = run.who | lane as u32;
-        let view = run.warp.view.lane(lane).clone();
-        let number = self.blocks[run.block].number;
-        let me = self.knower(&view, who, number, run.warp.view.warp_floor);
-        let cluster_blocks = self.launch.cluster_blocks();
-        let judge = Judge { me, now: self.now, pc: run.pc, strength: None, cluster_blocks };
+        let judge = self.judge(run, lane, None);
         let mut found = None;
         for at in (0..bytes).step_by(4) {
             let race = match moved(spot, at) {
@@ -530,15 +526,7 @@ impl Machine<'_> {
     /// Whether an mbarrier's initialisation is known to a thread that uses it.
     pub(super) fn check_initialised(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
         let who = run.who | lane as u32;
-        let number = self.blocks[run.block].number;
-        let me = self.knower(run.warp.view.lane(lane), who, number, run.warp.view.warp_floor);
-        let judge = Judge {
-            me,
-            now: self.now,
-            pc: run.pc,
-            strength: None,
-            cluster_blocks: self.launch.cluster_blocks(),
-        };
+        let judge = self.judge(run, lane, None);
         if let Some(first) = judge.unordered_write(&self.blocks[block].cells[(offset / 4) as usize]) {
             let second = Event { who, time: self.now, pc: run.pc };
             self.race(second, first, "shared", u64::from(offset), 8);

@@ -1,15 +1,10 @@
 //! Floating-point instructions, lane by lane.
 
-use std::sync::LazyLock;
-
 use crate::isa::{Class, Float1, Float2, Half, HalfMode, HalfType, Inst, Mode, Op};
 use crate::num::{approx, convert, float};
 
 use super::halves as half;
 use super::regs::{Regs, Row, bits};
-
-/// The vector instructions of this machine, asked for once.
-static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
 
 /// Executes a floating-point instruction; false for any other.
 #[inline(always)]
@@ -26,27 +21,14 @@ pub(super) fn execute(inst: &Inst, regs: &mut Regs<'_>) -> bool {
 fn fma32(mode: Mode, inst: &Inst, regs: &mut Regs<'_>) {
     let (a, b, c) = (regs.a(inst, 1), regs.a(inst, 2), regs.a(inst, 3));
     if mode.is_plain() {
-        let mut d = [0; 32];
-        fma_lanes(&a, &b, &c, &mut d);
-        return regs.write(inst.r[0], |l| d[l]);
+        // The caller is compiled with the processor's fused multiply-add, if it has one.
+        let f = f32::from_bits;
+        return regs.write(inst.r[0], |l| canonical(f(a[l]).mul_add(f(b[l]), f(c[l]))));
     }
     regs.write_each(inst.r[0], |l| {
         let [x, y, z] = [a[l], b[l], c[l]].map(|bits| input(bits, mode));
         output(float::fma_f32(x, y, z, mode.round), mode)
     });
-}
-
-/// Without the processor's own instruction a fused multiply-add is a call a lane.
-fn fma_lanes(a: &Row, b: &Row, c: &Row, d: &mut Row) {
-    ARCH.dispatch(
-        #[inline(always)]
-        || {
-            for l in 0..32 {
-                let value = f32::from_bits(a[l]).mul_add(f32::from_bits(b[l]), f32::from_bits(c[l]));
-                d[l] = canonical(value);
-            }
-        },
-    );
 }
 
 /// PTX's NaN for results of f32 arithmetic.

@@ -63,6 +63,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) explicit_cluster: bool,
     pub(crate) dynamic_shared: u32,
     pub(crate) cooperative: bool,
+    /// Where the barrier of a cooperative launch's grid lies; 0 for other launches.
+    pub(crate) workspace: u64,
     pub(crate) params: &'a [u8],
     pub(crate) memory: &'a GlobalMemory,
     pub(crate) checks: bool,
@@ -162,6 +164,7 @@ pub(crate) struct Machine<'a> {
     shadow: GlobalShadow,
     /// The time of accesses: moves on at each synchronisation.
     now: u32,
+    cluster_blocks: u32,
     /// What has been released, by address of global memory, or by block and offset of shared memory.
     released: HashMap<u64, Vec<Released>>,
     operations: Vec<AsyncOp>,
@@ -192,6 +195,7 @@ impl<'a> Machine<'a> {
             clusters: Vec::new(),
             shadow: GlobalShadow::default(),
             now: 1,
+            cluster_blocks: launch.cluster_blocks(),
             released: HashMap::new(),
             operations: Vec::new(),
             next_operation: 1,

@@ -67,7 +67,7 @@ impl Machine<'_> {
             + launch.dynamic_shared;
         let words = shared_bytes.div_ceil(4) as usize;
         let warps = (0..threads.div_ceil(32))
-            .map(|index| Warp::new(index, threads - 32 * index, function, launch.function as u32))
+            .map(|index| Warp::new(number, index, threads - 32 * index, function, launch.function as u32))
             .collect();
         Block {
             number,

@@ -107,7 +107,7 @@ pub(super) struct Warp {
 
 impl Warp {
     /// A warp at the start of a kernel, with `threads` lanes.
-    pub(super) fn new(index: u32, threads: u32, function: &Function, number: u32) -> Warp {
+    pub(super) fn new(block: u32, index: u32, threads: u32, function: &Function, number: u32) -> Warp {
         let live = if threads >= 32 { u32::MAX } else { (1 << threads) - 1 };
         let Registers { pred, r32, r64 } = function.registers;
         let mut warp = Warp {
@@ -119,7 +119,7 @@ impl Warp {
             r64: vec![[0; 32]; r64 as usize],
             local: vec![[0; 32]; function.local_bytes as usize / 4],
             local_init: vec![[0; 32]; function.local_bytes as usize / 4],
-            view: WarpView::new(),
+            view: WarpView::new(block),
             fenced: [None, None, None],
             seen: View::default(),
             copies: Vec::new(),
@@ -149,7 +149,7 @@ impl Warp {
             r64: Vec::new(),
             local: Vec::new(),
             local_init: Vec::new(),
-            view: WarpView::new(),
+            view: WarpView::new(0),
             fenced: [None, None, None],
             seen: View::default(),
             copies: Vec::new(),

@@ -4,15 +4,20 @@
 //! furthest behind runs, which makes lanes meet again after a branch as structured code expects; a group that runs for long
 //! gives way, so that lanes which wait for each other get on.
 
+use std::sync::LazyLock;
+
 use rand::RngExt;
 
-use crate::check::view::{Knower, Level, View, Who};
+use crate::check::view::Who;
 use crate::finding::Kind;
 use crate::isa::{CODE_BASE, CODE_STEP, Inst, Op, Special};
 
 use super::Machine;
 use super::regs::{LANES, Regs, lanes};
 use super::state::{Base, Frame, Group, Wait, Warp};
+
+/// The vector instructions of this machine, asked for once.
+static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
 
 /// Deepest nesting of calls.
 const DEEPEST: usize = 1024;
@@ -65,6 +70,24 @@ impl Running<'_> {
     }
 }
 
+/// The arguments of [`Machine::run_group_here`], which is inlined into a function for each vector extension.
+struct RunGroup<'m, 'a, 'w> {
+    machine: &'m mut Machine<'a>,
+    warp: &'w mut Warp,
+    block: usize,
+    index: usize,
+    end: u64,
+}
+
+impl pulp::WithSimd for RunGroup<'_, '_, '_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+        self.machine.run_group_here(self.warp, self.block, self.index, self.end)
+    }
+}
+
 impl Machine<'_> {
     /// Runs one warp for at most `slice` instructions.
     pub(super) fn run_warp(&mut self, block: usize, index: usize, slice: u32) {
@@ -104,6 +127,12 @@ impl Machine<'_> {
 
     /// Runs a group until it waits, ends, meets another, or has run long enough; whether other warps should run.
     fn run_group(&mut self, warp: &mut Warp, block: usize, index: usize, end: u64) -> bool {
+        // Compiled for each of the processor's vector extensions: the loops over lanes are most of what is done here.
+        ARCH.dispatch(RunGroup { machine: self, warp, block, index, end })
+    }
+
+    #[inline(always)]
+    fn run_group_here(&mut self, warp: &mut Warp, block: usize, index: usize, end: u64) -> bool {
         let code = &self.launch.program.code;
         let who = self.blocks[block].number << 10 | warp.index << 5;
         let (base, mut pc, mask) = (warp.groups[index].base, warp.groups[index].pc, warp.groups[index].mask);
@@ -305,6 +334,8 @@ impl Machine<'_> {
                 Special::DynamicShared => launch.dynamic_shared,
                 Special::DynamicBase => function.shared_bytes.next_multiple_of(16),
                 Special::TotalShared => block.shared_bytes,
+                Special::EnvReg(1) => (launch.workspace >> 32) as u32,
+                Special::EnvReg(_) => launch.workspace as u32,
                 Special::WarpSize => 32,
                 Special::Clock | Special::GlobalTimerLow => clock as u32,
                 Special::Clock64 | Special::GlobalTimer => return clock,
@@ -477,18 +508,6 @@ impl Machine<'_> {
         };
         let message = format!("lanes {:#010x} execute it, lanes {missing:#010x} {elsewhere}", group.mask);
         self.fault(kind, group.pc, who | group.mask.trailing_zeros().min(31), message);
-    }
-
-    /// What the lanes of a warp know, for a lane.
-    #[inline(always)]
-    pub(super) fn knower<'v>(
-        &self,
-        view: &'v View,
-        who: Who,
-        block_number: u32,
-        warp_floor: u32,
-    ) -> Knower<'v> {
-        Knower { who, block_floor: view.get(Level::Block(block_number)), warp_floor, view }
     }
 }
 

@@ -1,16 +1,42 @@
-//! The frequent accesses to shared memory, by the words of a whole warp.
+//! The frequent accesses, by the words of a whole warp.
 //!
-//! Weak loads of 4-byte elements from the block's own memory, by lanes that all know the same, are most of what a kernel
-//! does with memory. Nothing is decided here: whatever is not plainly right goes the long way of [`super::access`].
+//! Weak accesses of 4-byte elements to the block's own shared memory or to one allocation, by lanes that all know the
+//! same, are most of what a kernel does with memory. Nothing is decided here: whatever is not plainly right goes the long
+//! way of [`super::access`], which says what is wrong with it.
 
-use crate::check::view::Level;
 use crate::isa::{Access, Inst, Order, Place};
-use crate::memory::{RANK_SHIFT, SHARED_WINDOW};
+use crate::memory::{RANK_SHIFT, SHARED_WINDOW, window};
 
 use super::Machine;
 use super::access::Spot;
-use super::regs::{Row64, lanes};
+use super::regs::{Row, Row64, lanes};
 use super::step::Running;
+
+/// Whether the lanes' accesses are as this module takes them.
+fn is_plain(access: Access, run: &Running<'_>) -> bool {
+    access.element.bytes == 4
+        && !access.wide
+        && access.sem.order == Order::Weak
+        && run.warp.view.same().is_some()
+}
+
+/// Offsets of the active lanes from `base`, in words, if all are multiples of `bytes` and end within `size`.
+#[inline(always)]
+fn word_offsets(address: &Row64, active: u32, base: u64, bytes: u64, size: u64) -> Option<Row> {
+    if size < bytes {
+        return None;
+    }
+    let mut words = [0; 32];
+    for lane in 0..32 {
+        let offset = address[lane].wrapping_sub(base);
+        let fits = offset & (bytes - 1) == 0 && offset <= size - bytes;
+        if !fits && active >> lane & 1 == 1 {
+            return None;
+        }
+        words[lane] = if fits { (offset / 4) as u32 } else { 0 };
+    }
+    Some(words)
+}
 
 impl Machine<'_> {
     /// Loads by words, if that will do.
@@ -22,38 +48,101 @@ impl Machine<'_> {
         address: &Row64,
         run: &mut Running<'_>,
     ) -> bool {
-        let plain = access.element.bytes == 4 && !access.wide && access.sem.order == Order::Weak;
+        if !is_plain(access, run) {
+            return false;
+        }
+        match self.shared_words(access, address, run) {
+            Some(words) => self.load_shared(inst, usize::from(access.lanes), &words, run),
+            None => match self.global_words(access, address, run) {
+                Some((index, words)) => self.load_global(inst, usize::from(access.lanes), index, &words, run),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Stores by words, if that will do: to shared memory, one word a lane.
+    #[inline]
+    pub(super) fn store_words(
+        &mut self,
+        inst: &Inst,
+        access: Access,
+        address: &Row64,
+        run: &mut Running<'_>,
+    ) -> bool {
+        if !is_plain(access, run) || access.lanes != 1 || !self.launch.checks || !self.released.is_empty() {
+            return false;
+        }
+        let Some(words) = self.shared_words(access, address, run) else { return false };
+        let block = &mut self.blocks[run.block];
+        let warps = block.warps.len();
+        let floor = run.warp.view.block_floor(0);
+        // First see that nothing speaks against any of it: no later read or write of another thread.
+        for lane in lanes(run.active) {
+            let word = words[lane] as usize;
+            let cell = &block.cells[word];
+            let who = run.who | lane as u32;
+            let marks = &block.reads[word * warps..(word + 1) * warps];
+            if !cell.may_be_written(floor, who) || marks.iter().any(|mark| mark.time > floor) {
+                return false;
+            }
+        }
+        let row = run.regs().a(inst, 0);
+        for lane in lanes(run.active) {
+            let word = words[lane] as usize;
+            let who = run.who | lane as u32;
+            // A lane before may have written the same word just now.
+            if !block.cells[word].write_plainly(floor, who, self.now, run.pc) {
+                self.check_write(Spot::Shared(run.block, words[lane] * 4), 4, None, run, lane);
+                self.blocks[run.block].shared[word] = row[lane];
+                return self.store_rest(&words, &row, lane, run);
+            }
+            block.shared[word] = row[lane];
+        }
+        true
+    }
+
+    /// The lanes after one that raced.
+    fn store_rest(&mut self, words: &Row, row: &Row, after: usize, run: &mut Running<'_>) -> bool {
+        for lane in lanes(run.active).filter(|lane| *lane > after) {
+            self.check_write(Spot::Shared(run.block, words[lane] * 4), 4, None, run, lane);
+            self.blocks[run.block].shared[words[lane] as usize] = row[lane];
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn shared_words(&self, access: Access, address: &Row64, run: &Running<'_>) -> Option<Row> {
         let base = match access.place {
             Place::Shared => 0,
             Place::Generic => SHARED_WINDOW,
-            _ => return false,
+            _ => return None,
         };
-        let count = usize::from(access.lanes);
-        let bytes = 4 * count as u64;
         let size = u64::from(self.blocks[run.block].shared_bytes).min(1 << RANK_SHIFT);
-        if !plain || run.warp.view.same().is_none() || size < bytes {
-            return false;
+        word_offsets(address, run.active, base, 4 * u64::from(access.lanes), size)
+    }
+
+    /// The allocation that this instruction hit last, if all lanes lie in it.
+    #[inline(always)]
+    fn global_words(&self, access: Access, address: &Row64, run: &Running<'_>) -> Option<(usize, Row)> {
+        let first = address[run.active.trailing_zeros() as usize];
+        if !matches!(access.place, Place::Global | Place::Generic) || window(first).is_some() {
+            return None;
         }
-        let mut words = [0u32; 32];
-        let mut fits = true;
-        for (word, address) in words.iter_mut().zip(address) {
-            let offset = address.wrapping_sub(base);
-            *word = (offset / 4) as u32;
-            fits &= offset % bytes == 0 && offset <= size - bytes;
-        }
-        if !fits
-            && lanes(run.active).any(|lane| {
-                let offset = address[lane].wrapping_sub(base);
-                offset % bytes != 0 || offset > size - bytes
-            })
-        {
-            return false;
-        }
+        let index = self.hints[run.pc as usize] as usize;
+        let memory = self.memory.get(index)?;
+        let size = memory.bytes.min(1 << 33);
+        word_offsets(address, run.active, memory.base, 4 * u64::from(access.lanes), size)
+            .map(|words| (index, words))
+    }
+
+    #[inline(always)]
+    fn load_shared(&mut self, inst: &Inst, count: usize, words: &Row, run: &mut Running<'_>) {
         let block = &self.blocks[run.block];
         for n in 0..count {
             let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])];
             if run.active == u32::MAX {
-                for (slot, word) in row.iter_mut().zip(&words) {
+                for (slot, word) in row.iter_mut().zip(words) {
                     *slot = block.shared[*word as usize + n];
                 }
             } else {
@@ -61,18 +150,17 @@ impl Machine<'_> {
             }
         }
         if self.launch.checks {
-            self.check_words(&words, count, run);
+            self.check_words(words, count, run);
         }
-        true
     }
 
     /// Judges the reads of `count` words from each of `words` on.
-    fn check_words(&mut self, words: &[u32; 32], count: usize, run: &Running<'_>) {
+    #[inline(always)]
+    fn check_words(&mut self, words: &Row, count: usize, run: &Running<'_>) {
         let (now, pc, warp) = (self.now, run.pc, run.warp.index as usize);
         let block = &mut self.blocks[run.block];
-        let warps = block.warps.len();
-        let number = block.number;
-        let floor = run.warp.view.lane(0).get(Level::Block(number));
+        let (warps, number) = (block.warps.len(), block.number);
+        let floor = run.warp.view.block_floor(0);
         let known = floor.max(run.warp.view.warp_floor);
         let mut doubtful = 0u32;
         let mut left = run.active;
@@ -88,8 +176,7 @@ impl Machine<'_> {
             }
             left &= !mask;
             for word in word as usize..word as usize + count {
-                let cell = &block.cells[word];
-                if !cell.is_settled(floor, number) {
+                if !block.cells[word].is_settled(floor, number) {
                     doubtful |= mask;
                 }
                 block.reads[word * warps + warp].read(now, mask, pc, known);
@@ -98,6 +185,41 @@ impl Machine<'_> {
         for lane in lanes(doubtful) {
             self.check_read(
                 Spot::Shared(run.block, words[lane] * 4),
+                4 * count as u32,
+                None,
+                run,
+                lane,
+                false,
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn load_global(&mut self, inst: &Inst, count: usize, index: usize, words: &Row, run: &mut Running<'_>) {
+        let memory = &self.memory[index];
+        for n in 0..count {
+            let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])];
+            lanes(run.active)
+                .for_each(|lane| row[lane] = memory.word(4 * (u64::from(words[lane]) + n as u64)));
+        }
+        if !self.launch.checks {
+            return;
+        }
+        let (base, warp) = (memory.base, run.who >> 5);
+        let mut doubtful = 0u32;
+        for lane in lanes(run.active) {
+            for n in 0..count as u64 {
+                let offset = 4 * (u64::from(words[lane]) + n);
+                let (cell, _) = self.shadow.cell(base + offset);
+                if memory.init(offset) != 15 || !cell.read_plainly(warp, 1 << lane, self.now, run.pc) {
+                    doubtful |= 1 << lane;
+                }
+            }
+        }
+        for lane in lanes(doubtful) {
+            let offset = 4 * u64::from(words[lane]);
+            self.check_read(
+                Spot::Global(index, offset, base + offset),
                 4 * count as u32,
                 None,
                 run,

@@ -484,6 +484,8 @@ fn special(name: &str) -> Option<Special> {
         "%clock64" => Special::Clock64,
         "%globaltimer" => Special::GlobalTimer,
         "%globaltimer_lo" => Special::GlobalTimerLow,
+        "%envreg1" => Special::EnvReg(1),
+        "%envreg2" => Special::EnvReg(2),
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" => Special::TotalShared,
         "WARP_SZ" => Special::WarpSize,
