@@ -3,8 +3,6 @@
 //! A worker runs its blocks one after the other and sees their accesses in its own cells, so nothing is shared while
 //! blocks run. What two workers recorded of the same bytes is compared after the launch; their blocks had no order.
 
-use std::collections::HashMap;
-
 use super::cell::{Cell, Event, ReaderLists, unordered_pair};
 
 /// Bytes of a page.
@@ -17,31 +15,38 @@ pub(crate) type Bits = [u64; CELLS / 64];
 
 #[derive(Debug, Default)]
 pub(crate) struct GlobalShadow {
-    index: HashMap<u64, usize>,
+    /// For each allocation, by its number in the launch, and each of its pages: number in `pages`, plus one.
+    tables: Vec<Vec<u32>>,
+    /// Numbers of pages (address / [`PAGE`]) and their cells.
     pages: Vec<(u64, Box<[Cell]>)>,
-    last: Option<(u64, usize)>,
     pub(crate) lists: ReaderLists,
 }
 
 impl GlobalShadow {
-    /// The cell of an address, and the lists that it may refer to.
+    /// The cell of an address in allocation `index`, which starts at `base`, and the lists that it may refer to.
     #[inline]
-    pub(crate) fn cell(&mut self, address: u64) -> (&mut Cell, &mut ReaderLists) {
-        let number = address / PAGE;
-        let at = match self.last {
-            Some((last, at)) if last == number => at,
-            _ => self.page(number),
+    pub(crate) fn cell(&mut self, index: usize, base: u64, address: u64) -> (&mut Cell, &mut ReaderLists) {
+        let page = (address / PAGE - base / PAGE) as usize;
+        let at = match self.tables.get(index).and_then(|table| table.get(page)) {
+            Some(&at) if at > 0 => at as usize - 1,
+            _ => self.new_page(index, page, address / PAGE),
         };
         (&mut self.pages[at].1[(address % PAGE / 4) as usize], &mut self.lists)
     }
 
-    fn page(&mut self, number: u64) -> usize {
-        let at = *self.index.entry(number).or_insert_with(|| {
-            self.pages.push((number, vec![Cell::NEW; CELLS].into_boxed_slice()));
-            self.pages.len() - 1
-        });
-        self.last = Some((number, at));
-        at
+    #[cold]
+    fn new_page(&mut self, index: usize, page: usize, number: u64) -> usize {
+        if self.tables.len() <= index {
+            self.tables.resize_with(index + 1, Vec::new);
+        }
+        let table = &mut self.tables[index];
+        if table.len() <= page {
+            table.resize(page + 1, 0);
+        }
+        // Two small allocations may share a page of addresses; each has cells of its own.
+        self.pages.push((number, vec![Cell::NEW; CELLS].into_boxed_slice()));
+        table[page] = self.pages.len() as u32;
+        self.pages.len() - 1
     }
 
     /// The pages in order of address: address, cells read, cells written.
@@ -64,17 +69,16 @@ impl GlobalShadow {
 
     /// The first races between two workers: address, and the two accesses.
     pub(crate) fn races(&self, other: &GlobalShadow, most: usize) -> Vec<(u64, Event, Event)> {
-        let mut shared: Vec<u64> =
-            self.index.keys().filter(|number| other.index.contains_key(number)).copied().collect();
-        shared.sort_unstable();
         let mut found = Vec::new();
-        for number in shared {
-            let (a, b) = (&self.pages[self.index[&number]].1, &other.pages[other.index[&number]].1);
-            for (n, (a, b)) in a.iter().zip(b).enumerate() {
-                if let Some((first, second)) = unordered_pair(a, &self.lists, b, &other.lists) {
-                    found.push((number * PAGE + 4 * n as u64, first, second));
-                    if found.len() == most {
-                        return found;
+        for (mine, theirs) in self.tables.iter().zip(&other.tables) {
+            for (a, b) in mine.iter().zip(theirs).filter(|(a, b)| **a > 0 && **b > 0) {
+                let ((number, a), (_, b)) = (&self.pages[*a as usize - 1], &other.pages[*b as usize - 1]);
+                for (n, (a, b)) in a.iter().zip(b).enumerate() {
+                    if let Some((first, second)) = unordered_pair(a, &self.lists, b, &other.lists) {
+                        found.push((number * PAGE + 4 * n as u64, first, second));
+                        if found.len() == most {
+                            return found;
+                        }
                     }
                 }
             }

@@ -254,12 +254,17 @@ impl Machine<'_> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn load(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Flow {
         let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
-        let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
         if self.load_words(inst, access, &address, run) {
             return Flow::Next;
         }
+        self.load_each(inst, access, &address, run)
+    }
+
+    fn load_each(&mut self, inst: &Inst, access: Access, address: &Row64, run: &mut Running<'_>) -> Flow {
+        let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
         let mut before: Option<(u64, usize)> = None;
         for lane in lanes(run.active) {
             // Lanes that read what the lane before read are checked like it, and need no second look.
@@ -389,7 +394,7 @@ impl Machine<'_> {
                 let allocation = &self.memory[index];
                 for at in (0..bytes).step_by(4) {
                     let place = address + u64::from(at);
-                    let (cell, lists) = self.shadow.cell(place);
+                    let (cell, lists) = self.shadow.cell(index, allocation.base, place);
                     let race = judge.read(cell, lists);
                     let needed = byte_bits(place, bytes);
                     let init = allocation.init((offset + u64::from(at)) & !3);
@@ -491,9 +496,10 @@ impl Machine<'_> {
             }
         };
         match spot {
-            Spot::Global(_, _, address) => {
+            Spot::Global(index, _, address) => {
                 for at in (0..bytes).step_by(4) {
-                    let (cell, lists) = self.shadow.cell(address + u64::from(at));
+                    let (cell, lists) =
+                        self.shadow.cell(index, self.memory[index].base, address + u64::from(at));
                     write(cell, lists, at, None);
                 }
             }

@@ -146,8 +146,8 @@ impl Machine<'_> {
                     let own = reduces && cell.last_write().is_some_and(|event| event.who == agent);
                     if own { None } else { judge.write_pending(cell, &mut block.lists, agent).or(reader) }
                 }
-                Spot::Global(_, _, address) => {
-                    let (cell, lists) = self.shadow.cell(address);
+                Spot::Global(index, _, address) => {
+                    let (cell, lists) = self.shadow.cell(index, self.memory[index].base, address);
                     judge.write_pending(cell, lists, agent)
                 }
                 _ => None,
@@ -463,7 +463,7 @@ impl Machine<'_> {
                 self.memory[index].write(offset, &op.data);
                 let (base, now) = (self.memory[index].base, self.now);
                 for at in (0..op.data.len() as u64).step_by(4) {
-                    let (cell, _) = self.shadow.cell(base + offset + at);
+                    let (cell, _) = self.shadow.cell(index, base, base + offset + at);
                     if cell.last_write().is_some_and(|event| event.who == COPIER | op.who) {
                         cell.complete(op.who, now);
                     }

@@ -40,7 +40,7 @@ fn word_offsets(address: &Row64, active: u32, base: u64, bytes: u64, size: u64) 
 
 impl Machine<'_> {
     /// Loads by words, if that will do.
-    #[inline]
+    #[inline(always)]
     pub(super) fn load_words(
         &mut self,
         inst: &Inst,
@@ -210,7 +210,7 @@ impl Machine<'_> {
         for lane in lanes(run.active) {
             for n in 0..count as u64 {
                 let offset = 4 * (u64::from(words[lane]) + n);
-                let (cell, _) = self.shadow.cell(base + offset);
+                let (cell, _) = self.shadow.cell(index, base, base + offset);
                 if memory.init(offset) != 15 || !cell.read_plainly(warp, 1 << lane, self.now, run.pc) {
                     doubtful |= 1 << lane;
                 }

@@ -32,7 +32,9 @@ fn from_integers_to_floats_round() {
 #[test]
 fn between_floats() {
     let canonical = |value: f32| if value.is_nan() { 0x7fff_ffff } else { value.to_bits() };
-    check64("cvt.rn.f32.f64 %d, %a64; cvt.u64.u32 %d64, %d;", |a, _, _| u64::from(canonical(f64::from_bits(a) as f32)));
+    check64("cvt.rn.f32.f64 %d, %a64; cvt.u64.u32 %d64, %d;", |a, _, _| {
+        u64::from(canonical(f64::from_bits(a) as f32))
+    });
     check64("cvt.f64.f32 %d64, %a;", |a, _, _| {
         let value = f64::from(f32::from_bits(a as u32));
         if value.is_nan() { 0x7ff8_0000_0000_0000 } else { value.to_bits() }

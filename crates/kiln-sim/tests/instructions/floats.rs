@@ -127,7 +127,8 @@ fn comparisons_with_nan() {
 #[test]
 fn approximations_are_within_their_bounds() {
     // The value of 2^x, to 2^-22 of it, where nothing is subnormal.
-    let inputs: Vec<u64> = (0..super::THREADS).map(|n| u64::from((n as f32 / 3.0 - 11.5).to_bits())).collect();
+    let inputs: Vec<u64> =
+        (0..super::THREADS).map(|n| u64::from((n as f32 / 3.0 - 11.5).to_bits())).collect();
     let found = super::run("ex2.approx.f32 %d, %a;", true, [&inputs, &inputs, &inputs]);
     for (input, found) in inputs.iter().zip(&found) {
         let want = f64::from(f(*input as u32)).exp2();

@@ -10,7 +10,9 @@ fn sums_and_products_of_32_bits() {
     check32("mul.hi.s32 %d, %a, %b;", |a, b, _| ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32);
     check32("mul.hi.u32 %d, %a, %b;", |a, b, _| ((u64::from(a) * u64::from(b)) >> 32) as u32);
     check32("mad.lo.s32 %d, %a, %b, %c;", |a, b, c| a.wrapping_mul(b).wrapping_add(c));
-    check32("mad.hi.u32 %d, %a, %b, %c;", |a, b, c| (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c));
+    check32("mad.hi.u32 %d, %a, %b, %c;", |a, b, c| {
+        (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)
+    });
     check32("sad.s32 %d, %a, %b, %c;", |a, b, c| (a as i32).abs_diff(b as i32).wrapping_add(c));
     check32("mul24.lo.s32 %d, %a, %b;", |a, b, _| {
         ((i64::from((a << 8) as i32 >> 8)) * i64::from((b << 8) as i32 >> 8)) as u32
@@ -34,18 +36,32 @@ fn sums_and_products_of_64_and_16_bits() {
     check64("sub.s64 %d64, %a64, %b64;", |a, b, _| a.wrapping_sub(b));
     check64("mul.lo.s64 %d64, %a64, %b64;", |a, b, _| a.wrapping_mul(b));
     check64("mul.hi.u64 %d64, %a64, %b64;", |a, b, _| ((u128::from(a) * u128::from(b)) >> 64) as u64);
-    check64("mul.hi.s64 %d64, %a64, %b64;", |a, b, _| ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64);
+    check64("mul.hi.s64 %d64, %a64, %b64;", |a, b, _| {
+        ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
+    });
     check64("mad.lo.u64 %d64, %a64, %b64, %c64;", |a, b, c| a.wrapping_mul(b).wrapping_add(c));
-    check32("add.s16 %dh, %ah, %bh; cvt.u32.u16 %d, %dh;", |a, b, _| u32::from((a as u16).wrapping_add(b as u16)));
-    check32("min.s16 %dh, %ah, %bh; cvt.u32.u16 %d, %dh;", |a, b, _| u32::from((a as i16).min(b as i16) as u16));
-    check32("mul.lo.u16 %dh, %ah, %bh; cvt.u32.u16 %d, %dh;", |a, b, _| u32::from((a as u16).wrapping_mul(b as u16)));
+    check32("add.s16 %dh, %ah, %bh; cvt.u32.u16 %d, %dh;", |a, b, _| {
+        u32::from((a as u16).wrapping_add(b as u16))
+    });
+    check32("min.s16 %dh, %ah, %bh; cvt.u32.u16 %d, %dh;", |a, b, _| {
+        u32::from((a as i16).min(b as i16) as u16)
+    });
+    check32("mul.lo.u16 %dh, %ah, %bh; cvt.u32.u16 %d, %dh;", |a, b, _| {
+        u32::from((a as u16).wrapping_mul(b as u16))
+    });
 }
 
 #[test]
 fn division_with_zero_and_overflow() {
-    check32("div.s32 %d, %a, %b;", |a, b, _| if b == 0 { u32::MAX } else { (a as i32).wrapping_div(b as i32) as u32 });
+    check32(
+        "div.s32 %d, %a, %b;",
+        |a, b, _| if b == 0 { u32::MAX } else { (a as i32).wrapping_div(b as i32) as u32 },
+    );
     check32("div.u32 %d, %a, %b;", |a, b, _| a.checked_div(b).unwrap_or(u32::MAX));
-    check32("rem.s32 %d, %a, %b;", |a, b, _| if b == 0 { a } else { (a as i32).wrapping_rem(b as i32) as u32 });
+    check32(
+        "rem.s32 %d, %a, %b;",
+        |a, b, _| if b == 0 { a } else { (a as i32).wrapping_rem(b as i32) as u32 },
+    );
     check64("div.s64 %d64, %a64, %b64;", |a, b, _| {
         if b == 0 { u64::MAX } else { (a as i64).wrapping_div(b as i64) as u64 }
     });
@@ -79,7 +95,9 @@ fn logic_and_shifts() {
     check32("shf.l.wrap.b32 %d, %a, %b, %c;", |a, b, c| {
         (((u128::from(b) << 32 | u128::from(a)) << (c & 31)) >> 32) as u32
     });
-    check32("shf.r.clamp.b32 %d, %a, %b, %c;", |a, b, c| ((u64::from(b) << 32 | u64::from(a)) >> c.min(32)) as u32);
+    check32("shf.r.clamp.b32 %d, %a, %b, %c;", |a, b, c| {
+        ((u64::from(b) << 32 | u64::from(a)) >> c.min(32)) as u32
+    });
 }
 
 #[test]
@@ -98,7 +116,12 @@ fn bits_and_bytes() {
         u32::from_le_bytes([bytes[5], bytes[1], bytes[7], bytes[3]])
     });
     check32("dp4a.s32.s32 %d, %a, %b, %c;", |a, b, c| {
-        let dot: i32 = a.to_le_bytes().iter().zip(b.to_le_bytes()).map(|(x, y)| i32::from(*x as i8) * i32::from(y as i8)).sum();
+        let dot: i32 = a
+            .to_le_bytes()
+            .iter()
+            .zip(b.to_le_bytes())
+            .map(|(x, y)| i32::from(*x as i8) * i32::from(y as i8))
+            .sum();
         c.wrapping_add(dot as u32)
     });
 }

@@ -121,7 +121,12 @@ fn check(body: &str, narrow: bool, expected: impl Fn(u64, u64, u64) -> u64) {
         let picked = run(&divided, narrow, [&a, &b, &c]);
         for lane in 0..THREADS {
             let want = expected(a[lane], b[lane], c[lane]);
-            let say = || format!("{body}: thread {lane}, a {:#x}, b {:#x}, c {:#x}: expected {want:#x}", a[lane], b[lane], c[lane]);
+            let say = || {
+                format!(
+                    "{body}: thread {lane}, a {:#x}, b {:#x}, c {:#x}: expected {want:#x}",
+                    a[lane], b[lane], c[lane]
+                )
+            };
             assert_eq!(plain[lane], want, "{}", say());
             assert_eq!(halved[lane], if lane < 40 { want } else { 0 }, "{} (branch)", say());
             let kept = lane & 3 == 1 && divided.contains("@!");
@@ -135,5 +140,9 @@ fn with_guard(body: &str, guard: &str) -> String {
     if body.contains([':', '{']) {
         return body.to_string();
     }
-    body.split(';').map(str::trim).filter(|part| !part.is_empty()).map(|part| format!("{guard} {part}; ")).collect()
+    body.split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| format!("{guard} {part}; "))
+        .collect()
 }

@@ -12,11 +12,17 @@ fn packing() {
 
 #[test]
 fn selection() {
-    check32("setp.lt.s32 %q, %a, %b; selp.b32 %d, %a, %c, %q;", |a, b, c| if (a as i32) < b as i32 { a } else { c });
+    check32(
+        "setp.lt.s32 %q, %a, %b; selp.b32 %d, %a, %c, %q;",
+        |a, b, c| if (a as i32) < b as i32 { a } else { c },
+    );
     check32("setp.hi.u32 %q, %a, %b; selp.b32 %d, %a, %c, %q;", |a, b, c| if a > b { a } else { c });
     check32("slct.b32.s32 %d, %a, %b, %c;", |a, b, c| if c as i32 >= 0 { a } else { b });
     check32("set.lt.u32.u32 %d, %a, %b;", |a, b, _| if a < b { u32::MAX } else { 0 });
-    check64("setp.eq.u64 %q, %a64, %b64; selp.b64 %d64, %a64, %c64, %q;", |a, b, c| if a == b { a } else { c });
+    check64(
+        "setp.eq.u64 %q, %a64, %b64; selp.b64 %d64, %a64, %c64, %q;",
+        |a, b, c| if a == b { a } else { c },
+    );
 }
 
 #[test]
@@ -34,7 +40,9 @@ fn values_survive_loops_and_branches() {
         "mov.u32 %d, 0; mov.u32 %e, 0; and.b32 %f, %a, 15;
          LOOP: setp.ge.u32 %q, %e, %f; @%q bra DONE; and.b32 %c, %e, 1; setp.eq.u32 %r, %c, 1; @%r bra ODD;
          add.u32 %d, %d, %b; bra NEXT; ODD: add.u32 %d, %d, 3; NEXT: add.u32 %e, %e, 1; bra LOOP; DONE:",
-        |a, b, _| (0..a & 15).fold(0u32, |d, e| if e & 1 == 1 { d.wrapping_add(3) } else { d.wrapping_add(b) }),
+        |a, b, _| {
+            (0..a & 15).fold(0u32, |d, e| if e & 1 == 1 { d.wrapping_add(3) } else { d.wrapping_add(b) })
+        },
     );
 }
 

@@ -35,14 +35,21 @@ fn votes_and_reductions() {
     check(&format!("{MASK} setp.lt.s32 %q, %a, 0; vote.sync.ballot.b32 %d, %q, %e;"), |_, warp| {
         warp.iter().enumerate().fold(0, |m, (lane, value)| m | u32::from((*value as i32) < 0) << lane)
     });
-    check(&format!("{MASK} redux.sync.add.u32 %d, %a, %e;"), |_, warp| warp.iter().fold(0, |x, y| x.wrapping_add(*y)));
+    check(&format!("{MASK} redux.sync.add.u32 %d, %a, %e;"), |_, warp| {
+        warp.iter().fold(0, |x, y| x.wrapping_add(*y))
+    });
     check(&format!("{MASK} redux.sync.max.s32 %d, %a, %e;"), |_, warp| {
         warp.iter().map(|value| *value as i32).max().unwrap_or(0) as u32
     });
     check(&format!("{MASK} and.b32 %f, %a, 3; match.any.sync.b32 %d, %f, %e;"), |lane, warp| {
-        warp.iter().enumerate().fold(0, |m, (other, value)| m | u32::from(value & 3 == warp[lane] & 3) << other)
+        warp.iter()
+            .enumerate()
+            .fold(0, |m, (other, value)| m | u32::from(value & 3 == warp[lane] & 3) << other)
     });
-    check(&format!("{MASK} elect.sync %d|%q, %e; @%q add.u32 %d, %d, 100;"), |lane, _| if lane == 0 { 100 } else { 0 });
+    check(
+        &format!("{MASK} elect.sync %d|%q, %e; @%q add.u32 %d, %d, 100;"),
+        |lane, _| if lane == 0 { 100 } else { 0 },
+    );
 }
 
 #[test]
