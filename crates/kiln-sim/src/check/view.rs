@@ -123,10 +123,11 @@ impl Knower<'_> {
         if who == self.who && time != PENDING {
             return true;
         }
-        if who & COPIER == 0 && block_of(who) == block_of(self.who) {
-            if time <= self.block_floor || warp_of(who) == warp_of(self.who) && time <= self.warp_floor {
-                return true;
-            }
+        if who & COPIER == 0
+            && block_of(who) == block_of(self.who)
+            && (time <= self.block_floor || warp_of(who) == warp_of(self.who) && time <= self.warp_floor)
+        {
+            return true;
         }
         self.view.knows(who, time)
     }

@@ -193,7 +193,7 @@ impl Kernel {
                 arch.cluster_max_blocks()
             ));
         }
-        if (0..3).any(|axis| config.grid[axis] % cluster[axis] != 0) {
+        if (0..3).any(|axis| !config.grid[axis].is_multiple_of(cluster[axis])) {
             return Err(format!(
                 "{name}: a grid of {:?} is no multiple of clusters of {cluster:?}",
                 config.grid

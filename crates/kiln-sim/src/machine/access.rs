@@ -27,6 +27,14 @@ pub(super) enum Spot {
     Param(u32),
 }
 
+/// What can be said against an access: at which of its bytes, and what.
+struct Problem {
+    at: u32,
+    race: Option<Event>,
+    unwritten: bool,
+    init: u8,
+}
+
 impl Access {
     fn strength(&self) -> Strength {
         strength(self.sem)
@@ -216,7 +224,7 @@ impl Machine<'_> {
             4 => low,
             8 => low | u64::from(self.read_word(spot, at + 4, run, lane)) << 32,
             _ => {
-                let shift = 8 * (self.byte_in_word(spot) + at & 3);
+                let shift = 8 * ((self.byte_in_word(spot) + at) & 3);
                 low >> shift & ((1 << (8 * bytes)) - 1)
             }
         }
@@ -239,7 +247,7 @@ impl Machine<'_> {
                 self.write_word(spot, at + 4, (value >> 32) as u32, u32::MAX, run, lane);
             }
             _ => {
-                let shift = 8 * (self.byte_in_word(spot) + at & 3);
+                let shift = 8 * ((self.byte_in_word(spot) + at) & 3);
                 let mask = ((1u32 << (8 * bytes)) - 1) << shift;
                 self.write_word(spot, at, (value as u32) << shift, mask, run, lane);
             }
@@ -382,11 +390,12 @@ impl Machine<'_> {
         repeated: bool,
     ) {
         let judge = self.judge(run, lane, strength);
-        let mut problems: [Option<(u32, Option<Event>, bool, u8)>; 2] = [None, None];
+        // The first two: a race and an uninitialised read may come together.
+        let mut problems: [Option<Problem>; 2] = [None, None];
         let mut note = |at: u32, race: Option<Event>, unwritten: bool, init: u8| {
             if race.is_some() || unwritten || init & MBAR != 0 {
                 let slot = usize::from(problems[0].is_some());
-                problems[slot] = problems[slot].or(Some((at, race, unwritten, init)));
+                problems[slot].get_or_insert(Problem { at, race, unwritten, init });
             }
         };
         match spot {
@@ -430,24 +439,14 @@ impl Machine<'_> {
             }
             Spot::Param(_) => {}
         }
-        for (at, race, unwritten, init) in problems.into_iter().flatten() {
-            self.complain(spot, at, bytes, race, unwritten, init, run, lane);
+        for problem in problems.into_iter().flatten() {
+            self.complain(spot, bytes, problem, run, lane);
         }
     }
 
     #[cold]
-    #[allow(clippy::too_many_arguments)] // One place for what an access can be blamed for.
-    fn complain(
-        &mut self,
-        spot: Spot,
-        at: u32,
-        bytes: u32,
-        race: Option<Event>,
-        unwritten: bool,
-        init: u8,
-        run: &Running<'_>,
-        lane: usize,
-    ) {
+    fn complain(&mut self, spot: Spot, bytes: u32, problem: Problem, run: &Running<'_>, lane: usize) {
+        let Problem { at, race, unwritten, init } = problem;
         let who = run.who | lane as u32;
         let (space, address) = self.spot_name(spot, at, run);
         let bytes = bytes.min(4);
@@ -520,7 +519,7 @@ impl Machine<'_> {
             Spot::Param(_) => {}
         }
         if let Some((at, race, init)) = found {
-            self.complain(spot, at, bytes, race, false, init, run, lane);
+            self.complain(spot, bytes, Problem { at, race, unwritten: false, init }, run, lane);
         }
         self.mark_written(spot, bytes);
     }

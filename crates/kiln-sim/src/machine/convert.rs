@@ -145,8 +145,7 @@ fn convert(bits: u64, cvt: Cvt) -> u64 {
         }
         (CvtType::Tf32, _) => {
             let value = to_f32(&value, Cvt { round: Round::Nearest, ..cvt });
-            let value =
-                if cvt.relu && !(value > 0.0) { if value.is_nan() { value } else { 0.0 } } else { value };
+            let value = if cvt.relu && value <= 0.0 { 0.0 } else { value };
             u64::from(convert::f32_to_tf32(value, cvt.round))
         }
         _ => nan32(to_f32(&value, cvt)),

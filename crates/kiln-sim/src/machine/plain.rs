@@ -115,7 +115,7 @@ fn compare_ordered<T: PartialOrd>(cmp: Cmp, a: T, b: T) -> bool {
     match cmp {
         Cmp::Eq => a == b,
         // An ordered comparison: false with a NaN.
-        Cmp::Ne => a < b || a > b,
+        Cmp::Ne => a != b,
         Cmp::Lt => a < b,
         Cmp::Le => a <= b,
         Cmp::Gt => a > b,
@@ -256,7 +256,7 @@ fn set(
                     0
                 }
             }
-            SetType::Half2(half) => u32::from(low) * one(half) | (u32::from(high) * one(half)) << 16,
+            SetType::Half2(half) => (u32::from(low) * one(half)) | ((u32::from(high) * one(half)) << 16),
         }
     });
 }

@@ -2,12 +2,12 @@ use super::{check32, check64};
 
 #[test]
 fn between_integers() {
-    check64("cvt.s64.s32 %d64, %a;", |a, _, _| a as i32 as i64 as u64);
-    check64("cvt.u64.u32 %d64, %a;", |a, _, _| a as u32 as u64);
+    check64("cvt.s64.s32 %d64, %a;", |a, _, _| i64::from(a as i32) as u64);
+    check64("cvt.u64.u32 %d64, %a;", |a, _, _| u64::from(a as u32));
     check32("cvt.u32.u64 %d, %a64;", |a, _, _| a);
-    check32("cvt.s32.s8 %d, %a;", |a, _, _| a as i8 as i32 as u32);
+    check32("cvt.s32.s8 %d, %a;", |a, _, _| i32::from(a as i8) as u32);
     check32("cvt.u32.u8 %d, %a;", |a, _, _| a & 0xff);
-    check32("cvt.s32.s16 %d, %ah;", |a, _, _| a as i16 as i32 as u32);
+    check32("cvt.s32.s16 %d, %ah;", |a, _, _| i32::from(a as i16) as u32);
     check32("cvt.sat.s8.s32 %d, %a;", |a, _, _| (a as i32).clamp(-128, 127) as u32);
     check32("cvt.sat.u8.s32 %d, %a;", |a, _, _| (a as i32).clamp(0, 255) as u32);
 }

@@ -274,7 +274,7 @@ impl Decoder<'_> {
         let mut inst = Inst::new(Op::Extract);
         inst.set(0, RegClass::R32, reg, true);
         inst.set(1, RegClass::R32, low, false);
-        inst.imm = shift | i64::from(element.bytes) * 8 << 8;
+        inst.imm = shift | (i64::from(element.bytes) * 8) << 8;
         self.emit(inst)
     }
 
@@ -348,7 +348,7 @@ impl Decoder<'_> {
                 inst.set(0, RegClass::R32, low, true);
                 inst.set(1, RegClass::R32, low, false);
                 inst.set(2, RegClass::R32, reg, false);
-                inst.imm = shift | i64::from(element.bytes) * 8 << 8;
+                inst.imm = shift | (i64::from(element.bytes) * 8) << 8;
                 self.emit(inst)?;
             }
         }

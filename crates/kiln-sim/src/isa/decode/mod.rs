@@ -153,9 +153,11 @@ impl<'a> Decoder<'a> {
 
     fn function(mut self, function: &'a ast::Function) -> Result<Function> {
         let body = function.body.as_deref().unwrap_or(&[]);
-        self.names
-            .find_labels(body)
-            .or_else(|(line, message)| Err(DecodeError { line, message, unsupported: false }))?;
+        self.names.find_labels(body).map_err(|(line, message)| DecodeError {
+            line,
+            message,
+            unsupported: false,
+        })?;
         self.new_origin();
         let (params, argument_words) = self.parameters(function)?;
         for statement in body {
@@ -357,7 +359,7 @@ fn directives(function: &ast::Function) -> Result<Directives> {
                 });
             }
         }
-        if dims.iter().any(|dim| *dim == 0) {
+        if dims.contains(&0) {
             return Err(DecodeError {
                 line: function.line,
                 message: format!("directive `.{name}` of `{}` with a zero", function.name),

@@ -198,13 +198,7 @@ impl Parser<'_> {
     /// `+ 8`, `- 8`, `+ -8` or nothing.
     pub(super) fn offset(&mut self) -> Result<i64> {
         let line = self.line();
-        let value = if self.take_sign('+') {
-            self.need_int("an offset")?
-        } else if self.is_sign('-') {
-            self.need_int("an offset")?
-        } else {
-            0
-        };
+        let value = if self.take_sign('+') || self.is_sign('-') { self.need_int("an offset")? } else { 0 };
         i64::try_from(value).map_err(|_| SyntaxError::new(line, format!("an offset of {value}")))
     }
 
