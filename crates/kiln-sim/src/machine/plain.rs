@@ -115,7 +115,7 @@ fn compare_ordered<T: PartialOrd>(cmp: Cmp, a: T, b: T) -> bool {
     match cmp {
         Cmp::Eq => a == b,
         // An ordered comparison: false with a NaN.
-        Cmp::Ne => a != b,
+        Cmp::Ne => !unordered && a != b,
         Cmp::Lt => a < b,
         Cmp::Le => a <= b,
         Cmp::Gt => a > b,

@@ -1,7 +1,7 @@
 //! PTX as text: lexer, syntax tree, parser.
 //!
 //! This stage knows the shape of the language (directives, declarations, statements, operands) and nothing of what an
-//! instruction means; [`crate::isa`] does. Both fail closed: what they do not know is an error with its line.
+//! instruction means; `isa` does. Both fail closed: what they do not know is an error with its line.
 
 pub mod ast;
 mod lexer;
