@@ -1,0 +1,32 @@
+"""What the Python peers share: their arguments, MNIST, and the JSON that they print."""
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def arguments(*flags):
+    """The arguments of every peer, and on/off flags of one of them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data-dir", type=Path, required=True, help="the folder that holds mnist/")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    for name, default in [("epochs", 10), ("batch", 64), ("hidden", 128), ("seed", 0), ("threads", 1)]:
+        parser.add_argument(f"--{name}", type=int, default=default)
+    for flag in flags:
+        parser.add_argument(f"--{flag}", action="store_true")
+    return parser.parse_args()
+
+
+def mnist(folder, split):
+    """Pixels (samples, 784) u8 and labels (samples) u8 of 'train' or 't10k'."""
+    images = np.fromfile(folder / "mnist" / f"{split}-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 784)
+    labels = np.fromfile(folder / "mnist" / f"{split}-labels-idx1-ubyte", np.uint8)[8:]
+    return images, labels
+
+
+def report(name, version, args, setup_seconds, epoch_seconds, epoch_losses, test_accuracy):
+    """One JSON object: seconds of training alone, with set-up (compilation too) beside it."""
+    print(json.dumps(dict(name=name, version=version, device=args.device, threads=args.threads,
+                          setup_seconds=setup_seconds, epoch_seconds=epoch_seconds,
+                          epoch_losses=epoch_losses, test_accuracy=test_accuracy)))

@@ -1,0 +1,54 @@
+"""scripts/bench computes what it says: medians, ratios within a round, and reads what kiln and the peers print."""
+import importlib.machinery
+import importlib.util
+import json
+import unittest
+from pathlib import Path
+
+LOADER = importlib.machinery.SourceFileLoader("bench", str(Path(__file__).parent.parent / "scripts" / "bench"))
+bench = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench", LOADER))
+LOADER.exec_module(bench)
+
+
+class Parsing(unittest.TestCase):
+    def test_a_peers_object(self):
+        line = json.dumps(dict(epoch_seconds=[1.5, 0.5], test_accuracy=0.97))
+        self.assertEqual(bench.parse("warning: something\n" + line), (2.0, 0.97))
+
+    def test_kilns_events(self):
+        events = [dict(event="start"), dict(event="epoch", seconds=0.25, test_accuracy=0.9),
+                  dict(event="epoch", seconds=0.5, test_accuracy=0.95), dict(event="done")]
+        self.assertEqual(bench.parse("\n".join(map(json.dumps, events))), (0.75, 0.95))
+
+    def test_no_output_is_an_error(self):
+        with self.assertRaises(RuntimeError):
+            bench.parse("nothing\n")
+
+    def test_a_failing_command_gives_its_last_line(self):
+        with self.assertRaisesRegex(RuntimeError, "the reason"):
+            bench.run(["sh", "-c", "echo noise >&2; echo the reason >&2; exit 3", "--threads", "1"])
+
+
+class Statistics(unittest.TestCase):
+    ROUNDS = [dict(kiln=(1.0, 0.97), torch=(4.0, 0.975)), dict(kiln=(2.0, 0.97), torch=(4.0, 0.975)),
+              dict(kiln=(1.0, 0.97), torch=(5.0, 0.975))]
+
+    def test_ratios_are_taken_within_a_round(self):
+        rows = {row["name"]: row for row in bench.summarise(self.ROUNDS, "kiln", 1000)}
+        self.assertEqual(rows["torch"]["ratio"], 4.0)  # the median of 4, 2 and 5
+        self.assertEqual((rows["kiln"]["median_s"], rows["kiln"]["max_s"]), (1.0, 2.0))
+        self.assertEqual(rows["kiln"]["us_per_step"], 1000.0)
+
+    def test_the_fastest_comes_first_and_a_missing_base_gives_no_ratio(self):
+        rows = bench.summarise([dict(a=(3.0, 0.9), b=(2.0, 0.9))], "kiln", 10)
+        self.assertEqual([row["name"] for row in rows], ["b", "a"])
+        self.assertIsNone(rows[0]["ratio"])
+
+    def test_the_table_has_a_row_for_each(self):
+        text = bench.table(bench.summarise(self.ROUNDS, "kiln", 1000), "kiln")
+        self.assertEqual(len(text.splitlines()), 4)
+        self.assertIn("| torch | 4.00 | 4.00-5.00 | 4000 | 4.00 | 97.50% |", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
