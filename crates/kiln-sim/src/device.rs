@@ -3,7 +3,7 @@
 mod kernel;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::arch::Arch;
 use crate::check::history::{Conflict, History};
@@ -123,6 +123,8 @@ pub struct Device {
     launches: AtomicU64,
     /// What cooperative launches keep their grid's barrier in.
     workspace: OnceLock<u64>,
+    /// What kernels have printed and nobody has taken.
+    printed: Mutex<String>,
 }
 
 impl Device {
@@ -138,12 +140,23 @@ impl Device {
             history: Mutex::default(),
             launches: AtomicU64::new(0),
             workspace: OnceLock::new(),
+            printed: Mutex::default(),
         }
     }
 
     /// What the device is.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn printed(&self) -> MutexGuard<'_, String> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What kernels have printed with `printf` since the last call: launch after launch, and each launch in the order of
+    /// its schedule.
+    pub fn take_printed(&self) -> String {
+        std::mem::take(&mut self.printed())
     }
 
     /// Allocates `bytes`, at a multiple of 256.
@@ -356,7 +369,8 @@ impl Device {
             threads: self.config.threads,
             number: self.launches.fetch_add(1, Relaxed),
         };
-        let Outcome { mut findings, instructions, shadows } = launch.run();
+        let Outcome { mut findings, instructions, shadows, printed } = launch.run();
+        *self.printed() += &printed;
         if self.config.checks {
             let stamp = Arc::new(stamp.clone());
             let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,9 @@ use crate::stamp::Stamp;
 
 use super::{Device, LaunchConfig};
 
+/// 32-bit registers that the threads of a block can have together.
+const REGISTERS_PER_BLOCK: u32 = 65_536;
+
 /// Why a module was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
@@ -85,7 +88,8 @@ pub struct KernelInfo {
     pub const_bytes: u32,
     /// Local memory of a thread, in bytes.
     pub local_bytes: u32,
-    /// Registers of a thread. An estimate: PTX names values, and how many live at once is what is counted.
+    /// Registers of a thread. An estimate: PTX names values, and how many live at once is what is counted, up to what the
+    /// largest block that the kernel allows can have.
     pub registers: u32,
     /// Threads of a block that the kernel allows.
     pub max_threads: u32,
@@ -360,18 +364,18 @@ fn module(tree: &ast::Module, placed: Placed, program: Program) -> Module {
             let directives = function.directives;
             let count = |dims: [u32; 3]| dims.iter().fold(1u32, |a, b| a.saturating_mul(*b));
             let live = function.registers.r32 + 2 * function.registers.r64;
+            let max_threads =
+                directives.required_threads.or(directives.max_threads).map_or(1024, count).clamp(1, 1024);
+            // The compiler fits a kernel to the largest block that it allows, so the estimate is bounded likewise.
+            let most = (REGISTERS_PER_BLOCK / max_threads.next_multiple_of(32) / 8 * 8).min(255);
             let info = KernelInfo {
                 name: function.name.clone(),
                 params: function.params.clone(),
                 shared_bytes: function.shared_bytes,
                 const_bytes,
                 local_bytes: function.local_bytes,
-                registers: live.next_multiple_of(8).clamp(16, 255),
-                max_threads: directives
-                    .required_threads
-                    .or(directives.max_threads)
-                    .map_or(1024, count)
-                    .min(1024),
+                registers: live.next_multiple_of(8).clamp(16, most),
+                max_threads,
                 required_threads: directives.required_threads,
                 cluster: directives.cluster,
                 ptx_version: tree.version.0 * 10 + tree.version.1,

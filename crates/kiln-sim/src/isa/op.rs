@@ -760,6 +760,10 @@ pub(crate) enum Op {
     Ret,
     Exit,
     Trap,
+    /// `vprintf`. Registers: count of arguments (a word), low and high words of the format's and of the arguments' address.
+    Print,
+    /// `__assertfail`. Registers: low and high words of the addresses of the condition and of the file, the line.
+    Assert,
     Bar(Bar),
     /// Register: mask.
     WarpSync,

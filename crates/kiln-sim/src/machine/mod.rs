@@ -22,6 +22,7 @@ mod report;
 mod schedule;
 mod state;
 mod step;
+mod system;
 mod tensor;
 mod words;
 
@@ -80,6 +81,8 @@ pub(crate) struct Outcome {
     pub(crate) instructions: u64,
     /// What each worker accessed.
     pub(crate) shadows: Vec<GlobalShadow>,
+    /// What the kernel printed.
+    pub(crate) printed: String,
 }
 
 impl Launch<'_> {
@@ -114,11 +117,13 @@ impl Launch<'_> {
     }
 
     fn collect(&self, ended: Vec<Ended>) -> Outcome {
-        let mut outcome = Outcome { findings: Vec::new(), instructions: 0, shadows: Vec::new() };
+        let mut outcome =
+            Outcome { findings: Vec::new(), instructions: 0, shadows: Vec::new(), printed: String::new() };
         for worker in ended {
             outcome.instructions += worker.instructions;
             outcome.findings.extend(worker.findings);
             outcome.shadows.push(worker.shadow);
+            outcome.printed += &worker.printed;
         }
         if self.checks {
             for first in 0..outcome.shadows.len() {
@@ -151,6 +156,7 @@ struct Ended {
     findings: Vec<Finding>,
     instructions: u64,
     shadow: GlobalShadow,
+    printed: String,
 }
 
 /// A worker and the blocks that it runs together.
@@ -177,6 +183,7 @@ pub(crate) struct Machine<'a> {
     /// Stores, arrivals and the like: whether anything still happens.
     events: u64,
     stopped: bool,
+    printed: String,
 }
 
 impl<'a> Machine<'a> {
@@ -206,11 +213,17 @@ impl<'a> Machine<'a> {
             instructions: 0,
             events: 0,
             stopped: false,
+            printed: String::new(),
         }
     }
 
     fn end(self) -> Ended {
-        Ended { findings: self.findings, instructions: self.instructions, shadow: self.shadow }
+        Ended {
+            findings: self.findings,
+            instructions: self.instructions,
+            shadow: self.shadow,
+            printed: self.printed,
+        }
     }
 
     /// Moves the time on; what happened up to `T`, the value returned, is before what comes next.

@@ -16,7 +16,7 @@ use super::state::{Barrier, Block, Cluster, Wait, Warp};
 /// Instructions that a warp may execute at a stretch on the fixed schedule.
 const SLICE: u32 = 4096;
 /// Instructions that may pass in all warps together without a store, an arrival, an exit.
-const IDLE: u64 = 1 << 28;
+const IDLE: u64 = 1 << 32;
 /// Clusters that a random schedule runs at the same time where blocks communicate.
 const TOGETHER: u64 = 4;
 

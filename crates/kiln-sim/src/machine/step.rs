@@ -265,6 +265,8 @@ impl Machine<'_> {
                 self.fault(Kind::Trap, run.pc, run.first(), "the kernel trapped");
                 Flow::Changed
             }
+            Op::Print => self.print(inst, run),
+            Op::Assert => self.assert(inst, run),
             _ => self.execute_memory(inst, run),
         }
     }

@@ -17,8 +17,12 @@ impl Decoder<'_> {
             [Operand::List(arguments), ..] => arguments.as_slice(),
             _ => &[],
         };
-        if target == "__assertfail" && !self.functions.contains_key(target.as_str()) {
-            return self.emit(Inst::new(Op::Trap));
+        if !self.functions.contains_key(target.as_str()) {
+            match target.as_str() {
+                "vprintf" => return self.system_call(Op::Print, results, arguments, 4),
+                "__assertfail" => return self.system_call(Op::Assert, results, arguments, 5),
+                _ => {}
+            }
         }
         let mut site = CallSite::default();
         for argument in arguments {
@@ -53,6 +57,36 @@ impl Decoder<'_> {
             self.join_words(to, low, high)?;
         }
         Ok(())
+    }
+
+    /// A function that the driver provides. Its result and the first `words` words of its arguments are the registers.
+    fn system_call(
+        &mut self,
+        op: Op,
+        results: &[Operand],
+        arguments: &[Operand],
+        words: usize,
+    ) -> Result<()> {
+        let mut inst = Inst::new(op);
+        let mut slot = 0;
+        for result in results {
+            let words = self.result_words(result, &mut Vec::new())?;
+            let [word] = words[..] else { return self.invalid("expected a result of 32 bits") };
+            inst.set(slot, RegClass::R32, word, true);
+            slot += 1;
+        }
+        let mut given = Vec::new();
+        for argument in arguments {
+            given.extend(self.argument_words(argument)?);
+        }
+        if given.len() < words || results.len() != usize::from(op == Op::Print) {
+            return self.invalid("expected the parameters that the driver's function has");
+        }
+        for word in &given[..words] {
+            inst.set(slot, RegClass::R32, *word, false);
+            slot += 1;
+        }
+        self.emit(inst)
     }
 
     fn argument_words(&mut self, operand: &Operand) -> Result<Vec<u16>> {
