@@ -1,0 +1,92 @@
+"""The pinned CUDA C++ compiler: NVRTC from PyPI, checked by hash and unpacked into target/ on the first use.
+
+Building and testing Kiln need neither it nor the scripts that import this module. The PTX that comes out is the same on
+every machine: no line of it depends on where the repository or the compiler lies.
+
+    python3 scripts/compiler.py       unpacks the compiler and prints the folder of its libraries
+"""
+
+import ctypes
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+VERSION = "12.4.127"  # PTX ISA 8.4: the newest that drivers from R550 on accept
+HOME = ROOT / "target" / f"nvrtc-{VERSION}"
+LIBRARIES = HOME / "nvidia" / "cuda_nvrtc" / "lib"
+WHEELS = {
+    "nvidia-cuda-nvrtc-cu12": (
+        "a178759ebb095827bd30ef56598ec182b85547f1508941a3d560eb7ea1fbf338",  # x86_64
+        "0eedf14185e04b76aa05b1fea04133e59f465b6f960c0cbf4e37c3cb6b0ea198",  # aarch64
+    ),
+    "nvidia-cuda-runtime-cu12": (
+        "64403288fa2136ee8e467cdc9c9427e0434110899d07c779f25b5c068934faa5",
+        "961fe0e2e716a2a1d967aab7caee97512f71767f852f67432d572e36cb3a11f3",
+    ),
+}
+
+
+def install() -> None:
+    """Unpacks the wheels into HOME, unless an earlier run has."""
+    if (HOME / "complete").exists():
+        return
+    HOME.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name}=={VERSION} " + " ".join(f"--hash=sha256:{h}" for h in hashes) for name, hashes in WHEELS.items()]
+    (HOME / "requirements.txt").write_text("\n".join(lines) + "\n")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
+    pip += ["--no-deps", "--upgrade", "--only-binary=:all:", "--require-hashes"]
+    pip += ["--target", str(HOME), "-r", str(HOME / "requirements.txt")]
+    subprocess.run(pip, check=True)
+    (HOME / "complete").touch()
+
+
+class Nvrtc:
+    """The calls of libnvrtc that a compilation takes."""
+
+    def __init__(self) -> None:
+        if platform.system() != "Linux":
+            sys.exit("the pinned compiler is for Linux")
+        install()
+        ctypes.CDLL(str(LIBRARIES / "libnvrtc-builtins.so.12.4"), mode=ctypes.RTLD_GLOBAL)
+        self.lib = ctypes.CDLL(str(LIBRARIES / "libnvrtc.so.12"))
+
+    def text(self, program: ctypes.c_void_p, what: str) -> str:
+        """What nvrtcGet<what> returns for the program: PTX or ProgramLog."""
+        size = ctypes.c_size_t()
+        getattr(self.lib, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
+        buffer = ctypes.create_string_buffer(size.value)
+        getattr(self.lib, f"nvrtcGet{what}")(program, buffer)
+        return buffer.value.decode()
+
+    def compile(self, source: pathlib.Path) -> str:
+        """The PTX of a source, whose first line names the architecture: `//@ arch: sm_90`. A warning is a failure."""
+        code = source.read_bytes()
+        arch = re.match(rb"//@ arch: sm_(\d+a?)\n", code)
+        if not arch:
+            raise ValueError("the first line must be `//@ arch: sm_NN`")
+        options = [f"-arch=compute_{arch[1].decode()}", "-lineinfo", "--std=c++17"]
+        options += [f"-I{HOME / 'nvidia' / 'cuda_runtime' / 'include'}"]
+        encoded = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+        program = ctypes.c_void_p()
+        self.lib.nvrtcCreateProgram(ctypes.byref(program), code, source.name.encode(), 0, None, None)
+        status = self.lib.nvrtcCompileProgram(program, len(options), encoded)
+        log = self.text(program, "ProgramLog").strip()
+        if status != 0 or log:
+            raise ValueError(log or f"NVRTC status {status}")
+        ptx = self.text(program, "PTX")
+        self.lib.nvrtcDestroyProgram(ctypes.byref(program))
+        return normalised(ptx)
+
+
+def normalised(ptx: str) -> str:
+    """Leaves of each path in `.file` the name alone: NVRTC makes them absolute."""
+    ptx = re.sub(r'(\.file\s+\d+\s+")[^"]*?([^"/]+")', r"\1\2", ptx)
+    return re.sub(r"(\.file\s+\d+\s+\"[^\"]+\"), \d+, \d+", r"\1", ptx).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    install()
+    print(LIBRARIES)
