@@ -1,4 +1,5 @@
-"""The pinned CUDA C++ compiler: NVRTC from PyPI, checked by hash and unpacked into target/ on the first use.
+"""The pinned CUDA C++ compiler, NVRTC, and the pinned PTX assembler, ptxas: from PyPI, checked by hash and unpacked into
+target/ on the first use.
 
 Building and testing Kiln need neither it nor the scripts that import this module. The PTX that comes out is the same on
 every machine: no line of it depends on where the repository or the compiler lies.
@@ -14,33 +15,55 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-VERSION = "12.4.127"  # PTX ISA 8.4: the newest that drivers from R550 on accept
-HOME = ROOT / "target" / f"nvrtc-{VERSION}"
+NVRTC = "12.4.127"  # PTX ISA 8.4: the newest that drivers from R550 on accept
+PTXAS = "13.0.88"  # knows every architecture from sm_80 to sm_120
+HOME = ROOT / "target" / f"nvrtc-{NVRTC}"
 LIBRARIES = HOME / "nvidia" / "cuda_nvrtc" / "lib"
-WHEELS = {
-    "nvidia-cuda-nvrtc-cu12": (
-        "a178759ebb095827bd30ef56598ec182b85547f1508941a3d560eb7ea1fbf338",  # x86_64
-        "0eedf14185e04b76aa05b1fea04133e59f465b6f960c0cbf4e37c3cb6b0ea198",  # aarch64
+ASSEMBLER = ROOT / "target" / f"ptxas-{PTXAS}"
+PTXAS_ARCHS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+# Hashes of the wheels for x86_64 and aarch64.
+NVRTC_WHEELS = {
+    f"nvidia-cuda-nvrtc-cu12=={NVRTC}": (
+        "a178759ebb095827bd30ef56598ec182b85547f1508941a3d560eb7ea1fbf338",
+        "0eedf14185e04b76aa05b1fea04133e59f465b6f960c0cbf4e37c3cb6b0ea198",
     ),
-    "nvidia-cuda-runtime-cu12": (
+    f"nvidia-cuda-runtime-cu12=={NVRTC}": (
         "64403288fa2136ee8e467cdc9c9427e0434110899d07c779f25b5c068934faa5",
         "961fe0e2e716a2a1d967aab7caee97512f71767f852f67432d572e36cb3a11f3",
     ),
 }
+PTXAS_WHEELS = {
+    f"nvidia-cuda-nvcc=={PTXAS}": (
+        "56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03",
+        "c7ff28f86a24effdc6c034fa15230c549a273e4771b10a7fec14996f8cf3307f",
+    ),
+}
 
 
-def install() -> None:
-    """Unpacks the wheels into HOME, unless an earlier run has."""
-    if (HOME / "complete").exists():
+def install(home: pathlib.Path = HOME, wheels: dict[str, tuple[str, ...]] = NVRTC_WHEELS) -> None:
+    """Unpacks wheels into a folder, unless an earlier run has."""
+    if (home / "complete").exists():
         return
-    HOME.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name}=={VERSION} " + " ".join(f"--hash=sha256:{h}" for h in hashes) for name, hashes in WHEELS.items()]
-    (HOME / "requirements.txt").write_text("\n".join(lines) + "\n")
+    home.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name} " + " ".join(f"--hash=sha256:{h}" for h in hashes) for name, hashes in wheels.items()]
+    (home / "requirements.txt").write_text("\n".join(lines) + "\n")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
     pip += ["--no-deps", "--upgrade", "--only-binary=:all:", "--require-hashes"]
-    pip += ["--target", str(HOME), "-r", str(HOME / "requirements.txt")]
+    pip += ["--target", str(home), "-r", str(home / "requirements.txt")]
     subprocess.run(pip, check=True)
-    (HOME / "complete").touch()
+    (home / "complete").touch()
+
+
+def ptxas(ptx: pathlib.Path, arch: str) -> str:
+    """Assembles PTX for an architecture; what ptxas reports of each kernel's resources."""
+    install(ASSEMBLER, PTXAS_WHEELS)
+    program = ASSEMBLER / "nvidia" / "cu13" / "bin" / "ptxas"
+    program.chmod(0o755)  # pip does not keep the mode
+    command = [str(program), "-v", f"-arch={arch}", "-o", str(ptx.with_suffix(f".{arch}.cubin")), str(ptx)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ValueError(f"ptxas -arch={arch} {ptx}: {done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
 
 
 class Nvrtc:
@@ -68,7 +91,7 @@ class Nvrtc:
         if not arch:
             raise ValueError("the first line must be `//@ arch: sm_NN`")
         options = [f"-arch=compute_{arch[1].decode()}", "-lineinfo", "--std=c++17"]
-        options += [f"-I{HOME / 'nvidia' / 'cuda_runtime' / 'include'}"]
+        options += [f"-I{source.parent}", f"-I{HOME / 'nvidia' / 'cuda_runtime' / 'include'}"]
         encoded = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         program = ctypes.c_void_p()
         self.lib.nvrtcCreateProgram(ctypes.byref(program), code, source.name.encode(), 0, None, None)

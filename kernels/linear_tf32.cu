@@ -1,0 +1,4 @@
+//@ arch: sm_80
+#include "linear.cuh"
+
+KILN_LINEAR(Tf32)

@@ -1,0 +1,305 @@
+// Tiles of a matrix product, shared by the kernels of linear layers.
+//
+//   c (M, N) = sum over k of a (M, k) b (N, k)
+//
+// A block makes one tile of TM x TN. It stages DEPTH terms of both operands in shared memory while it multiplies those
+// staged before (two buffers, one barrier a stage, loads a stage ahead in registers). The terms of a stage are cut into
+// SLICES, one for each group of warps, so that a small product with a long sum has enough warps to hide latency. At the end
+// the slices' sums are added in shared memory, in order, and handed to the epilogue with consecutive threads along N.
+//
+// Determinism: the order of every sum follows from the shapes and the tile alone. Nothing is padded in global memory: what
+// lies outside an operand counts as zero, whatever M, N and k are.
+//
+// Shared memory: an operand whose terms lie along its lines is staged as [rows][DEPTH + 4], the other as
+// [DEPTH][rows + 8]. With these strides neither the reads of `Fma` (128 bits) nor those of tensor-core fragments (32 bits)
+// meet a bank conflict.
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned int u32;
+
+// A tile and who makes it: WARPS_M x WARPS_N warps make it, SLICES times over parts of the sum.
+template <int TM_, int TN_, int WARPS_M_, int WARPS_N_, int SLICES_, int SLICE_DEPTH_>
+struct Tile {
+    static constexpr int TM = TM_, TN = TN_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, SLICES = SLICES_;
+    static constexpr int SLICE_DEPTH = SLICE_DEPTH_, DEPTH = SLICES * SLICE_DEPTH;
+    static constexpr int WM = TM / WARPS_M, WN = TN / WARPS_N; // of one warp
+    static constexpr int THREADS = 32 * WARPS_M * WARPS_N * SLICES;
+    static constexpr int SUMS = WM * WN / 32; // of one lane
+};
+
+// ---- Operands in global memory -------------------------------------------------------------------------------------
+
+// A matrix (lines, width), line after line.
+template <class T>
+struct Lines {
+    const T* data;
+    u32 lines, width;
+    __device__ const T* line(u32 at) const { return at < lines ? data + (size_t)at * width : nullptr; }
+};
+
+// The lines of a matrix (samples, width) that an order names.
+template <class T>
+struct GatheredLines {
+    const T* data;
+    const u32* order; // (lines)
+    u32 lines, width;
+    __device__ const T* line(u32 at) const { return at < lines ? data + (size_t)order[at] * width : nullptr; }
+};
+
+template <class T>
+__device__ __forceinline__ float element(const T* line, u32 at, u32 width) {
+    return line && at < width ? (float)line[at] : 0.0f;
+}
+
+// ---- Operands in shared memory -------------------------------------------------------------------------------------
+
+// The terms of the sum lie along the lines of the matrix: line = row of the tile, element = term.
+template <class T, int ROWS>
+struct AlongTerms {
+    static constexpr int STRIDE = T::DEPTH + 4, FLOATS = ROWS * STRIDE;
+    static constexpr bool VECTORS_OF_ROWS = false;
+    static __device__ __forceinline__ int at(int row, int term) { return row * STRIDE + term; }
+
+    // Of this thread's i-th element of a stage: line and element, within the tile.
+    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS;
+    static __device__ __forceinline__ int line(int i) { return (threadIdx.x + i * T::THREADS) / T::DEPTH; }
+    static __device__ __forceinline__ int place(int i) { return (threadIdx.x + i * T::THREADS) % T::DEPTH; }
+
+    template <class Operand>
+    static __device__ __forceinline__ void load(const Operand& from, u32 row0, u32 term0, float (&held)[LOADS]) {
+#pragma unroll
+        for (int i = 0; i < LOADS; i++) held[i] = element(from.line(row0 + line(i)), term0 + place(i), from.width);
+    }
+    static __device__ __forceinline__ void store(float* tile, const float (&held)[LOADS]) {
+#pragma unroll
+        for (int i = 0; i < LOADS; i++) tile[at(line(i), place(i))] = held[i];
+    }
+};
+
+// The lines of the matrix are the terms of the sum: line = term, element = row of the tile.
+template <class T, int ROWS>
+struct AcrossTerms {
+    static constexpr int STRIDE = ROWS + 8, FLOATS = T::DEPTH * STRIDE;
+    static constexpr bool VECTORS_OF_ROWS = true;
+    static __device__ __forceinline__ int at(int row, int term) { return term * STRIDE + row; }
+
+    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS;
+    static __device__ __forceinline__ int line(int i) { return (threadIdx.x + i * T::THREADS) / ROWS; }
+    static __device__ __forceinline__ int place(int i) { return (threadIdx.x + i * T::THREADS) % ROWS; }
+
+    template <class Operand>
+    static __device__ __forceinline__ void load(const Operand& from, u32 row0, u32 term0, float (&held)[LOADS]) {
+#pragma unroll
+        for (int i = 0; i < LOADS; i++) held[i] = element(from.line(term0 + line(i)), row0 + place(i), from.width);
+    }
+    static __device__ __forceinline__ void store(float* tile, const float (&held)[LOADS]) {
+#pragma unroll
+        for (int i = 0; i < LOADS; i++) tile[at(place(i), line(i))] = held[i];
+    }
+};
+
+// ---- Arithmetic of one warp ----------------------------------------------------------------------------------------
+
+__device__ __forceinline__ int lane() { return threadIdx.x % 32; }
+
+// Float32 fused multiply-adds. Lanes lie 8 x 4 over the warp's tile.
+struct Fma {
+    // The i-th row (of COUNT) of the lane's part of an operand, for lane `which` of `LANES`.
+    template <class S, int LANES, int COUNT>
+    static __device__ __forceinline__ int row(int which, int i) {
+        return S::VECTORS_OF_ROWS ? which * COUNT + i : which + i * LANES;
+    }
+
+    // Four terms of COUNT rows.
+    template <class S, int LANES, int COUNT>
+    static __device__ __forceinline__ void fragment(const float* tile, int row0, int which, int term, float (&f)[COUNT][4]) {
+        if constexpr (!S::VECTORS_OF_ROWS) {
+#pragma unroll
+            for (int i = 0; i < COUNT; i++)
+                *reinterpret_cast<float4*>(f[i]) =
+                    *reinterpret_cast<const float4*>(&tile[S::at(row0 + row<S, LANES, COUNT>(which, i), term)]);
+        } else {
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                float rows[COUNT];
+                const float* from = &tile[S::at(row0 + which * COUNT, term + k)];
+                static_assert(COUNT == 2 || COUNT == 4, "a vector load");
+                if constexpr (COUNT == 4) *reinterpret_cast<float4*>(rows) = *reinterpret_cast<const float4*>(from);
+                if constexpr (COUNT == 2) *reinterpret_cast<float2*>(rows) = *reinterpret_cast<const float2*>(from);
+#pragma unroll
+                for (int i = 0; i < COUNT; i++) f[i][k] = rows[i];
+            }
+        }
+    }
+
+    template <class T, class SA, class SB>
+    static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
+        constexpr int LM = T::WM / 8, LN = T::WN / 4;
+#pragma unroll 2
+        for (int k = 0; k < T::SLICE_DEPTH; k += 4) {
+            float fa[LM][4], fb[LN][4];
+            fragment<SA, 8, LM>(a, m0, lane() / 4, term0 + k, fa);
+            fragment<SB, 4, LN>(b, n0, lane() % 4, term0 + k, fb);
+#pragma unroll
+            for (int t = 0; t < 4; t++)
+#pragma unroll
+                for (int i = 0; i < LM; i++)
+#pragma unroll
+                    for (int j = 0; j < LN; j++) sums[i * LN + j] = fmaf(fa[i][t], fb[j][t], sums[i * LN + j]);
+        }
+    }
+
+    // Where in the warp's tile the lane's s-th sum lies.
+    template <class T, class SA, class SB>
+    static __device__ __forceinline__ int2 place(int s) {
+        constexpr int LM = T::WM / 8, LN = T::WN / 4;
+        return make_int2(row<SA, 8, LM>(lane() / 4, s / LN), row<SB, 4, LN>(lane() % 4, s % LN));
+    }
+};
+
+// What both tensor-core formats share: m16n8 tiles of sums, and where they lie.
+struct TensorCores {
+    template <class T, class SA, class SB>
+    static __device__ __forceinline__ int2 place(int s) {
+        constexpr int COLUMNS = T::WN / 8;
+        const int tile = s / 4, e = s % 4;
+        return make_int2(tile / COLUMNS * 16 + lane() / 4 + e / 2 * 8, tile % COLUMNS * 8 + lane() % 4 * 2 + e % 2);
+    }
+};
+
+// TF32: operands rounded to 11 significant bits (ties away from zero), float32 sums. mma.m16n8k8.
+struct Tf32 : TensorCores {
+    static __device__ __forceinline__ u32 rounded(float x) {
+        u32 bits;
+        asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+        return bits;
+    }
+
+    template <class T, class SA, class SB>
+    static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
+        const int g = lane() / 4, c = lane() % 4;
+#pragma unroll 2
+        for (int k = term0; k < term0 + T::SLICE_DEPTH; k += 8) {
+            u32 fb[T::WN / 8][2];
+#pragma unroll
+            for (int j = 0; j < T::WN / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) fb[j][e] = rounded(b[SB::at(n0 + 8 * j + g, k + c + 4 * e)]);
+#pragma unroll
+            for (int i = 0; i < T::WM / 16; i++) {
+                u32 fa[4];
+#pragma unroll
+                for (int e = 0; e < 4; e++) fa[e] = rounded(a[SA::at(m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 4)]);
+#pragma unroll
+                for (int j = 0; j < T::WN / 8; j++) {
+                    float* s = &sums[4 * (i * (T::WN / 8) + j)];
+                    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                        : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+                        : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[j][0]), "r"(fb[j][1]));
+                }
+            }
+        }
+    }
+};
+
+// bfloat16: operands rounded to 8 significant bits (ties to even), float32 sums. mma.m16n8k16. Which term is which is free
+// as long as both operands agree: the pair of a register holds terms 4 apart, so that reads of [rows][DEPTH + 4] use all banks.
+struct Bf16 : TensorCores {
+    static __device__ __forceinline__ u32 rounded(float low, float high) {
+        u32 bits;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+        return bits;
+    }
+
+    template <class S>
+    static __device__ __forceinline__ u32 pair(const float* tile, int row, int term) {
+        return rounded(tile[S::at(row, term)], tile[S::at(row, term + 4)]);
+    }
+
+    template <class T, class SA, class SB>
+    static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
+        const int g = lane() / 4, c = lane() % 4;
+#pragma unroll
+        for (int k = term0; k < term0 + T::SLICE_DEPTH; k += 16) {
+            u32 fb[T::WN / 8][2];
+#pragma unroll
+            for (int j = 0; j < T::WN / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) fb[j][e] = pair<SB>(b, n0 + 8 * j + g, k + c + 8 * e);
+#pragma unroll
+            for (int i = 0; i < T::WM / 16; i++) {
+                u32 fa[4];
+#pragma unroll
+                for (int e = 0; e < 4; e++) fa[e] = pair<SA>(a, m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 8);
+#pragma unroll
+                for (int j = 0; j < T::WN / 8; j++) {
+                    float* s = &sums[4 * (i * (T::WN / 8) + j)];
+                    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                        : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+                        : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[j][0]), "r"(fb[j][1]));
+                }
+            }
+        }
+    }
+};
+
+// ---- The product ---------------------------------------------------------------------------------------------------
+
+// Makes the tile at (m0, n0). `SA` and `SB` say how the operands are staged. `during(tile of a, terms)` sees each stage of
+// a in shared memory; `epilogue(m, n, sum)` gets each sum of the tile once, with m and n inside the tile.
+template <class T, class Math, class SA, class SB, class A, class B, class During, class Epilogue>
+__device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, u32 terms, During during, Epilogue epilogue) {
+    constexpr int STAGE = SA::FLOATS + SB::FLOATS, GATHER = T::SLICES * T::TM * (T::TN + 1);
+    constexpr int FLOATS = 2 * STAGE > GATHER ? 2 * STAGE : GATHER;
+    static_assert(FLOATS * sizeof(float) <= 48 << 10, "fits static shared memory");
+    __shared__ alignas(16) float shared[FLOATS];
+
+    const int warp = threadIdx.x / 32;
+    const int slice = warp / (T::WARPS_M * T::WARPS_N);
+    const int wm = warp / T::WARPS_N % T::WARPS_M * T::WM, wn = warp % T::WARPS_N * T::WN;
+
+    float sums[T::SUMS] = {};
+    float held_a[SA::LOADS], held_b[SB::LOADS];
+    SA::load(a, m0, 0, held_a);
+    SB::load(b, n0, 0, held_b);
+    int buffer = 0;
+    for (u32 term = 0; term < terms; term += T::DEPTH) {
+        float* tile_a = shared + buffer * STAGE;
+        float* tile_b = tile_a + SA::FLOATS;
+        SA::store(tile_a, held_a);
+        SB::store(tile_b, held_b);
+        // One barrier a stage is enough: a buffer is written again two stages later, and between the reads of the first and
+        // that write every warp has passed the barrier of the stage in between.
+        __syncthreads();
+        if (term + T::DEPTH < terms) {
+            SA::load(a, m0, term + T::DEPTH, held_a);
+            SB::load(b, n0, term + T::DEPTH, held_b);
+        }
+        Math::template multiply<T, SA, SB>(tile_a, tile_b, wm, wn, slice * T::SLICE_DEPTH, sums);
+        during(tile_a);
+        buffer ^= 1;
+    }
+
+    __syncthreads(); // the stages are read; their memory now gathers the slices' sums
+    float* gather = shared + slice * T::TM * (T::TN + 1);
+#pragma unroll
+    for (int s = 0; s < T::SUMS; s++) {
+        const int2 at = Math::template place<T, SA, SB>(s);
+        gather[(wm + at.x) * (T::TN + 1) + wn + at.y] = sums[s];
+    }
+    __syncthreads();
+#pragma unroll 2
+    for (int e = threadIdx.x; e < T::TM * T::TN; e += T::THREADS) {
+        const int m = e / T::TN, n = e % T::TN;
+        float sum = 0.0f;
+#pragma unroll
+        for (int s = 0; s < T::SLICES; s++) sum += shared[(s * T::TM + m) * (T::TN + 1) + n];
+        epilogue(m, n, sum);
+    }
+}
+
+// Nothing to do during a stage.
+struct Nothing {
+    __device__ void operator()(const float*) const {}
+};

@@ -1,0 +1,4 @@
+//@ arch: sm_80
+#include "weight_gradient.cuh"
+
+KILN_WEIGHT_GRADIENT(Bf16)
