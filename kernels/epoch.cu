@@ -7,12 +7,11 @@
 // Rows of step s are s * batch .. min((s + 1) * batch, rows). One block of 256 threads a step; each thread sums rows 256
 // apart, then halves are added to halves, all in float64 and in an order that depends on `batch` alone.
 
-typedef unsigned char u8;
 typedef unsigned int u32;
 
 extern "C" __global__ void __launch_bounds__(1) advance(u32* step, u32 steps) { *step += steps; }
 
-extern "C" __global__ void __launch_bounds__(256) batch_sums(const float* losses, const u8* hits, double* step_losses, u32* step_hits,
+extern "C" __global__ void __launch_bounds__(256) batch_sums(const float* losses, const u32* hits, double* step_losses, u32* step_hits,
                                                             u32 rows, u32 batch) {
     __shared__ double sums[256];
     __shared__ u32 counts[256];

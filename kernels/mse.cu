@@ -21,7 +21,7 @@ __device__ __forceinline__ float squared_error(float* zr, u32 C, u32 B, Target t
 }
 
 extern "C" __global__ void __launch_bounds__(256) mse_labels(const u8* labels, const u32* order, const u32* step, u32 slot, u32 batch,
-                                                            float* z, float* losses, u8* hits, u32 B, u32 C) {
+                                                            float* z, float* losses, u32* hits, u32 B, u32 C) {
     const Row row(order, step, slot, batch, B);
     if (!row.exists) return; // a whole warp
     float* zr = z + (size_t)row.of_batch * C; // (C)

@@ -13,7 +13,7 @@
 #include "batch.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) softmax_cross_entropy(const u8* labels, const u32* order, const u32* step, u32 slot,
-                                                                       u32 batch, float* z, float* losses, u8* hits, u32 B, u32 C) {
+                                                                       u32 batch, float* z, float* losses, u32* hits, u32 B, u32 C) {
     const Row row(order, step, slot, batch, B);
     if (!row.exists) return; // a whole warp
     float* zr = z + (size_t)row.of_batch * C; // (C)

@@ -89,7 +89,7 @@ impl Case {
             let expected = losses.iter().sum::<f64>() / losses.len() as f64;
             assert!((got - expected).abs() <= 1e-5, "{:?} epoch {epoch}: {got} for {expected}", self.layers);
         }
-        for (got, expected) in host.model().tensors().iter().zip(reference.parameters().unwrap()) {
+        for (got, expected) in host.model().unwrap().tensors().iter().zip(reference.parameters().unwrap()) {
             let gap = relative(&got.data, &expected);
             assert!(gap <= 1e-5, "{:?} {loss} {sgd:?}: {} off by {gap:e}", self.layers, got.name);
         }

@@ -58,5 +58,5 @@ pub(crate) trait Engine {
     fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error>;
 
     /// The parameters as they are.
-    fn model(&self) -> Mlp;
+    fn model(&self) -> Result<Mlp, Error>;
 }

@@ -134,6 +134,61 @@ pub enum Error {
         /// How much was asked for.
         bytes: u128,
     },
+    /// No GPU that could be used.
+    #[error("GPU: {reason}")]
+    NoGpu {
+        /// What is missing.
+        reason: String,
+    },
+    /// The driver is older than the kernels need.
+    #[error(
+        "GPU: the driver supports CUDA {found}, expected {needed} or newer (driver R550): update NVIDIA's driver, or use the \
+         host engine"
+    )]
+    DriverTooOld {
+        /// The version that the driver supports.
+        found: String,
+        /// The version that the kernels need.
+        needed: String,
+    },
+    /// The device is older than the kernels need.
+    #[error(
+        "GPU: {device} has compute capability {}.{}, expected {}.{} or newer",
+        found.0,
+        found.1,
+        needed.0,
+        needed.1
+    )]
+    Capability {
+        /// The device's name.
+        device: String,
+        /// What it has.
+        found: (i32, i32),
+        /// What the kernels need.
+        needed: (i32, i32),
+    },
+    /// The device has too little memory.
+    #[error(
+        "GPU memory: {what}: {bytes} bytes asked for, {free} of {total} free; a smaller batch or smaller layers need less"
+    )]
+    DeviceMemory {
+        /// What it was for.
+        what: &'static str,
+        /// How much was asked for.
+        bytes: u128,
+        /// How much was free.
+        free: usize,
+        /// How much there is.
+        total: usize,
+    },
+    /// The driver refused something, or a kernel failed.
+    #[error("GPU: {what}: {reason}")]
+    Gpu {
+        /// What was done: an operation, or a kernel and its dimensions.
+        what: String,
+        /// The driver's reason.
+        reason: String,
+    },
     /// The host's threads could not be started.
     #[error("threads: {threads} threads could not be started: {reason}")]
     Threads {

@@ -35,17 +35,23 @@
 
 mod engine;
 mod error;
+mod gpu;
+mod graph;
 mod host;
 mod loss;
 mod mlp;
 mod optimizer;
+mod precision;
 mod samples;
 mod trainer;
 
 pub use engine::{Epoch, Evaluation, Gradients, Progress};
 pub use error::Error;
+pub use gpu::{GpuInfo, probe};
+pub use graph::{GraphOptions, Submission};
 pub use loss::Loss;
 pub use mlp::{Mlp, Tensor};
 pub use optimizer::Sgd;
+pub use precision::Precision;
 pub use samples::{Inputs, Samples, Targets};
 pub use trainer::{Job, Trainer, host_threads};

@@ -1,5 +1,7 @@
 //! Views of the data that a model trains on.
 
+use std::ops::Range;
+
 use crate::{Error, Loss, Mlp};
 
 /// Input rows, one a sample.
@@ -102,17 +104,21 @@ impl<'d> Samples<'d> {
 
     /// The first `len` samples, or all where there are fewer.
     pub fn first(&self, len: usize) -> Self {
-        let len = len.min(self.len);
-        let values = len * self.width;
+        self.rows(0..len.min(self.len))
+    }
+
+    /// The samples of a range, which must lie within these.
+    pub(crate) fn rows(&self, range: Range<usize>) -> Self {
+        let part = |width: usize| range.start * width..range.end * width;
         let inputs = match self.inputs {
-            Inputs::Pixels(pixels) => Inputs::Pixels(&pixels[..values]),
-            Inputs::Floats(floats) => Inputs::Floats(&floats[..values]),
+            Inputs::Pixels(pixels) => Inputs::Pixels(&pixels[part(self.width)]),
+            Inputs::Floats(floats) => Inputs::Floats(&floats[part(self.width)]),
         };
         let targets = match self.targets {
-            Targets::Labels(labels) => Targets::Labels(&labels[..len]),
-            Targets::Values(all) => Targets::Values(&all[..len * (all.len() / self.len)]),
+            Targets::Labels(labels) => Targets::Labels(&labels[range.clone()]),
+            Targets::Values(all) => Targets::Values(&all[part(all.len() / self.len)]),
         };
-        Self { inputs, targets, width: self.width, len }
+        Self { inputs, targets, width: self.width, len: range.len() }
     }
 
     /// Checks that a model and a loss can be trained or evaluated on these samples.

@@ -1,6 +1,7 @@
 //! The face of the crate: a job, and the trainer that runs it.
 
 use crate::engine::Engine;
+use crate::graph::{Graph, GraphOptions};
 use crate::host::Host;
 use crate::{Epoch, Error, Evaluation, Gradients, Loss, Mlp, Progress, Samples, Sgd};
 
@@ -48,6 +49,18 @@ impl<'d> Trainer<'d> {
         let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
         let threads = host_threads(&model, threads);
         let engine = Box::new(Host::new(job, threads)?);
+        Ok(Self { engine, model, loss, samples })
+    }
+
+    /// A trainer on a GPU, with a training step captured in a CUDA graph.
+    ///
+    /// # Errors
+    /// What is wrong with the job; [`Error::NoGpu`], [`Error::DriverTooOld`] or [`Error::Capability`] where there is no device
+    /// that it could run on; [`Error::DeviceMemory`]; [`Error::Gpu`] for what else the driver refuses.
+    pub fn graph(job: Job<'d>, options: &GraphOptions) -> Result<Self, Error> {
+        job.check()?;
+        let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
+        let engine = Box::new(Graph::new(job, *options)?);
         Ok(Self { engine, model, loss, samples })
     }
 
@@ -106,7 +119,10 @@ impl<'d> Trainer<'d> {
     }
 
     /// The model with its parameters as they are now.
-    pub fn model(&self) -> Mlp {
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where they lie on a device that does not hand them out.
+    pub fn model(&self) -> Result<Mlp, Error> {
         self.engine.model()
     }
 

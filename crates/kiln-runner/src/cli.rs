@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
-use kiln_engine::Loss;
+use kiln_engine::{GraphOptions, Loss, Precision, Submission};
 
 /// Trains multilayer perceptrons, and proves that their gradients are right.
 ///
@@ -105,11 +105,13 @@ pub(crate) struct ParityArgs {
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// What replays them
-    #[arg(long, value_enum, default_value_t = ParityEngine::Auto)]
+    #[arg(long, value_enum, default_value_t = ParityEngine::Host)]
     pub(crate) engine: ParityEngine,
     /// Threads of the host engine [default: as many as help]
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) gpu: GpuArgs,
     #[command(flatten)]
     pub(crate) data: DataDir,
 }
@@ -151,18 +153,58 @@ pub(crate) struct EngineArgs {
     /// Threads of the host engine [default: as many as help]; results do not depend on it
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) gpu: GpuArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GpuArgs {
+    /// Number of the GPU
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) device: usize,
+    /// Matrix products on the GPU: f32, tf32 or bf16
+    #[arg(long, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+    /// How steps reach the GPU
+    #[arg(long, value_enum, default_value_t = SubmissionChoice::Captured)]
+    pub(crate) submission: SubmissionChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SubmissionChoice {
+    /// Captured in CUDA graphs and replayed
+    Captured,
+    /// Kernel by kernel; the same results
+    Direct,
+    /// Kernel by kernel, waiting for each: an error names its kernel
+    Synchronous,
+}
+
+impl GpuArgs {
+    pub(crate) fn options(&self) -> GraphOptions {
+        let submission = match self.submission {
+            SubmissionChoice::Captured => Submission::Captured,
+            SubmissionChoice::Direct => Submission::Direct,
+            SubmissionChoice::Synchronous => Submission::Synchronous,
+        };
+        GraphOptions { device: self.device, precision: self.precision, submission }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EngineChoice {
+    /// graph where there is a GPU, else host
     Auto,
+    /// The CPU
     Host,
+    /// A GPU, with training steps captured in CUDA graphs
+    Graph,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ParityEngine {
-    Auto,
     Host,
+    Graph,
     #[cfg(feature = "reference")]
     ReferenceF32,
     #[cfg(feature = "reference")]

@@ -2,23 +2,37 @@
 
 use std::num::NonZeroUsize;
 
-use anyhow::Context;
-use kiln_engine::{Job, Mlp, Trainer, host_threads};
+use anyhow::{Context, ensure};
+use kiln_engine::{Job, Mlp, Precision, Trainer, host_threads, probe};
 
-use crate::cli::EngineChoice;
+use crate::cli::{EngineArgs, EngineChoice};
 
 /// A trainer for the job, and the line that says what it runs on and why.
-pub(crate) fn trainer<'d>(
-    job: Job<'d>,
-    choice: EngineChoice,
-    threads: Option<NonZeroUsize>,
-) -> anyhow::Result<(Trainer<'d>, String)> {
-    let threads = threads_for(&job.model, threads);
-    let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;
-    let why = match choice {
-        EngineChoice::Host => "as asked",
-        EngineChoice::Auto => "the engine that this build has",
+pub(crate) fn trainer<'d>(job: Job<'d>, arguments: &EngineArgs) -> anyhow::Result<(Trainer<'d>, String)> {
+    let found = match arguments.engine {
+        EngineChoice::Host => None,
+        EngineChoice::Graph => Some("as asked".to_owned()),
+        EngineChoice::Auto => {
+            probe(arguments.gpu.device).ok().map(|_| "a GPU that can run it is there".to_owned())
+        }
     };
+    let options = arguments.gpu.options();
+    if let Some(why) = found {
+        let trainer = Trainer::graph(job, &options).context("the job cannot be trained on the GPU")?;
+        let line = format!("Engine: {} ({why})", trainer.describe());
+        return Ok((trainer, line));
+    }
+    ensure!(
+        options.precision == Precision::F32,
+        "--precision {} needs a GPU: the host engine computes in f32 alone",
+        options.precision
+    );
+    let why = match (arguments.engine, probe(arguments.gpu.device)) {
+        (EngineChoice::Auto, Err(reason)) => reason.to_string(),
+        _ => "as asked".to_owned(),
+    };
+    let threads = threads_for(&job.model, arguments.threads);
+    let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;
     let line = format!("Engine: {} on {} ({why})", trainer.describe(), cpu_name());
     Ok((trainer, line))
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use anyhow::{bail, ensure};
 use kiln_data::Dataset;
-use kiln_engine::{Job, Loss, Mlp, Samples, Sgd, Targets, Tensor, Trainer};
+use kiln_engine::{GraphOptions, Job, Loss, Mlp, Samples, Sgd, Targets, Tensor, Trainer};
 use kiln_parity::{Golden, GoldenData, GoldenLoss, Recording};
 
 use crate::commands::data;
@@ -20,26 +20,42 @@ pub fn host(
     mnist: Option<&Dataset>,
     threads: Option<NonZeroUsize>,
 ) -> anyhow::Result<Recording> {
+    let job = job(golden, mnist)?;
+    let threads = threads_for(&job.model, threads);
+    replay(golden, Trainer::host(job, threads)?)
+}
+
+/// Replays a recording through the graph engine; `mnist` as in [`host`].
+///
+/// # Errors
+/// As for [`host`], and where there is no GPU.
+pub fn graph(golden: &Golden, mnist: Option<&Dataset>, options: &GraphOptions) -> anyhow::Result<Recording> {
+    replay(golden, Trainer::graph(job(golden, mnist)?, options)?)
+}
+
+/// The job that was recorded.
+fn job<'d>(golden: &'d Golden, mnist: Option<&'d Dataset>) -> anyhow::Result<Job<'d>> {
     let init: Vec<Tensor> = golden
         .init
         .iter()
         .map(|t| Tensor { name: t.name.clone(), shape: t.shape.clone(), data: t.data.clone() })
         .collect();
     let model = Mlp::from_tensors(&golden.layers, &init)?;
-    let threads = threads_for(&model, threads);
     let loss = match golden.loss {
         GoldenLoss::CrossEntropy => Loss::CrossEntropy,
         GoldenLoss::MeanSquaredError => Loss::MeanSquaredError,
     };
-    let job = Job { model, loss, optimizer: sgd(golden), train: samples(golden, mnist)? };
-    let mut trainer = Trainer::host(job, threads)?;
+    Ok(Job { model, loss, optimizer: sgd(golden), train: samples(golden, mnist)? })
+}
+
+fn replay(golden: &Golden, mut trainer: Trainer<'_>) -> anyhow::Result<Recording> {
     let doubles =
         |tensors: &[Tensor]| tensors.iter().map(|t| t.data.iter().map(|&v| v.into()).collect()).collect();
     let grad0 = doubles(&trainer.gradients(&golden.order[..golden.batch])?.tensors);
     let steps = golden.order.chunks(golden.batch);
     let losses =
         steps.map(|rows| Ok(trainer.epoch(rows, golden.batch)?.loss)).collect::<anyhow::Result<_>>()?;
-    Ok(Recording { losses, grad0, finals: doubles(trainer.model().tensors()) })
+    Ok(Recording { losses, grad0, finals: doubles(trainer.model()?.tensors()) })
 }
 
 fn sgd(golden: &Golden) -> Sgd {

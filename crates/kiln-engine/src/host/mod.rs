@@ -225,12 +225,12 @@ impl Engine for Host<'_> {
         })
     }
 
-    fn model(&self) -> Mlp {
+    fn model(&self) -> Result<Mlp, Error> {
         let mut model = self.net.model.clone();
         for (i, layer) in self.net.layers.iter().enumerate() {
             let (weight, bias) = model.linear_mut(i);
             layer.store(weight, bias);
         }
-        model
+        Ok(model)
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
 
 fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> anyhow::Result<Recording> {
     match arguments.engine {
-        ParityEngine::Auto | ParityEngine::Host => replay::host(golden, mnist, arguments.threads),
+        ParityEngine::Host => replay::host(golden, mnist, arguments.threads),
+        ParityEngine::Graph => replay::graph(golden, mnist, &arguments.gpu.options()),
         #[cfg(feature = "reference")]
         ParityEngine::ReferenceF32 => {
             replay::reference::replay(golden, mnist, replay::reference::Precision::F32)

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
     let job = Job { model, loss: arguments.loss, optimizer: sgd(arguments), train };
-    let (trainer, line) = engine::trainer(job, arguments.engine.engine, arguments.engine.threads)?;
+    let (trainer, line) = engine::trainer(job, &arguments.engine)?;
     start(arguments, &layers, &dataset, &line)?;
     epochs(arguments, trainer, &test, train.len(), &output)
 }
@@ -122,7 +122,7 @@ fn epochs(
         lines.push_str(&serde_json::to_string(&metrics)?);
         lines.push('\n');
         files::replace(&output.metrics, lines.as_bytes())?;
-        model_file::save(&output.model, &trainer.model(), metadata(arguments, epoch))?;
+        model_file::save(&output.model, &trainer.model()?, metadata(arguments, epoch))?;
     }
     summary(arguments, train_seconds, steps, output)
 }

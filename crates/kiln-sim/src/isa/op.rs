@@ -572,6 +572,8 @@ pub(crate) enum Op {
     Mov32,
     Mov64,
     MovPred,
+    /// Sets a predicate to a constant.
+    SetPred(bool),
     /// Address of the thread's local memory at `imm`.
     LocalAddress {
         wide: bool,

@@ -38,6 +38,7 @@ fn rare(inst: &Inst, regs: &mut Regs<'_>) -> bool {
             let a = regs.p(inst, 1);
             regs.write_pred(inst.r[0], a);
         }
+        Op::SetPred(value) => regs.write_pred(inst.r[0], if value { u32::MAX } else { 0 }),
         Op::PredNot => {
             let a = regs.p(inst, 1);
             regs.write_pred(inst.r[0], !a);

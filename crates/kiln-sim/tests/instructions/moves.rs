@@ -34,6 +34,14 @@ fn predicates() {
 }
 
 #[test]
+fn predicates_take_constants() {
+    check32(
+        "mov.pred %q, 0; mov.pred %r, -1; selp.u32 %d, %a, %b, %q; selp.u32 %e, %a, %b, %r; xor.b32 %d, %d, %e;",
+        |a, b, _| a ^ b,
+    );
+}
+
+#[test]
 fn values_survive_loops_and_branches() {
     // Registers that live around a loop, and are written on one path only.
     check32(

@@ -66,6 +66,12 @@ impl Decoder<'_> {
         match (d, a) {
             (_, Operand::Vector(parts)) => self.join(d, parts, bits),
             (Operand::Vector(parts), _) => self.split(parts, a, bits),
+            _ if let (RegClass::Pred, Operand::Int(value)) = (class, a) => {
+                let mut inst = Inst::new(Op::SetPred(*value != 0));
+                let d = self.predicate(d)?;
+                inst.set(0, class, d, true);
+                self.emit(inst)
+            }
             _ if class == RegClass::Pred => {
                 let mut inst = Inst::new(Op::MovPred);
                 let a = self.predicate(a)?;

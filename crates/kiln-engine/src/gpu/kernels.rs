@@ -1,0 +1,199 @@
+//! The embedded PTX, the kernels in it, and what all launches share.
+
+#![allow(unsafe_code)] // the launch itself
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, LaunchArgs, LaunchConfig, PushKernelArg};
+use cudarc::nvrtc::Ptx;
+
+use super::{Gpu, Region, fault};
+use crate::{Error, Precision};
+
+/// Modules that every precision needs: name and PTX.
+const COMMON: [(&str, &str); 3] = [
+    ("epoch", include_str!("../../../../kernels/ptx/epoch.ptx")),
+    ("mse", include_str!("../../../../kernels/ptx/mse.ptx")),
+    ("softmax_loss", include_str!("../../../../kernels/ptx/softmax_loss.ptx")),
+];
+
+/// The modules of a precision.
+fn products(precision: Precision) -> [(&'static str, &'static str); 2] {
+    macro_rules! module {
+        ($name:literal) => {
+            ($name, include_str!(concat!("../../../../kernels/ptx/", $name, ".ptx")))
+        };
+    }
+    match precision {
+        Precision::F32 => [module!("linear_f32"), module!("weight_gradient_f32")],
+        Precision::Tf32 => [module!("linear_tf32"), module!("weight_gradient_tf32")],
+        Precision::Bf16 => [module!("linear_bf16"), module!("weight_gradient_bf16")],
+    }
+}
+
+/// All kernels of one precision, loaded.
+pub(crate) struct Kernels(HashMap<String, CudaFunction>);
+
+impl Kernels {
+    pub(super) fn load(context: &Arc<CudaContext>, precision: Precision) -> Result<Self, Error> {
+        let mut functions = HashMap::new();
+        for (name, ptx) in COMMON.into_iter().chain(products(precision)) {
+            let failed = |error| fault(&format!("loading the kernels of {name}"), error);
+            let module: Arc<CudaModule> = context.load_module(Ptx::from_src(ptx)).map_err(failed)?;
+            for kernel in entries(ptx) {
+                functions.insert(kernel.to_owned(), module.load_function(kernel).map_err(failed)?);
+            }
+        }
+        Ok(Self(functions))
+    }
+
+    fn get(&self, name: &str) -> &CudaFunction {
+        self.0.get(name).unwrap_or_else(|| panic!("{name} is no kernel of the embedded PTX"))
+    }
+}
+
+/// The names of the kernels in a PTX text.
+fn entries(ptx: &str) -> impl Iterator<Item = &str> {
+    ptx.split(".visible .entry ").skip(1).filter_map(|text| text.split('(').next())
+}
+
+/// Sizes of a linear layer and of a batch: B rows, K inputs, N outputs. For a loss, N are the classes C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dims {
+    pub(crate) b: u32,
+    pub(crate) k: u32,
+    pub(crate) n: u32,
+}
+
+/// Where a batch stands in its epoch: rows `order[(step + slot) * batch ..][..B]`, with `step` in device memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Position<'b> {
+    /// The samples of the epoch, each below their number.
+    pub(crate) order: Region<'b, u32>,
+    /// (1): steps done when the captured launches begin. With `slot` and `batch` it must name rows that `order` has.
+    pub(crate) step: Region<'b, u32>,
+    /// Step among those that are captured together.
+    pub(crate) slot: u32,
+    /// Rows from one batch to the next.
+    pub(crate) batch: u32,
+}
+
+/// Which tile a product is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tile {
+    Small,
+    Large,
+}
+
+impl Tile {
+    /// Side of the large tile, in every family.
+    const LARGE: u32 = 64;
+
+    /// The large tile where it still gives every multiprocessor a block, for a product of rows x columns.
+    pub(super) fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Self {
+        let blocks = u64::from(rows.div_ceil(Self::LARGE)) * u64::from(columns.div_ceil(Self::LARGE));
+        if blocks >= u64::from(gpu.multiprocessors) { Tile::Large } else { Tile::Small }
+    }
+
+    /// The grid for a product of rows x columns, where the small tile has sides of `small`.
+    pub(super) fn grid(self, small: u32, rows: u32, columns: u32) -> (u32, u32, u32) {
+        let side = if self == Tile::Large { Self::LARGE } else { small };
+        (columns.div_ceil(side), rows.div_ceil(side), 1)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Tile::Small => "small",
+            Tile::Large => "large",
+        }
+    }
+}
+
+/// Blocks that a grid may have along y and z.
+const GRID_Y_MAX: u32 = 65_535;
+
+/// A launch in the making: kernel, arguments, and the checks that its safety rests on.
+pub(super) struct Launch<'a> {
+    name: &'a str,
+    dims: Dims,
+    args: LaunchArgs<'a>,
+    wrong: Option<String>,
+}
+
+impl<'a> Launch<'a> {
+    pub(super) fn new(gpu: &'a Gpu, name: &'a str, dims: Dims) -> Self {
+        let wrong =
+            (dims.b == 0 || dims.k == 0 || dims.n == 0).then(|| "every dimension is at least 1".to_owned());
+        Self { name, dims, args: gpu.stream.launch_builder(gpu.kernels.get(name)), wrong }
+    }
+
+    /// The next parameter: a pointer to at least `needed` values.
+    pub(super) fn pointer<T>(mut self, region: &'a Region<'_, T>, needed: usize) -> Self {
+        if region.len() < needed {
+            self.wrong.get_or_insert_with(|| format!("a buffer of {}, expected {needed}", region.len()));
+        }
+        self.args.arg(region.address());
+        self
+    }
+
+    /// The next parameter: a number.
+    pub(super) fn number<T: cudarc::driver::DeviceRepr>(mut self, value: &'a T) -> Self {
+        self.args.arg(value);
+        self
+    }
+
+    /// The next parameters: order, step, slot, batch.
+    pub(super) fn position(self, position: &'a Position<'_>) -> Self {
+        let rows = (position.slot as usize) * position.batch as usize + self.dims.b as usize;
+        self.pointer(&position.order, rows)
+            .pointer(&position.step, 1)
+            .number(&position.slot)
+            .number(&position.batch)
+    }
+
+    /// The last parameters of a product: B, K, N.
+    pub(super) fn dims(mut self, dims: &'a Dims) -> Self {
+        self.args.arg(&dims.b).arg(&dims.k).arg(&dims.n);
+        self
+    }
+
+    /// Submits it.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] with the kernel's name and dimensions, where a buffer is too small or the driver refuses.
+    pub(super) fn submit(mut self, grid: (u32, u32, u32), threads: u32) -> Result<(), Error> {
+        let Dims { b, k, n } = self.dims;
+        let what = format!("launching {} with B {b}, K {k}, N {n}", self.name);
+        if grid.1 > GRID_Y_MAX {
+            self.wrong
+                .get_or_insert_with(|| format!("{} blocks along y, expected at most {GRID_Y_MAX}", grid.1));
+        }
+        if let Some(reason) = self.wrong {
+            return Err(Error::Gpu { what, reason });
+        }
+        let config = LaunchConfig { grid_dim: grid, block_dim: (threads, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: the parameters are pushed in the kernel's order and of its types, which the test of the ABI table holds the
+        // wrappers to; every pointer is to device memory that lives (`Region` borrows it) and has as many values as the
+        // wrapper has checked; rows that a position names exist, as its fields promise; the arguments outlive this call.
+        unsafe { self.args.launch(config) }.map_err(|error| fault(&what, error))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kernel that a precision names is in its PTX: a wrapper's choice cannot miss.
+    #[test]
+    fn precisions_have_the_same_kernels() {
+        let names = |precision| -> Vec<Vec<&str>> {
+            products(precision).iter().map(|(_, ptx)| entries(ptx).collect()).collect()
+        };
+        let expected = names(Precision::F32);
+        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [14, 18]);
+        assert_eq!(names(Precision::Tf32), expected);
+        assert_eq!(names(Precision::Bf16), expected);
+    }
+}

@@ -1,0 +1,91 @@
+//! Launches of `kernels/linear.cuh`.
+
+use super::kernels::{Launch, Tile};
+use super::{Dims, Gpu, Position, Region};
+use crate::Error;
+
+/// What a layer reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'b> {
+    /// (samples, K) pixels 0..=255 of the data set.
+    Pixels(Region<'b, u8>),
+    /// (samples, K) values of the data set.
+    Floats(Region<'b, f32>),
+    /// (B, K), the outputs of the layer below.
+    Hidden(Region<'b, f32>),
+}
+
+impl Source<'_> {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Source::Pixels(_) => "pixels",
+            Source::Floats(_) => "floats",
+            Source::Hidden(_) => "hidden",
+        }
+    }
+
+    /// The first parameters of a kernel that gathers; rows of the data set are checked where the order is made.
+    pub(super) fn push<'a>(&'a self, launch: Launch<'a>, at: &'a Position<'_>, dims: Dims) -> Launch<'a> {
+        match self {
+            Source::Pixels(x) => launch.pointer(x, dims.k as usize).position(at),
+            Source::Floats(x) => launch.pointer(x, dims.k as usize).position(at),
+            Source::Hidden(x) => launch.pointer(x, dims.b as usize * dims.k as usize),
+        }
+    }
+}
+
+/// What follows the sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Relu,
+    Identity,
+}
+
+/// Side of the small tile, and threads of a block of either.
+const SMALL: u32 = 16;
+const THREADS: u32 = 256;
+
+/// `y (B, N) = activation(x (B, K) w (N, K)ᵀ + b (N))`.
+#[allow(clippy::too_many_arguments)] // what a layer is, no more
+pub(crate) fn linear(
+    gpu: &Gpu,
+    x: &Source<'_>,
+    at: &Position<'_>,
+    w: Region<'_, f32>,
+    b: Region<'_, f32>,
+    y: Region<'_, f32>,
+    activation: Activation,
+    dims: Dims,
+) -> Result<(), Error> {
+    let tile = Tile::pick(gpu, dims.b, dims.n);
+    let relu = if activation == Activation::Relu { "_relu" } else { "" };
+    let name = format!("linear_{}{relu}_{}", x.name(), tile.name());
+    let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
+    x.push(Launch::new(gpu, &name, dims), at, dims)
+        .pointer(&w, outputs * inputs)
+        .pointer(&b, outputs)
+        .pointer(&y, rows * outputs)
+        .dims(&dims)
+        .submit(tile.grid(SMALL, dims.b, dims.n), THREADS)
+}
+
+/// `dx (B, K) = dz (B, N) w (N, K)` where `x (B, K) > 0`, else 0.
+pub(crate) fn input_gradient(
+    gpu: &Gpu,
+    dz: Region<'_, f32>,
+    w: Region<'_, f32>,
+    x: Region<'_, f32>,
+    dx: Region<'_, f32>,
+    dims: Dims,
+) -> Result<(), Error> {
+    let tile = Tile::pick(gpu, dims.b, dims.k);
+    let name = format!("input_gradient_{}", tile.name());
+    let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
+    Launch::new(gpu, &name, dims)
+        .pointer(&dz, rows * outputs)
+        .pointer(&w, outputs * inputs)
+        .pointer(&x, rows * inputs)
+        .pointer(&dx, rows * inputs)
+        .dims(&dims)
+        .submit(tile.grid(SMALL, dims.b, dims.k), THREADS)
+}

@@ -1,0 +1,286 @@
+//! The `graph` engine: fused kernels a layer, a training step captured in a CUDA graph.
+//!
+//! [`Graph::submit_step`] is the order of a training step. Data, parameters and activations live on the device from the start;
+//! an epoch sends its order of samples and its learning rates, replays captured steps without waiting for any of them, and
+//! reads back one loss a step at its end. A step allocates nothing, on the host or on the device.
+
+mod arenas;
+mod capture;
+mod net;
+
+use crate::engine::Engine;
+use crate::gpu::{Dims, Gpu, Sink, Source, batch_sums, input_gradient, linear, loss, weight_gradient};
+use crate::{
+    Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Precision, Progress, Samples, Sgd, Targets,
+};
+use arenas::{Arenas, Feed};
+use capture::Captured;
+use net::Net;
+
+/// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
+const EVALUATION_BATCH: usize = 2048;
+
+/// How a step reaches the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Submission {
+    /// Captured once in a CUDA graph, which is replayed. The fastest.
+    #[default]
+    Captured,
+    /// Kernel by kernel, each step anew. Same results, bit for bit.
+    Direct,
+    /// Kernel by kernel, waiting for each, so that an error names its kernel. For debugging.
+    Synchronous,
+}
+
+/// What a [`crate::Trainer::graph`] runs on and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphOptions {
+    /// Number of the device.
+    pub device: usize,
+    /// Arithmetic of the matrix products.
+    pub precision: Precision,
+    /// How steps reach the device.
+    pub submission: Submission,
+}
+
+/// The engine: a device, a net on it, and the arenas of training and of evaluation.
+pub(crate) struct Graph {
+    // Declared first, and so dropped before the buffers whose addresses the captured launches hold.
+    captured: Captured,
+    net: Net,
+    train: Feed,
+    arenas: Arenas,
+    evaluation: Option<(Feed, Arenas)>,
+    loss: Loss,
+    sgd: Sgd,
+    options: GraphOptions,
+    started: bool,
+    gpu: Gpu,
+}
+
+/// One batch of an epoch.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    /// Step among those that are captured together.
+    slot: u32,
+    /// Rows, B.
+    rows: u32,
+    /// Rows from one batch of the epoch to the next.
+    stride: u32,
+}
+
+/// What becomes of the gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Update,
+    Store,
+}
+
+impl Graph {
+    /// Takes over a job that has been checked.
+    pub(crate) fn new(job: Job<'_>, options: GraphOptions) -> Result<Self, Error> {
+        let gpu = Gpu::open(options.device, options.precision)?;
+        let Job { model, loss, optimizer, train } = job;
+        let net = Net::new(&gpu, model, &optimizer)?;
+        let feed = Feed::new(&gpu, &train)?;
+        Ok(Self {
+            captured: Captured::default(),
+            arenas: Arenas::new(&gpu, &net.widths)?,
+            net,
+            train: feed,
+            evaluation: None,
+            loss,
+            sgd: optimizer,
+            options,
+            started: false,
+            gpu,
+        })
+    }
+
+    /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see.
+    fn submit_step(&self, batch: Batch) -> Result<(), Error> {
+        self.forward(&self.train, &self.arenas, batch)?;
+        for layer in (0..self.net.depth()).rev() {
+            if layer > 0 {
+                self.input_gradient(layer, batch)?;
+            }
+            self.weight_gradient(layer, batch, Goal::Update)?;
+        }
+        Ok(())
+    }
+
+    /// From the gathered batch through all layers to loss, hits and the gradient at the outputs.
+    fn forward(&self, feed: &Feed, arenas: &Arenas, batch: Batch) -> Result<(), Error> {
+        let at = arenas.position(batch);
+        for layer in 0..self.net.depth() {
+            let x = self.source(layer, feed, arenas);
+            let (w, b) = self.net.parameters(layer);
+            let y = arenas.outputs[layer].all();
+            linear(&self.gpu, &x, &at, w, b, y, self.net.activation(layer), self.dims(layer, batch))?;
+            self.submitted("linear")?;
+        }
+        let last = self.net.depth() - 1;
+        let (z, losses, hits) = (arenas.outputs[last].all(), arenas.losses.all(), arenas.hits.all());
+        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, self.dims(last, batch))?;
+        self.submitted("loss")
+    }
+
+    /// The gradient at the outputs of the layer below.
+    fn input_gradient(&self, layer: usize, batch: Batch) -> Result<(), Error> {
+        let (w, _) = self.net.parameters(layer);
+        let (dz, x) = (self.arenas.delta(layer), self.arenas.outputs[layer - 1].all());
+        input_gradient(&self.gpu, dz, w, x, self.arenas.delta(layer - 1), self.dims(layer, batch))?;
+        self.submitted("input_gradient")
+    }
+
+    /// The gradient of a layer's parameters, to where the goal says.
+    fn weight_gradient(&self, layer: usize, batch: Batch, goal: Goal) -> Result<(), Error> {
+        let sink = match goal {
+            Goal::Update => self.net.update(layer, &self.sgd, self.arenas.scalars.all()),
+            Goal::Store => self.net.store(layer)?,
+        };
+        self.gradient_into(layer, batch, &sink)
+    }
+
+    fn gradient_into(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
+        let x = self.source(layer, &self.train, &self.arenas);
+        let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
+        weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))?;
+        self.submitted("weight_gradient")
+    }
+
+    /// What a layer reads.
+    fn source<'b>(&self, layer: usize, feed: &'b Feed, arenas: &'b Arenas) -> Source<'b> {
+        match layer {
+            0 => feed.source(),
+            _ => Source::Hidden(arenas.outputs[layer - 1].all()),
+        }
+    }
+
+    fn dims(&self, layer: usize, batch: Batch) -> Dims {
+        let width = |at: usize| self.net.widths[at] as u32;
+        Dims { b: batch.rows, k: width(layer), n: width(layer + 1) }
+    }
+
+    /// After each kernel: waits for it where that was asked for, so that a fault is the kernel's.
+    fn submitted(&self, kernel: &str) -> Result<(), Error> {
+        match self.options.submission {
+            Submission::Synchronous => self.gpu.synchronize(&format!("running a kernel of {kernel}")),
+            Submission::Captured | Submission::Direct => Ok(()),
+        }
+    }
+
+    /// Runs `steps` steps of batches of `rows` from where the epoch stands.
+    fn run(&mut self, steps: usize, rows: usize, stride: usize) -> Result<(), Error> {
+        // Taken out, so that a capture can borrow the engine whose launches it records.
+        let mut captured = std::mem::take(&mut self.captured);
+        let done = captured.run(self, steps, rows as u32, stride as u32);
+        self.captured = captured;
+        done
+    }
+
+    /// Sums what the rows of an epoch came to: one loss a step, not yet divided by its rows, and one count of hits.
+    fn sums(&self, arenas: &Arenas, rows: usize, batch: usize) -> Result<(Vec<f64>, Vec<u32>), Error> {
+        let (losses, hits) = (arenas.losses.all(), arenas.hits.all());
+        let (step_losses, step_hits) = (&arenas.step_losses, &arenas.step_hits);
+        batch_sums(
+            &self.gpu,
+            losses,
+            hits,
+            step_losses.all(),
+            step_hits.all(),
+            rows as u32,
+            batch.min(rows) as u32,
+        )?;
+        let steps = rows.div_ceil(batch);
+        let (mut sums, mut counts) = (vec![0.0; steps], vec![0; steps]);
+        step_losses.download(&self.gpu, &mut sums)?;
+        step_hits.download(&self.gpu, &mut counts)?;
+        Ok((sums, counts))
+    }
+}
+
+impl Engine for Graph {
+    fn describe(&self) -> String {
+        format!("graph, {}, {}", self.gpu.name, self.options.precision)
+    }
+
+    fn epoch(
+        &mut self,
+        order: &[u32],
+        batch: usize,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Epoch, Error> {
+        let (rows, stride) = (order.len(), batch.min(order.len()));
+        let scalars = self.net.scalars(&self.sgd, rows.div_ceil(stride), !self.started);
+        if self.arenas.reserve(&self.gpu, stride, rows)? {
+            self.captured = Captured::default();
+        }
+        self.arenas.begin(&self.gpu, order, &scalars)?;
+        self.started = true;
+        self.run(rows / stride, stride, stride)?;
+        if rows % stride > 0 {
+            self.run(1, rows % stride, stride)?;
+        }
+        let (sums, _) = self.sums(&self.arenas, rows, stride)?;
+        let mut total = 0.0;
+        for (step, sum) in sums.iter().enumerate() {
+            let loss = sum / (rows - step * stride).min(stride) as f64;
+            if !loss.is_finite() {
+                return Err(Error::Diverged { step, loss });
+            }
+            total += loss;
+        }
+        let loss = total / sums.len() as f64;
+        progress(Progress { samples: rows, loss });
+        Ok(Epoch { loss, steps: sums.len() })
+    }
+
+    fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
+        let count = rows.len();
+        if self.arenas.reserve(&self.gpu, count, count)? {
+            self.captured = Captured::default();
+        }
+        self.net.reserve_gradients(&self.gpu)?;
+        self.arenas.begin(&self.gpu, rows, &[])?;
+        let batch = Batch { slot: 0, rows: count as u32, stride: count as u32 };
+        self.forward(&self.train, &self.arenas, batch)?;
+        for layer in (0..self.net.depth()).rev() {
+            if layer > 0 {
+                self.input_gradient(layer, batch)?;
+            }
+            self.weight_gradient(layer, batch, Goal::Store)?;
+        }
+        let (sums, _) = self.sums(&self.arenas, count, count)?;
+        let tensors = self.net.download_gradients(&self.gpu)?;
+        Ok(Gradients { loss: sums[0] / count as f64, tensors })
+    }
+
+    fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
+        let stride = EVALUATION_BATCH.min(samples.len());
+        let order: Vec<u32> = (0..stride as u32).collect();
+        let (mut feed, mut arenas) = match self.evaluation.take() {
+            Some((feed, arenas)) if feed.fits(samples, stride) => (feed, arenas),
+            _ => (Feed::new(&self.gpu, &samples.rows(0..stride))?, Arenas::new(&self.gpu, &self.net.widths)?),
+        };
+        arenas.reserve(&self.gpu, stride, stride)?;
+        arenas.begin(&self.gpu, &order, &[])?;
+        let (mut loss, mut hits) = (0.0, 0u64);
+        for first in (0..samples.len()).step_by(stride) {
+            let rows = (samples.len() - first).min(stride);
+            feed.load(&self.gpu, &samples.rows(first..first + rows))?;
+            self.forward(&feed, &arenas, Batch { slot: 0, rows: rows as u32, stride: stride as u32 })?;
+            let (sums, counts) = self.sums(&arenas, rows, rows)?;
+            loss += sums[0];
+            hits += u64::from(counts[0]);
+        }
+        self.evaluation = Some((feed, arenas));
+        let all = samples.len() as f64;
+        let labelled = matches!(samples.targets(), Targets::Labels(_));
+        Ok(Evaluation { loss: loss / all, accuracy: labelled.then_some(hits as f64 / all) })
+    }
+
+    fn model(&self) -> Result<Mlp, Error> {
+        self.net.download(&self.gpu)
+    }
+}
