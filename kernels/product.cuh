@@ -31,28 +31,29 @@ struct Tile {
 // ---- Operands in global memory -------------------------------------------------------------------------------------
 
 // A matrix (lines, width), line after line.
-template <class T>
+template <class E>
 struct Lines {
-    const T* data;
+    using Element = E;
+    const E* data;
     u32 lines, width;
-    __device__ const T* line(u32 at) const { return at < lines ? data + (size_t)at * width : nullptr; }
+    __device__ __forceinline__ const E* line(u32 at) const { return data + (size_t)at * width; }
 };
 
 // The lines of a matrix (samples, width) that an order names.
-template <class T>
+template <class E>
 struct GatheredLines {
-    const T* data;
+    using Element = E;
+    const E* data;
     const u32* order; // (lines)
     u32 lines, width;
-    __device__ const T* line(u32 at) const { return at < lines ? data + (size_t)order[at] * width : nullptr; }
+    __device__ __forceinline__ const E* line(u32 at) const { return data + (size_t)order[at] * width; }
 };
 
-template <class T>
-__device__ __forceinline__ float element(const T* line, u32 at, u32 width) {
-    return line && at < width ? (float)line[at] : 0.0f;
-}
-
 // ---- Operands in shared memory -------------------------------------------------------------------------------------
+//
+// Terms outside the operand must count as zero, in both operands, whatever lies there. Rows of the tile outside of it may
+// hold anything finite or not: they are rows of the result that the epilogue drops. So a row is clamped to the last one, and
+// a load needs no branch.
 
 // The terms of the sum lie along the lines of the matrix: line = row of the tile, element = term.
 template <class T, int ROWS>
@@ -61,19 +62,35 @@ struct AlongTerms {
     static constexpr bool VECTORS_OF_ROWS = false;
     static __device__ __forceinline__ int at(int row, int term) { return row * STRIDE + term; }
 
-    // Of this thread's i-th element of a stage: line and element, within the tile.
-    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS;
-    static __device__ __forceinline__ int line(int i) { return (threadIdx.x + i * T::THREADS) / T::DEPTH; }
-    static __device__ __forceinline__ int place(int i) { return (threadIdx.x + i * T::THREADS) % T::DEPTH; }
+    // A thread stages one term of LOADS rows, STEP apart.
+    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS, STEP = T::THREADS / T::DEPTH;
+    static_assert(T::THREADS % T::DEPTH == 0 && ROWS % STEP == 0, "threads share a stage evenly");
 
     template <class Operand>
-    static __device__ __forceinline__ void load(const Operand& from, u32 row0, u32 term0, float (&held)[LOADS]) {
+    struct Loader {
+        const typename Operand::Element* row[LOADS];
+        u32 terms;
+
+        __device__ __forceinline__ Loader(const Operand& from, u32 row0) : terms(from.width) {
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) held[i] = element(from.line(row0 + line(i)), term0 + place(i), from.width);
-    }
+            for (int i = 0; i < LOADS; i++) row[i] = from.line(min(row0 + threadIdx.x / T::DEPTH + i * STEP, from.lines - 1));
+        }
+        __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const {
+            const u32 term = term0 + threadIdx.x % T::DEPTH;
+            const bool inside = term < terms;
+            const u32 safe = inside ? term : 0;
+#pragma unroll
+            for (int i = 0; i < LOADS; i++) {
+                const float value = (float)row[i][safe];
+                held[i] = inside ? value : 0.0f;
+            }
+        }
+    };
+
     static __device__ __forceinline__ void store(float* tile, const float (&held)[LOADS]) {
+        float* to = tile + at(threadIdx.x / T::DEPTH, threadIdx.x % T::DEPTH);
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) tile[at(line(i), place(i))] = held[i];
+        for (int i = 0; i < LOADS; i++) to[at(i * STEP, 0)] = held[i];
     }
 };
 
@@ -84,18 +101,32 @@ struct AcrossTerms {
     static constexpr bool VECTORS_OF_ROWS = true;
     static __device__ __forceinline__ int at(int row, int term) { return term * STRIDE + row; }
 
-    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS;
-    static __device__ __forceinline__ int line(int i) { return (threadIdx.x + i * T::THREADS) / ROWS; }
-    static __device__ __forceinline__ int place(int i) { return (threadIdx.x + i * T::THREADS) % ROWS; }
+    // A thread stages LOADS terms, STEP apart, of one row.
+    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS, STEP = T::THREADS / ROWS;
+    static_assert(T::THREADS % ROWS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
 
     template <class Operand>
-    static __device__ __forceinline__ void load(const Operand& from, u32 row0, u32 term0, float (&held)[LOADS]) {
+    struct Loader {
+        const Operand& from;
+        u32 row;
+
+        __device__ __forceinline__ Loader(const Operand& from, u32 row0)
+            : from(from), row(min(row0 + threadIdx.x % ROWS, from.width - 1)) {}
+        __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const {
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) held[i] = element(from.line(term0 + line(i)), row0 + place(i), from.width);
-    }
+            for (int i = 0; i < LOADS; i++) {
+                const u32 term = term0 + threadIdx.x / ROWS + i * STEP;
+                const bool inside = term < from.lines;
+                const float value = (float)from.line(inside ? term : 0)[row];
+                held[i] = inside ? value : 0.0f;
+            }
+        }
+    };
+
     static __device__ __forceinline__ void store(float* tile, const float (&held)[LOADS]) {
+        float* to = tile + at(threadIdx.x % ROWS, threadIdx.x / ROWS);
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) tile[at(place(i), line(i))] = held[i];
+        for (int i = 0; i < LOADS; i++) to[at(0, i * STEP)] = held[i];
     }
 };
 
@@ -261,8 +292,10 @@ __device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, 
 
     float sums[T::SUMS] = {};
     float held_a[SA::LOADS], held_b[SB::LOADS];
-    SA::load(a, m0, 0, held_a);
-    SB::load(b, n0, 0, held_b);
+    const typename SA::template Loader<A> from_a(a, m0);
+    const typename SB::template Loader<B> from_b(b, n0);
+    from_a.load(0, held_a);
+    from_b.load(0, held_b);
     int buffer = 0;
     for (u32 term = 0; term < terms; term += T::DEPTH) {
         float* tile_a = shared + buffer * STAGE;
@@ -273,8 +306,8 @@ __device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, 
         // that write every warp has passed the barrier of the stage in between.
         __syncthreads();
         if (term + T::DEPTH < terms) {
-            SA::load(a, m0, term + T::DEPTH, held_a);
-            SB::load(b, n0, term + T::DEPTH, held_b);
+            from_a.load(term + T::DEPTH, held_a);
+            from_b.load(term + T::DEPTH, held_b);
         }
         Math::template multiply<T, SA, SB>(tile_a, tile_b, wm, wn, slice * T::SLICE_DEPTH, sums);
         during(tile_a);
