@@ -1,5 +1,7 @@
 //! What the tests of this folder share.
 
+pub mod sim;
+
 use kiln_data::{Dataset, Source, default_dir, fetch, is_present, load};
 
 /// The real MNIST, from the folder where `kiln train` keeps it, fetched where it is not there yet.

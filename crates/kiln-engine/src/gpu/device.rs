@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 
-use super::kernels::Kernels;
+use super::kernels::{Kernels, Module, modules};
 use crate::{Error, Precision};
 
 /// The driver that the embedded PTX needs: its ISA is 8.4, CUDA 12.4's.
@@ -31,6 +31,11 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoGpu`], [`Error::DriverTooOld`], [`Error::Capability`], or [`Error::Gpu`] for what the driver refuses.
     pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Self, Error> {
+        Self::with_modules(ordinal, &modules(precision))
+    }
+
+    /// Opens a device and loads these modules.
+    pub(super) fn with_modules(ordinal: usize, modules: &[Module]) -> Result<Self, Error> {
         let found = probe(ordinal)?;
         let failed = |error| fault("opening the device", error);
         let context = CudaContext::new(ordinal).map_err(failed)?;
@@ -39,7 +44,7 @@ impl Gpu {
         unsafe { context.disable_event_tracking() };
         // Not the default stream: work on that cannot be captured.
         let stream = context.new_stream().map_err(failed)?;
-        let kernels = Kernels::load(&context, precision)?;
+        let kernels = Kernels::load(&context, modules)?;
         Ok(Self { stream, kernels, multiprocessors: found.multiprocessors, name: found.to_string() })
     }
 

@@ -5,21 +5,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, LaunchArgs, LaunchConfig, PushKernelArg};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
+};
 use cudarc::nvrtc::Ptx;
 
 use super::{Gpu, Region, fault};
 use crate::{Error, Precision};
 
-/// Modules that every precision needs: name and PTX.
-const COMMON: [(&str, &str); 3] = [
+/// Name and PTX of a module.
+pub(super) type Module = (&'static str, &'static str);
+
+/// Modules that every precision needs.
+const COMMON: [Module; 3] = [
     ("epoch", include_str!("../../../../kernels/ptx/epoch.ptx")),
     ("mse", include_str!("../../../../kernels/ptx/mse.ptx")),
     ("softmax_loss", include_str!("../../../../kernels/ptx/softmax_loss.ptx")),
 ];
 
 /// The modules of a precision.
-fn products(precision: Precision) -> [(&'static str, &'static str); 2] {
+fn products(precision: Precision) -> [Module; 2] {
     macro_rules! module {
         ($name:literal) => {
             ($name, include_str!(concat!("../../../../kernels/ptx/", $name, ".ptx")))
@@ -32,30 +37,61 @@ fn products(precision: Precision) -> [(&'static str, &'static str); 2] {
     }
 }
 
+/// All modules that a precision needs.
+pub(super) fn modules(precision: Precision) -> Vec<Module> {
+    COMMON.into_iter().chain(products(precision)).collect()
+}
+
+/// A kernel, and the types of its parameters as its PTX declares them.
+struct Kernel {
+    function: CudaFunction,
+    params: Vec<&'static str>,
+}
+
 /// All kernels of one precision, loaded.
-pub(crate) struct Kernels(HashMap<String, CudaFunction>);
+pub(crate) struct Kernels(HashMap<&'static str, Kernel>);
 
 impl Kernels {
-    pub(super) fn load(context: &Arc<CudaContext>, precision: Precision) -> Result<Self, Error> {
+    pub(super) fn load(context: &Arc<CudaContext>, modules: &[Module]) -> Result<Self, Error> {
         let mut functions = HashMap::new();
-        for (name, ptx) in COMMON.into_iter().chain(products(precision)) {
+        for &(name, ptx) in modules {
             let failed = |error| fault(&format!("loading the kernels of {name}"), error);
             let module: Arc<CudaModule> = context.load_module(Ptx::from_src(ptx)).map_err(failed)?;
-            for kernel in entries(ptx) {
-                functions.insert(kernel.to_owned(), module.load_function(kernel).map_err(failed)?);
+            for (name, params) in entries(ptx) {
+                let function = module.load_function(name).map_err(failed)?;
+                functions.insert(name, Kernel { function, params });
             }
         }
         Ok(Self(functions))
     }
 
-    fn get(&self, name: &str) -> &CudaFunction {
+    fn get(&self, name: &str) -> &Kernel {
         self.0.get(name).unwrap_or_else(|| panic!("{name} is no kernel of the embedded PTX"))
     }
 }
 
-/// The names of the kernels in a PTX text.
-fn entries(ptx: &str) -> impl Iterator<Item = &str> {
-    ptx.split(".visible .entry ").skip(1).filter_map(|text| text.split('(').next())
+/// Names and parameter types of the kernels in a PTX text.
+fn entries(ptx: &'static str) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    ptx.split(".visible .entry ").skip(1).filter_map(|text| {
+        let (name, rest) = text.split_once('(')?;
+        let params = rest.split_once(')')?.0.split(',');
+        let types =
+            params.filter_map(|param| param.trim().strip_prefix(".param .")?.split_whitespace().next());
+        Some((name, types.collect()))
+    })
+}
+
+/// A type that a kernel takes, under PTX's name.
+pub(super) trait Number: DeviceRepr {
+    const TYPE: &'static str;
+}
+
+impl Number for u32 {
+    const TYPE: &'static str = "u32";
+}
+
+impl Number for f32 {
+    const TYPE: &'static str = "f32";
 }
 
 /// Sizes of a linear layer and of a batch: B rows, K inputs, N outputs. For a loss, N are the classes C.
@@ -117,7 +153,9 @@ const GRID_Y_MAX: u32 = 65_535;
 pub(super) struct Launch<'a> {
     name: &'a str,
     dims: Dims,
+    params: &'a [&'static str],
     args: LaunchArgs<'a>,
+    pushed: Vec<&'static str>,
     wrong: Option<String>,
 }
 
@@ -125,7 +163,8 @@ impl<'a> Launch<'a> {
     pub(super) fn new(gpu: &'a Gpu, name: &'a str, dims: Dims) -> Self {
         let wrong =
             (dims.b == 0 || dims.k == 0 || dims.n == 0).then(|| "every dimension is at least 1".to_owned());
-        Self { name, dims, args: gpu.stream.launch_builder(gpu.kernels.get(name)), wrong }
+        let Kernel { function, params } = gpu.kernels.get(name);
+        Self { name, dims, params, args: gpu.stream.launch_builder(function), pushed: Vec::new(), wrong }
     }
 
     /// The next parameter: a pointer to at least `needed` values.
@@ -133,12 +172,14 @@ impl<'a> Launch<'a> {
         if region.len() < needed {
             self.wrong.get_or_insert_with(|| format!("a buffer of {}, expected {needed}", region.len()));
         }
+        self.pushed.push("u64");
         self.args.arg(region.address());
         self
     }
 
     /// The next parameter: a number.
-    pub(super) fn number<T: cudarc::driver::DeviceRepr>(mut self, value: &'a T) -> Self {
+    pub(super) fn number<T: Number>(mut self, value: &'a T) -> Self {
+        self.pushed.push(T::TYPE);
         self.args.arg(value);
         self
     }
@@ -153,15 +194,15 @@ impl<'a> Launch<'a> {
     }
 
     /// The last parameters of a product: B, K, N.
-    pub(super) fn dims(mut self, dims: &'a Dims) -> Self {
-        self.args.arg(&dims.b).arg(&dims.k).arg(&dims.n);
-        self
+    pub(super) fn dims(self, dims: &'a Dims) -> Self {
+        self.number(&dims.b).number(&dims.k).number(&dims.n)
     }
 
     /// Submits it.
     ///
     /// # Errors
-    /// [`Error::Gpu`] with the kernel's name and dimensions, where a buffer is too small or the driver refuses.
+    /// [`Error::Gpu`] with the kernel's name and dimensions, where parameters are not the kernel's, a buffer is too small or
+    /// the driver refuses.
     pub(super) fn submit(mut self, grid: (u32, u32, u32), threads: u32) -> Result<(), Error> {
         let Dims { b, k, n } = self.dims;
         let what = format!("launching {} with B {b}, K {k}, N {n}", self.name);
@@ -169,13 +210,16 @@ impl<'a> Launch<'a> {
             self.wrong
                 .get_or_insert_with(|| format!("{} blocks along y, expected at most {GRID_Y_MAX}", grid.1));
         }
+        if self.pushed != self.params {
+            self.wrong = Some(format!("parameters {:?}, expected {:?}", self.pushed, self.params));
+        }
         if let Some(reason) = self.wrong {
             return Err(Error::Gpu { what, reason });
         }
         let config = LaunchConfig { grid_dim: grid, block_dim: (threads, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the parameters are pushed in the kernel's order and of its types, which the test of the ABI table holds the
-        // wrappers to; every pointer is to device memory that lives (`Region` borrows it) and has as many values as the
-        // wrapper has checked; rows that a position names exist, as its fields promise; the arguments outlive this call.
+        // SAFETY: the parameters are of the types that the PTX declares, in number and order, as was just checked; every
+        // pointer is to device memory that lives (`Region` borrows it) and has as many values as the wrapper has checked; rows
+        // that a position names exist, as its fields promise; the arguments outlive this call.
         unsafe { self.args.launch(config) }.map_err(|error| fault(&what, error))?;
         Ok(())
     }
@@ -189,7 +233,7 @@ mod tests {
     #[test]
     fn precisions_have_the_same_kernels() {
         let names = |precision| -> Vec<Vec<&str>> {
-            products(precision).iter().map(|(_, ptx)| entries(ptx).collect()).collect()
+            products(precision).iter().map(|(_, ptx)| entries(ptx).map(|entry| entry.0).collect()).collect()
         };
         let expected = names(Precision::F32);
         assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [14, 18]);

@@ -22,3 +22,6 @@ pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
 pub(crate) use weight_gradient::{Scalars, Sink, weight_gradient};
+
+#[cfg(test)]
+mod tests;

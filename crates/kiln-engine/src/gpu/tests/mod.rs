@@ -1,0 +1,166 @@
+//! Every kernel against float64, on the simulator or on a real device.
+//!
+//! Dimensions are odd, mostly prime, and one past the edge of a tile. Small integers must match bit for bit, whatever the order
+//! of a sum; other values within the bound that the arithmetic gives, see `Bound`.
+
+mod losses;
+mod mutants;
+mod products;
+mod weights;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::{Buffer, Dims, Gpu, Position};
+use crate::Precision;
+
+/// Unit roundoff of float32.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
+
+/// Sizes: one, primes, and one past the edges of every tile. Each is made of the small tile and of the large.
+const SIZES: [Dims; 5] = [
+    Dims { b: 1, k: 1, n: 1 },
+    Dims { b: 7, k: 131, n: 13 },
+    Dims { b: 17, k: 129, n: 33 },
+    Dims { b: 65, k: 67, n: 10 },
+    Dims { b: 66, k: 259, n: 65 },
+];
+
+/// A device of its own for each combination of precision and tile.
+fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
+    PRECISIONS.into_iter().flat_map(|precision| {
+        // With one multiprocessor to fill, every product takes the large tile.
+        [u32::MAX, 1].map(|multiprocessors| {
+            let mut gpu = Gpu::open(0, precision).unwrap();
+            gpu.multiprocessors = multiprocessors;
+            (precision, gpu)
+        })
+    })
+}
+
+/// Values of a test.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Values {
+    /// -4..=4: products and sums are exact in every precision.
+    Integers,
+    /// Uniform in -1..1.
+    Floats,
+}
+
+fn draw(seed: u64, values: Values, count: usize) -> Vec<f32> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let one = || match values {
+        Values::Integers => random.random_range(-4..=4) as f32,
+        Values::Floats => random.random_range(-1.0..1.0),
+    };
+    std::iter::repeat_with(one).take(count).collect()
+}
+
+fn pixels(seed: u64, count: usize) -> Vec<u8> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    std::iter::repeat_with(|| random.random_range(0..=255)).take(count).collect()
+}
+
+/// A buffer that holds NaN until it is written.
+fn poisoned(gpu: &Gpu, len: usize) -> Buffer<f32> {
+    Buffer::with(gpu, "a result", &vec![f32::NAN; len]).unwrap()
+}
+
+fn buffer<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(
+    gpu: &Gpu,
+    values: &[T],
+) -> Buffer<T> {
+    Buffer::with(gpu, "an operand", values).unwrap()
+}
+
+fn read(gpu: &Gpu, buffer: &Buffer<f32>, len: usize) -> Vec<f32> {
+    let mut values = vec![0.0; len];
+    buffer.download(gpu, &mut values).unwrap();
+    values
+}
+
+/// A batch in the middle of an epoch: the second slot after one step, with more rows from batch to batch than it has.
+struct Epoch {
+    rows: Vec<u32>,
+    order: Buffer<u32>,
+    step: Buffer<u32>,
+    stride: u32,
+}
+
+impl Epoch {
+    const SLOT: u32 = 1;
+    const STEP: u32 = 1;
+
+    fn new(gpu: &Gpu, seed: u64, rows: u32, samples: u32) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let rows: Vec<u32> = (0..rows).map(|_| random.random_range(0..samples)).collect();
+        let stride = rows.len() as u32 + 3;
+        // What comes before is no sample: reading it would be found.
+        let mut order = vec![u32::MAX; ((Self::SLOT + Self::STEP) * stride) as usize];
+        order.extend(&rows);
+        let (order, step) = (buffer(gpu, &order), buffer(gpu, &[Self::STEP]));
+        Self { rows, order, step, stride }
+    }
+
+    fn position(&self) -> Position<'_> {
+        Position { order: self.order.all(), step: self.step.all(), slot: Self::SLOT, batch: self.stride }
+    }
+
+    /// Where the batch's first row stands in the epoch.
+    fn first(&self) -> usize {
+        ((Self::SLOT + Self::STEP) * self.stride) as usize
+    }
+}
+
+/// What a sum of products may be off by: `((1 + r)² (1 + gamma_K) - 1) sum |x| |w|`, with r the roundoff of the operands in a
+/// precision and `gamma_K = K u / (1 - K u)` (Higham, section 3.1), for any order of summation.
+#[derive(Clone, Copy)]
+struct Bound {
+    operand: f64,
+}
+
+impl Bound {
+    fn of(precision: Precision) -> Self {
+        Self {
+            operand: match precision {
+                Precision::F32 => 0.0,
+                Precision::Tf32 => (-11f64).exp2(),
+                Precision::Bf16 => (-8f64).exp2(),
+            },
+        }
+    }
+
+    /// For a sum of `terms` terms, with `extra` roundings after it.
+    fn factor(self, terms: usize, extra: usize) -> f64 {
+        let ku = (terms + extra) as f64 * U;
+        (1.0 + self.operand).powi(2) * (1.0 + ku / (1.0 - ku)) - 1.0
+    }
+}
+
+/// Demands `|got - expected| <= bound` everywhere; NaN passes nowhere.
+fn assert_close(what: &str, got: &[f32], expected: impl Fn(usize) -> (f64, f64)) {
+    let mut worst = (0.0, 0);
+    for (at, &got) in got.iter().enumerate() {
+        let (expected, bound) = expected(at);
+        let difference = (f64::from(got) - expected).abs();
+        let within = difference <= bound;
+        assert!(within, "{what}: [{at}] {got}, expected {expected} within {bound:e}, off by {difference:e}");
+        if bound > 0.0 && difference / bound > worst.0 {
+            worst = (difference / bound, at);
+        }
+    }
+    println!("{what}: {:.1}% of the bound used, at [{}]", 100.0 * worst.0, worst.1);
+}
+
+#[test]
+fn the_comparison_rejects_what_it_must() {
+    let rejects = |got: f32, expected: f64, bound: f64| {
+        std::panic::catch_unwind(|| assert_close("test", &[got], |_| (expected, bound))).is_err()
+    };
+    assert!(!rejects(1.0, 1.0, 0.0) && !rejects(1.0, 1.05, 0.1));
+    assert!(rejects(1.0, 1.2, 0.1));
+    assert!(rejects(f32::NAN, 1.0, 1e9) && rejects(f32::INFINITY, 1.0, 1e9) && rejects(1.0, f64::NAN, 1e9));
+    assert!(rejects(1.0, 1.0, f64::NAN));
+}

@@ -1,0 +1,155 @@
+//! Kernels with a fault each: the checkers find it, or the results do not match.
+
+use kiln_tests::{on_device, sim, test_name};
+
+use super::*;
+use crate::gpu::kernels::{Module, modules};
+
+/// Text of one kernel that is replaced: which kernel, what, and how often it stands there at least.
+struct Mutant {
+    name: &'static str,
+    module: &'static str,
+    kernel: &'static str,
+    mutate: fn(&str) -> String,
+    /// What tells of it: the simulator's exit status, or that of a failed test.
+    status: &'static [i32],
+}
+
+/// After a finding.
+const FOUND: i32 = 86;
+/// Of a test that fails.
+const FAILED: i32 = 101;
+
+const MUTANTS: [Mutant; 7] = [
+    Mutant {
+        name: "no barrier between staging and use",
+        module: "linear_f32",
+        kernel: "linear_hidden_relu_small",
+        mutate: |text| without(text, "bar.sync", 0),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "no barrier before the sums are gathered",
+        module: "linear_f32",
+        kernel: "linear_hidden_relu_small",
+        mutate: |text| without(text, "bar.sync", 1),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "no barrier before the gathered sums are read",
+        module: "weight_gradient_f32",
+        kernel: "weight_gradient_hidden_store_small",
+        mutate: |text| without(text, "bar.sync", 2),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "ReLU's mask is skipped",
+        module: "linear_f32",
+        kernel: "linear_hidden_relu_small",
+        mutate: |text| replaced(text, "setp.lt.f32", "setp.gt.f32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "a result is written one place off",
+        module: "linear_f32",
+        kernel: "linear_hidden_relu_small",
+        mutate: |text| shifted_store(text, 4),
+        status: &[FOUND, FAILED],
+    },
+    Mutant {
+        name: "results are written past the end",
+        module: "weight_gradient_f32",
+        kernel: "weight_gradient_hidden_store_small",
+        mutate: |text| shifted_store(text, 1 << 16),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "half of the lanes do not add theirs",
+        module: "softmax_loss",
+        kernel: "softmax_cross_entropy",
+        mutate: |text| replaced(text, "shfl.sync.bfly.b32", "shfl.sync.idx.b32"),
+        status: &[FAILED],
+    },
+];
+
+/// The text without the instruction that is the n-th of its kind.
+fn without(text: &str, instruction: &str, n: usize) -> String {
+    let (at, _) = text.match_indices(instruction).nth(n).expect("the kernel has as many");
+    let end = at + text[at..].find(';').expect("an instruction ends") + 1;
+    format!("{}{}", &text[..at], &text[end..])
+}
+
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the kernel has no {from}");
+    text.replace(from, to)
+}
+
+/// Every store to global memory `bytes` further on.
+fn shifted_store(text: &str, bytes: u32) -> String {
+    let mut parts = text.split("st.global.f32 \t[");
+    let mut mutated = parts.next().expect("a text has a start").to_owned();
+    for part in parts {
+        let (address, rest) = part.split_once(']').expect("an address ends");
+        let (base, offset) = address.split_once('+').unwrap_or((address, "0"));
+        let offset: u32 = offset.parse().expect("an offset is a number");
+        mutated += &format!("st.global.f32 \t[{base}+{}]{rest}", offset + bytes);
+    }
+    assert_ne!(mutated, text, "the kernel stores nothing");
+    mutated
+}
+
+/// The modules, one kernel of one of them mutated.
+fn mutated(mutant: &Mutant) -> Vec<Module> {
+    let mutate = |(name, ptx): Module| {
+        if name != mutant.module {
+            return (name, ptx);
+        }
+        let entry = ptx.find(&format!(".entry {}(", mutant.kernel)).expect("the kernel is there");
+        let end = ptx[entry..].find(".visible .entry").map_or(ptx.len(), |next| entry + next);
+        let text = format!("{}{}{}", &ptx[..entry], (mutant.mutate)(&ptx[entry..end]), &ptx[end..]);
+        (name, &*text.leak())
+    };
+    modules(Precision::F32).into_iter().map(mutate).collect()
+}
+
+const WHICH: &str = "KILN_TEST_MUTANT";
+
+#[test]
+fn every_mutant_is_caught() {
+    if sim::on_device() {
+        return run_one();
+    }
+    let unharmed = sim::run_again(test_name!(), &[]);
+    assert!(unharmed.status.success(), "{}", String::from_utf8_lossy(&unharmed.stdout));
+    for (number, mutant) in MUTANTS.iter().enumerate() {
+        let output = sim::run_again(test_name!(), &[(WHICH, &number.to_string())]);
+        let code = output.status.code();
+        let caught = code.is_some_and(|code| mutant.status.contains(&code));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(caught, "{}: expected {:?}, found {code:?}\n{text}", mutant.name, mutant.status);
+        assert!(
+            code != Some(FOUND) || text.contains(mutant.kernel),
+            "{} is not named: {text}",
+            mutant.kernel
+        );
+    }
+}
+
+/// Every mutated kernel against its reference, with the mutant that the environment names, or none.
+fn run_one() {
+    let mutant = std::env::var(WHICH).ok().and_then(|number| MUTANTS.get(number.parse::<usize>().ok()?));
+    let modules = mutant.map_or_else(|| modules(Precision::F32), mutated);
+    let mut gpu = Gpu::with_modules(0, &modules).unwrap();
+    gpu.multiprocessors = u32::MAX;
+    super::products::outputs(&gpu, Precision::F32, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
+    super::weights::case_of_hidden(&gpu, Dims { b: 66, k: 33, n: 35 });
+    super::losses::case_of_labels(&gpu, 9, 33, 1.0);
+}
+
+#[test]
+fn mutations_change_the_text() {
+    on_device!();
+    for mutant in &MUTANTS {
+        assert_ne!(mutated(mutant), modules(Precision::F32), "{}", mutant.name);
+    }
+}

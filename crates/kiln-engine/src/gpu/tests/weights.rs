@@ -1,0 +1,159 @@
+//! Gradients of parameters, stored and fused with the update.
+
+use kiln_tests::on_device;
+
+use super::*;
+use crate::gpu::{Scalars, Sink, Source, weight_gradient};
+
+const SAMPLES: u32 = 23;
+const DECAY: f32 = 0.01;
+const SCALARS: Scalars = Scalars { lr: 0.05, keep: 0.9, fresh: 0.75, unused: 0.0 };
+const SHARES: (f32, f32) = (1.0, 0.9);
+
+/// What a case works on: x (B, K) as numbers before they are scaled, dz (B, N), and the state that an update finds.
+struct Case {
+    dims: Dims,
+    precision: Precision,
+    values: Values,
+    x: Vec<f32>,
+    scale: f32,
+    dz: Vec<f32>,
+    state: [Vec<f32>; 4],
+}
+
+impl Case {
+    /// A gradient and what it may be off by: entry `at` of the weights (N, K), or of the biases (N).
+    fn gradient(&self, bias: bool, at: usize) -> (f64, f64) {
+        let (rows, inputs, outputs) = (self.dims.b as usize, self.dims.k as usize, self.dims.n as usize);
+        let (unit, input) = if bias { (at, 0) } else { (at / inputs, at % inputs) };
+        let x = |row: usize| if bias { 1.0 } else { f64::from(self.x[row * inputs + input]) };
+        let terms = || (0..rows).map(|row| f64::from(self.dz[row * outputs + unit]) * x(row));
+        let (sum, size): (f64, f64) = (terms().sum(), terms().map(f64::abs).sum());
+        let scale = if bias { 1.0 } else { self.scale };
+        if self.values == Values::Integers {
+            return (f64::from(sum as f32 * scale), 0.0);
+        }
+        // Biases are summed in float32 whatever the precision.
+        let bound = Bound::of(if bias { Precision::F32 } else { self.precision });
+        let scale = f64::from(scale);
+        (sum * scale, bound.factor(rows, 1) * size * scale)
+    }
+
+    /// Parameter and velocity after the update by a gradient, and what they may be off by: what the gradient is off by, and
+    /// eight roundings of the sizes that meet.
+    fn momentum(&self, bias: bool, at: usize) -> [(f64, f64); 2] {
+        let (p, v) =
+            (f64::from(self.state[usize::from(bias)][at]), f64::from(self.state[2 + usize::from(bias)][at]));
+        let (g, off) = self.gradient(bias, at);
+        let wide = |x: f32| f64::from(x);
+        let (lr, keep, fresh, decay) =
+            (wide(SCALARS.lr), wide(SCALARS.keep), wide(SCALARS.fresh), wide(DECAY));
+        let (gshare, vshare) = (wide(SHARES.0), wide(SHARES.1));
+        let step = |g: f64, p: f64, v: f64| {
+            let g = g + decay * p;
+            let v = keep * v + fresh * g;
+            (p - lr * (gshare * g + vshare * v), v)
+        };
+        let (new_p, new_v) = step(g, p, v);
+        let size_v = keep * v.abs() + fresh * (g.abs() + decay * p.abs());
+        let size_p = p.abs() + lr * (gshare * (g.abs() + decay * p.abs()) + vshare * size_v);
+        [
+            (new_p, lr * (gshare + vshare * fresh) * off + 8.0 * U * size_p),
+            (new_v, fresh * off + 8.0 * U * size_v),
+        ]
+    }
+
+    fn descent(&self, bias: bool, at: usize) -> (f64, f64) {
+        let p = f64::from(self.state[usize::from(bias)][at]);
+        let (g, off) = self.gradient(bias, at);
+        let (lr, decay) = (f64::from(SCALARS.lr), f64::from(DECAY));
+        let size = p.abs() + lr * (g.abs() + decay * p.abs());
+        (p - lr * (g + decay * p), lr * off + 8.0 * U * size)
+    }
+}
+
+#[test]
+fn gradients_and_updates() {
+    on_device!();
+    for (precision, gpu) in gpus() {
+        for dims in SIZES {
+            for values in [Values::Integers, Values::Floats] {
+                sources(&gpu, precision, dims, values);
+            }
+        }
+    }
+}
+
+/// The case of the mutants.
+pub(super) fn case_of_hidden(gpu: &Gpu, dims: Dims) {
+    sources(gpu, Precision::F32, dims, Values::Floats);
+}
+
+/// One size from all three sources.
+fn sources(gpu: &Gpu, precision: Precision, dims: Dims, values: Values) {
+    let epoch = Epoch::new(gpu, 1, dims.b, SAMPLES);
+    let width = dims.k as usize;
+    let bytes = pixels(3, SAMPLES as usize * width);
+    let floats = draw(4, values, SAMPLES as usize * width);
+    let hidden = draw(5, values, (dims.b * dims.k) as usize);
+    let gathered = |value: &dyn Fn(usize) -> f32| -> Vec<f32> {
+        let places = epoch.rows.iter().flat_map(|&row| (0..width).map(move |k| row as usize * width + k));
+        places.map(value).collect()
+    };
+    let of_pixels = gathered(&|at| f32::from(bytes[at]));
+    let of_floats = gathered(&|at| floats[at]);
+    let (bytes, floats, hiddens) = (buffer(gpu, &bytes), buffer(gpu, &floats), buffer(gpu, &hidden));
+    for (source, x) in [
+        (Source::Pixels(bytes.all()), of_pixels),
+        (Source::Floats(floats.all()), of_floats),
+        (Source::Hidden(hiddens.all()), hidden),
+    ] {
+        let scale = if matches!(source, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
+        let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
+        let state = [(11, weights), (12, units), (13, weights), (14, units)]
+            .map(|(seed, len)| draw(seed, Values::Floats, len));
+        let dz = draw(6, values, (dims.b * dims.n) as usize);
+        let case = Case { dims, precision, values, x, scale, dz, state };
+        sinks(gpu, &case, &epoch, &source);
+    }
+}
+
+/// One case into all three sinks.
+fn sinks(gpu: &Gpu, case: &Case, epoch: &Epoch, source: &Source<'_>) {
+    let Case { dims, precision, values, .. } = *case;
+    let what = |part: &str| format!("{part} {precision} {} {dims:?} {values:?}", source.name());
+    let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
+    let dz = buffer(gpu, &case.dz);
+    let run =
+        |sink: &Sink<'_>| weight_gradient(gpu, source, &epoch.position(), dz.all(), sink, dims).unwrap();
+
+    let (dw, db) = (poisoned(gpu, weights), poisoned(gpu, units));
+    run(&Sink::Store { dw: dw.all(), db: db.all() });
+    assert_close(&what("dw"), &read(gpu, &dw, weights), |at| case.gradient(false, at));
+    assert_close(&what("db"), &read(gpu, &db, units), |at| case.gradient(true, at));
+
+    // Only the row of this step may be read: the others are NaN.
+    let nan = Scalars { lr: f32::NAN, ..SCALARS };
+    let scalars = buffer(gpu, &[nan, nan, SCALARS]);
+    let fresh = || [0, 1, 2, 3].map(|at| buffer(gpu, &case.state[at]));
+    let [w, b, ..] = fresh();
+    run(&Sink::Descent { w: w.all(), b: b.all(), scalars: scalars.all(), decay: DECAY });
+    assert_close(&what("descent w"), &read(gpu, &w, weights), |at| case.descent(false, at));
+    assert_close(&what("descent b"), &read(gpu, &b, units), |at| case.descent(true, at));
+
+    let [w, b, vw, vb] = fresh();
+    run(&Sink::Momentum {
+        w: w.all(),
+        b: b.all(),
+        vw: vw.all(),
+        vb: vb.all(),
+        scalars: scalars.all(),
+        decay: DECAY,
+        gradient_share: SHARES.0,
+        velocity_share: SHARES.1,
+    });
+    assert_close(&what("momentum w"), &read(gpu, &w, weights), |at| case.momentum(false, at)[0]);
+    assert_close(&what("momentum b"), &read(gpu, &b, units), |at| case.momentum(true, at)[0]);
+    assert_close(&what("momentum vw"), &read(gpu, &vw, weights), |at| case.momentum(false, at)[1]);
+    assert_close(&what("momentum vb"), &read(gpu, &vb, units), |at| case.momentum(true, at)[1]);
+}
