@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
+use kiln_engine::GraphOptions;
 use kiln_parity::{Golden, Recording, Report, compare};
 use kiln_runner::replay;
 use kiln_runner::replay::reference::Precision;
+use kiln_tests::{on_device, sim, test_name};
 
 static MNIST: LazyLock<Dataset> = LazyLock::new(kiln_tests::mnist);
 
@@ -47,6 +49,47 @@ fn host_follows_bit_for_bit_on_two_threads() {
         assert_eq!(run, host(golden, 1), "{}", golden.name);
         run
     });
+}
+
+fn graph(golden: &Golden) -> Recording {
+    replay::graph(golden, Some(&MNIST), &GraphOptions::default()).unwrap()
+}
+
+#[test]
+fn graph_follows_every_trajectory_on_sm_80_and_sm_90() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_90")]);
+    assert_all_pass(&reports(graph));
+}
+
+/// The same bits on every schedule, and no finding on any. The trajectories are the smaller ones.
+#[test]
+fn graph_follows_bit_for_bit_on_twenty_schedules() {
+    if !sim::on_device() {
+        let finals = |seed: u32| {
+            let output = sim::run_again(test_name!(), &[("KILN_SIM_SEED", &seed.to_string())]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "seed {seed}: {}\n{text}{errors}", output.status);
+            // The first stands behind the name of the test.
+            let finals = text.lines().filter_map(|line| Some(line.split_once("finals of ")?.1.to_owned()));
+            finals.collect::<Vec<_>>()
+        };
+        let first = finals(1);
+        assert_eq!(first.len(), 3);
+        (2..=20).for_each(|seed| assert_eq!(finals(seed), first, "seed {seed}"));
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    for name in ["odd-37-19-5", "mse-13-32-1", "tail-batch"] {
+        let golden = Golden::read(&folder.join(format!("{name}.safetensors"))).unwrap();
+        let run = graph(&golden);
+        assert!(compare(&golden, &run).unwrap().passes(), "{name}");
+        let bits =
+            run.finals.iter().flatten().fold(0u64, |hash, value| {
+                (hash ^ value.to_bits()).wrapping_mul(0x100_0000_01b3).rotate_left(17)
+            });
+        println!("finals of {name}: {bits:#018x}");
+    }
 }
 
 #[test]

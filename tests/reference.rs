@@ -1,6 +1,6 @@
-//! The host engine against candle's autograd: random models of depth 1 to 5, gradients and a few steps.
+//! Every engine against candle's autograd: random models of depth 1 to 5, gradients and a few steps.
 
-use kiln_engine::{Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+use kiln_engine::{GraphOptions, Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
 use kiln_reference::{Batch, Precision, Reference};
 
 const SAMPLES: usize = 23;
@@ -25,6 +25,17 @@ fn relative(got: &[f32], reference: &[f64]) -> f64 {
     let norm = reference.iter().map(|r| r * r).sum::<f64>().sqrt();
     let gap = got.iter().zip(reference).map(|(&g, r)| (f64::from(g) - r).powi(2)).sum::<f64>().sqrt();
     if gap == 0.0 { 0.0 } else { gap / norm }
+}
+
+/// Makes the trainer that a case is checked on.
+type Engine = fn(Job<'_>) -> Trainer<'_>;
+
+fn host(job: Job<'_>) -> Trainer<'_> {
+    Trainer::host(job, 2).unwrap()
+}
+
+fn graph(job: Job<'_>) -> Trainer<'_> {
+    Trainer::graph(job, &GraphOptions::default()).unwrap()
 }
 
 struct Case {
@@ -61,7 +72,7 @@ impl Case {
     }
 
     /// Gradients of one batch, then two epochs of training, each compared within 1e-5.
-    fn check(&self, loss: Loss, sgd: Sgd) {
+    fn check(&self, engine: Engine, loss: Loss, sgd: Sgd) {
         let targets = match loss {
             Loss::CrossEntropy => Targets::Labels(&self.labels),
             Loss::MeanSquaredError => Targets::Values(&self.values),
@@ -69,12 +80,12 @@ impl Case {
         let model = Mlp::new(&self.layers, 11).unwrap();
         let train = Samples::floats(&self.inputs, self.layers[0], targets).unwrap();
         let init: Vec<Vec<f64>> = model.tensors().iter().map(|t| doubles(&t.data)).collect();
-        let mut host = Trainer::host(Job { model, loss, optimizer: sgd, train }, 2).unwrap();
+        let mut trainer = engine(Job { model, loss, optimizer: sgd, train });
         let mut reference = self.reference(&init, loss, sgd);
 
         let all: Vec<u32> = (0..SAMPLES as u32).collect();
         let (expected, gradients) = self.batch(loss, &all, |batch| reference.gradients(batch)).unwrap();
-        let got = host.gradients(&all).unwrap();
+        let got = trainer.gradients(&all).unwrap();
         assert!((got.loss - expected).abs() <= 1e-5, "{:?}: loss {} for {expected}", self.layers, got.loss);
         for (got, expected) in got.tensors.iter().zip(&gradients) {
             let gap = relative(&got.data, expected);
@@ -82,14 +93,15 @@ impl Case {
         }
         for epoch in 0..2u32 {
             let order: Vec<u32> = (0..SAMPLES as u32).map(|i| (i * 9 + epoch) % SAMPLES as u32).collect();
-            let got = host.epoch(&order, BATCH).unwrap().loss;
+            let got = trainer.epoch(&order, BATCH).unwrap().loss;
             let steps = order.chunks(BATCH);
             let losses: Vec<f64> =
                 steps.map(|rows| self.batch(loss, rows, |batch| reference.step(batch)).unwrap()).collect();
             let expected = losses.iter().sum::<f64>() / losses.len() as f64;
             assert!((got - expected).abs() <= 1e-5, "{:?} epoch {epoch}: {got} for {expected}", self.layers);
         }
-        for (got, expected) in host.model().unwrap().tensors().iter().zip(reference.parameters().unwrap()) {
+        for (got, expected) in trainer.model().unwrap().tensors().iter().zip(reference.parameters().unwrap())
+        {
             let gap = relative(&got.data, &expected);
             assert!(gap <= 1e-5, "{:?} {loss} {sgd:?}: {} off by {gap:e}", self.layers, got.name);
         }
@@ -112,7 +124,20 @@ impl Case {
 }
 
 #[test]
-fn random_models_of_depth_one_to_five() {
+fn host_on_random_models_of_depth_one_to_five() {
+    random_models(host);
+}
+
+#[test]
+fn graph_on_random_models_of_depth_one_to_five() {
+    kiln_tests::on_device!(
+        &[("KILN_SIM_ARCH", "sm_80")],
+        &[("KILN_SIM_ARCH", "sm_90"), ("KILN_SIM_SEED", "3")]
+    );
+    random_models(graph);
+}
+
+fn random_models(engine: Engine) {
     let plain = Sgd { lr: 0.05, ..Sgd::default() };
     let momentum = Sgd { momentum: 0.9, ..plain };
     let nesterov = Sgd { nesterov: true, weight_decay: 1e-2, ..momentum };
@@ -128,8 +153,8 @@ fn random_models_of_depth_one_to_five() {
     ] {
         let case = Case::new(layers);
         for sgd in [plain, momentum, nesterov, dampened] {
-            case.check(Loss::CrossEntropy, sgd);
-            case.check(Loss::MeanSquaredError, sgd);
+            case.check(engine, Loss::CrossEntropy, sgd);
+            case.check(engine, Loss::MeanSquaredError, sgd);
         }
     }
 }

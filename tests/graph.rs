@@ -1,0 +1,200 @@
+//! The graph engine as its users meet it: the same results however steps are submitted, and the host's.
+
+use kiln_engine::{
+    Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Precision, Samples, Sgd, Submission, Targets,
+    Trainer,
+};
+use kiln_tests::on_device;
+
+const SAMPLES: usize = 301;
+const WIDTH: usize = 29;
+const CLASSES: usize = 7;
+/// 301 samples are 43 steps of 7: two captured stretches of 16, and eleven single steps.
+const BATCH: usize = 7;
+/// 301 samples are 33 steps of 9 and a tail of 4.
+const BATCH_WITH_TAIL: usize = 9;
+
+struct Data {
+    pixels: Vec<u8>,
+    floats: Vec<f32>,
+    labels: Vec<u8>,
+    values: Vec<f32>,
+}
+
+impl Data {
+    /// Classes that can be told apart: each lights pixels of its own, over noise.
+    fn new() -> Self {
+        let mut state = 9u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 24
+        };
+        let labels: Vec<u8> = (0..SAMPLES).map(|_| (noise() as usize % CLASSES) as u8).collect();
+        let pixel = |at: usize| {
+            let lit = at % WIDTH % CLASSES == usize::from(labels[at / WIDTH]);
+            (noise() / 2 + if lit { 128 } else { 0 }) as u8
+        };
+        let pixels: Vec<u8> = (0..SAMPLES * WIDTH).map(pixel).collect();
+        let floats = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
+        let values = (0..SAMPLES * CLASSES).map(|_| noise() as f32 / 128.0 - 1.0).collect();
+        Self { pixels, floats, labels, values }
+    }
+
+    fn job(&self, form: Form) -> Job<'_> {
+        let (loss, targets) = match form {
+            Form::FloatsToValues => (Loss::MeanSquaredError, Targets::Values(&self.values)),
+            Form::PixelsToOneHot => (Loss::MeanSquaredError, Targets::Labels(&self.labels)),
+            _ => (Loss::CrossEntropy, Targets::Labels(&self.labels)),
+        };
+        let train = match form {
+            Form::Pixels | Form::PixelsToOneHot => Samples::pixels(&self.pixels, WIDTH, targets),
+            Form::Floats | Form::FloatsToValues => Samples::floats(&self.floats, WIDTH, targets),
+        };
+        let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() };
+        Job { model: Mlp::new(&[WIDTH, 37, 19, CLASSES], 3).unwrap(), loss, optimizer, train: train.unwrap() }
+    }
+}
+
+/// Inputs and targets of a job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    Pixels,
+    Floats,
+    PixelsToOneHot,
+    FloatsToValues,
+}
+
+const FORMS: [Form; 4] = [Form::Pixels, Form::Floats, Form::PixelsToOneHot, Form::FloatsToValues];
+
+fn order(epoch: usize) -> Vec<u32> {
+    (0..SAMPLES).map(|at| ((at * 11 + epoch * 5) % SAMPLES) as u32).collect()
+}
+
+/// What two epochs and an evaluation come to.
+type Outcome = (Vec<Epoch>, Evaluation, Mlp);
+
+fn train(mut trainer: Trainer<'_>, batch: usize, test: &Samples<'_>) -> Outcome {
+    let epochs = (0..2).map(|epoch| trainer.epoch(&order(epoch), batch).unwrap()).collect();
+    (epochs, trainer.evaluate(test).unwrap(), trainer.model().unwrap())
+}
+
+fn on_graph(data: &Data, form: Form, batch: usize, options: GraphOptions) -> Outcome {
+    let job = data.job(form);
+    let test = job.train.first(SAMPLES - 3);
+    train(Trainer::graph(job, &options).unwrap(), batch, &test)
+}
+
+fn with(submission: Submission) -> GraphOptions {
+    GraphOptions { submission, ..GraphOptions::default() }
+}
+
+#[test]
+fn captured_or_not_results_are_equal_bit_for_bit() {
+    on_device!();
+    let data = Data::new();
+    for form in FORMS {
+        for batch in [BATCH, BATCH_WITH_TAIL, SAMPLES, 2 * SAMPLES] {
+            let captured = on_graph(&data, form, batch, with(Submission::Captured));
+            assert_eq!(
+                captured,
+                on_graph(&data, form, batch, with(Submission::Captured)),
+                "{form:?} {batch}: again"
+            );
+            assert_eq!(
+                captured,
+                on_graph(&data, form, batch, with(Submission::Direct)),
+                "{form:?} {batch}: direct"
+            );
+        }
+        let captured = on_graph(&data, form, BATCH, with(Submission::Captured));
+        assert_eq!(
+            captured,
+            on_graph(&data, form, BATCH, with(Submission::Synchronous)),
+            "{form:?}: synchronous"
+        );
+    }
+}
+
+#[test]
+fn losses_and_accuracy_are_the_hosts() {
+    on_device!();
+    let data = Data::new();
+    for form in FORMS {
+        for batch in [BATCH, BATCH_WITH_TAIL, 2 * SAMPLES] {
+            let (epochs, evaluation, _) = on_graph(&data, form, batch, GraphOptions::default());
+            let job = data.job(form);
+            let test = job.train.first(SAMPLES - 3);
+            let (host_epochs, host_evaluation, _) = train(Trainer::host(job, 1).unwrap(), batch, &test);
+            for (got, expected) in epochs.iter().zip(&host_epochs) {
+                assert_eq!(got.steps, expected.steps);
+                let gap = (got.loss - expected.loss).abs();
+                assert!(gap <= 1e-5, "{form:?} {batch}: loss {} for {}", got.loss, expected.loss);
+            }
+            assert!((evaluation.loss - host_evaluation.loss).abs() <= 1e-5, "{form:?} {batch}");
+            assert_eq!(evaluation.accuracy, host_evaluation.accuracy, "{form:?} {batch}");
+        }
+    }
+}
+
+/// Epochs of other lengths, other batches, gradients and evaluations in between: captures made before must not be used for
+/// buffers that have moved, and nothing of one may leak into another.
+#[test]
+fn batches_may_change_from_epoch_to_epoch() {
+    on_device!();
+    let data = Data::new();
+    let run = |submission: Submission| {
+        let mut trainer = Trainer::graph(data.job(Form::Pixels), &with(submission)).unwrap();
+        let test = data.job(Form::Floats).train;
+        let mut losses = Vec::new();
+        for (rows, batch) in [(40, 5), (SAMPLES, 17), (33, 33), (1, 1), (SAMPLES, 5), (40, 5)] {
+            losses.push(trainer.epoch(&order(rows)[..rows], batch).unwrap().loss);
+            losses.push(trainer.gradients(&order(1)[..rows.min(50)]).unwrap().loss);
+            losses.push(trainer.evaluate(&test.first(rows)).unwrap().loss);
+        }
+        (losses, trainer.model().unwrap())
+    };
+    assert_eq!(run(Submission::Captured), run(Submission::Direct));
+}
+
+/// More rows than an evaluation takes at once, of both forms.
+#[test]
+fn evaluations_in_several_parts() {
+    on_device!();
+    let data = Data::new();
+    let Inputs::Pixels(pixels) = data.job(Form::Pixels).train.inputs() else {
+        unreachable!("pixels were asked for")
+    };
+    let (pixels, labels) = (pixels.repeat(15), data.labels.repeat(15));
+    let many = Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap();
+    let mut trainer = Trainer::graph(data.job(Form::Pixels), &GraphOptions::default()).unwrap();
+    let one = trainer.evaluate(&data.job(Form::Pixels).train).unwrap();
+    let all = trainer.evaluate(&many).unwrap();
+    assert!((one.loss - all.loss).abs() <= 1e-6, "{one:?} {all:?}");
+    assert_eq!(one.accuracy, all.accuracy);
+}
+
+/// The named precisions train too, a little differently, and not worse than a hundredth.
+#[test]
+fn other_precisions_train() {
+    on_device!();
+    let data = Data::new();
+    let outcome = |precision| {
+        on_graph(&data, Form::Pixels, BATCH, GraphOptions { precision, ..GraphOptions::default() })
+    };
+    let (full, _, exact) = outcome(Precision::F32);
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let (epochs, _, model) = outcome(precision);
+        assert_ne!(model, exact, "{precision} rounds its operands");
+        assert!((epochs[1].loss - full[1].loss).abs() <= 0.01, "{precision}: {epochs:?}, {full:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_an_error_that_names_its_step() {
+    on_device!();
+    let data = Data::new();
+    let mut job = data.job(Form::FloatsToValues);
+    job.optimizer.lr = 1e30;
+    let error = Trainer::graph(job, &GraphOptions::default()).unwrap().epoch(&order(0), BATCH).unwrap_err();
+    assert!(matches!(error, kiln_engine::Error::Diverged { step: 1..=3, .. }), "{error}");
+}
