@@ -1,8 +1,8 @@
 //! The graph engine as its users meet it: the same results however steps are submitted, and the host's.
 
 use kiln_engine::{
-    Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Precision, Samples, Sgd, Submission, Targets,
-    Trainer,
+    Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Sgd, Submission,
+    Targets, Trainer,
 };
 use kiln_tests::on_device;
 
@@ -38,6 +38,16 @@ impl Data {
         let floats = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
         let values = (0..SAMPLES * CLASSES).map(|_| noise() as f32 / 128.0 - 1.0).collect();
         Self { pixels, floats, labels, values }
+    }
+
+    /// The same samples several times.
+    fn repeated(&self, times: usize) -> Self {
+        Self {
+            pixels: self.pixels.repeat(times),
+            floats: self.floats.repeat(times),
+            labels: self.labels.repeat(times),
+            values: self.values.repeat(times),
+        }
     }
 
     fn job(&self, form: Form) -> Job<'_> {
@@ -134,6 +144,46 @@ fn losses_and_accuracy_are_the_hosts() {
             assert_eq!(evaluation.accuracy, host_evaluation.accuracy, "{form:?} {batch}");
         }
     }
+}
+
+/// Data that stays on the host gives the same bits, in chunks of a few batches, with a tail, and where a batch is all there is.
+#[test]
+fn streamed_data_gives_the_same_bits() {
+    // So little memory that an epoch takes several chunks.
+    on_device!(&[("KILN_SIM_MEMORY", "512k")], &[("KILN_SIM_MEMORY", "512k"), ("KILN_SIM_SEED", "5")]);
+    let data = Data::new().repeated(4);
+    for (form, batch) in [
+        (Form::Pixels, BATCH),
+        (Form::Floats, BATCH_WITH_TAIL),
+        (Form::PixelsToOneHot, 100),
+        (Form::FloatsToValues, 100),
+    ] {
+        let run = |placement| {
+            let options = GraphOptions { placement, ..GraphOptions::default() };
+            let job = data.job(form);
+            let test = job.train.first(40);
+            let mut trainer = Trainer::graph(job, &options).unwrap();
+            let rows: Vec<u32> = (0..4 * SAMPLES as u32).map(|at| at * 13 % (4 * SAMPLES as u32)).collect();
+            let first = trainer.epoch(&rows, batch).unwrap();
+            let gradients = trainer.gradients(&rows[5..45]).unwrap();
+            let second = trainer.epoch(&rows[..500], batch).unwrap();
+            (first, gradients, second, trainer.evaluate(&test).unwrap(), trainer.model().unwrap())
+        };
+        assert_eq!(run(Placement::Resident), run(Placement::Streamed), "{form:?} {batch}");
+    }
+}
+
+#[test]
+fn data_that_does_not_fit_is_streamed_or_refused() {
+    on_device!(&[("KILN_SIM_MEMORY", "100k")]);
+    let data = Data::new().repeated(12);
+    let on = |placement| {
+        Trainer::graph(data.job(Form::Pixels), &GraphOptions { placement, ..GraphOptions::default() })
+    };
+    let described = on(Placement::Auto).unwrap().describe();
+    assert!(described.ends_with("data streamed from the host"), "{described}");
+    let error = on(Placement::Resident).err().expect("it does not fit").to_string();
+    assert!(error.contains("the data set: 104748 bytes asked for"), "{error}");
 }
 
 /// Epochs of other lengths, other batches, gradients and evaluations in between: captures made before must not be used for

@@ -48,7 +48,7 @@ mod trainer;
 pub use engine::{Epoch, Evaluation, Gradients, Progress};
 pub use error::Error;
 pub use gpu::{GpuInfo, probe};
-pub use graph::{GraphOptions, Submission};
+pub use graph::{GraphOptions, Placement, Submission};
 pub use loss::Loss;
 pub use mlp::{Mlp, Tensor};
 pub use optimizer::Sgd;

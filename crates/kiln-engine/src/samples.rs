@@ -92,6 +92,19 @@ impl<'d> Samples<'d> {
         self.width
     }
 
+    /// Bytes of a sample, inputs and targets.
+    pub(crate) fn row_bytes(&self) -> usize {
+        let inputs = match self.inputs {
+            Inputs::Pixels(_) => self.width,
+            Inputs::Floats(_) => self.width * size_of::<f32>(),
+        };
+        let targets = match self.targets {
+            Targets::Labels(_) => 1,
+            Targets::Values(values) => values.len() / self.len * size_of::<f32>(),
+        };
+        inputs + targets
+    }
+
     /// The input rows.
     pub fn inputs(&self) -> Inputs<'d> {
         self.inputs

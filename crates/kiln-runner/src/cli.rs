@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
-use kiln_engine::{GraphOptions, Loss, Precision, Submission};
+use kiln_engine::{GraphOptions, Loss, Placement, Precision, Submission};
 
 /// Trains multilayer perceptrons, and proves that their gradients are right.
 ///
@@ -168,6 +168,19 @@ pub(crate) struct GpuArgs {
     /// How steps reach the GPU
     #[arg(long, value_enum, default_value_t = SubmissionChoice::Captured)]
     pub(crate) submission: SubmissionChoice,
+    /// Where the training samples are while the GPU trains
+    #[arg(long, value_enum, default_value_t = PlacementChoice::Auto)]
+    pub(crate) placement: PlacementChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlacementChoice {
+    /// On the GPU if they fit, else streamed
+    Auto,
+    /// On the GPU
+    Resident,
+    /// On the host, copied in chunks beside the computation; the same results
+    Streamed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -187,7 +200,12 @@ impl GpuArgs {
             SubmissionChoice::Direct => Submission::Direct,
             SubmissionChoice::Synchronous => Submission::Synchronous,
         };
-        GraphOptions { device: self.device, precision: self.precision, submission }
+        let placement = match self.placement {
+            PlacementChoice::Auto => Placement::Auto,
+            PlacementChoice::Resident => Placement::Resident,
+            PlacementChoice::Streamed => Placement::Streamed,
+        };
+        GraphOptions { device: self.device, precision: self.precision, submission, placement }
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
-use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, HostSlice, ValidAsZeroBits};
+use cudarc::driver::{
+    CudaSlice, CudaStream, DevicePtr, DeviceRepr, HostSlice, PinnedHostSlice, ValidAsZeroBits,
+};
 
 use super::{Gpu, fault};
 use crate::Error;
@@ -53,6 +56,16 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
             return Ok(());
         }
         gpu.stream.memcpy_htod(values, &mut self.slice).map_err(|error| self.failed("copying to", error))
+    }
+
+    /// Copies all of pinned host memory to the start, in the order of another stream.
+    pub(super) fn upload_on(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        values: &PinnedHostSlice<T>,
+    ) -> Result<(), Error> {
+        assert!(values.len() <= self.len(), "{}: more values than the buffer holds", self.what);
+        stream.memcpy_htod(values, &mut self.slice).map_err(|error| self.failed("copying to", error))
     }
 
     /// Fills it with zeros.

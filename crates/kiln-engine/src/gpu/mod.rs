@@ -4,7 +4,7 @@
 //! functions in it; the other modules launch one family of kernels each, under the name of its source in `kernels/`. A launch
 //! wrapper checks shapes, chooses the tile, and names kernel and dimensions in its error.
 //!
-//! Everything runs on one stream, in the order of the calls.
+//! Everything is computed on one stream, in the order of the calls; `pinned` copies on a second one.
 
 mod device;
 mod epoch;
@@ -12,6 +12,7 @@ mod kernels;
 mod linear;
 mod loss;
 mod memory;
+mod pinned;
 mod weight_gradient;
 
 pub(crate) use device::{Gpu, fault};
@@ -21,6 +22,7 @@ pub(crate) use kernels::{Dims, Position};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
+pub(crate) use pinned::{Copies, Staged, point};
 pub(crate) use weight_gradient::{Scalars, Sink, weight_gradient};
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What a batch and an epoch need on the device, made once and made larger where a larger one is announced.
 
 use super::Batch;
-use crate::gpu::{Buffer, Gpu, Position, Region, Scalars, Source, Wanted};
-use crate::{Error, Inputs, Loss, Samples, Targets};
+use crate::Error;
+use crate::gpu::{Buffer, Gpu, Position, Region, Scalars};
 
 /// Activations and their gradients, the epoch's order, and what its rows come to.
 pub(super) struct Arenas {
@@ -90,83 +90,5 @@ impl Arenas {
     /// The gradient (B, N) at the outputs of a layer.
     pub(super) fn delta(&self, layer: usize) -> Region<'_, f32> {
         self.deltas.get(layer).unwrap_or(&self.outputs[self.outputs.len() - 1]).all()
-    }
-}
-
-/// Samples on the device, in the form that they have on the host.
-pub(super) struct Feed {
-    inputs: DeviceInputs,
-    targets: DeviceTargets,
-}
-
-enum DeviceInputs {
-    Pixels(Buffer<u8>),
-    Floats(Buffer<f32>),
-}
-
-enum DeviceTargets {
-    Labels(Buffer<u8>),
-    Values(Buffer<f32>),
-}
-
-impl Feed {
-    /// Copies samples to the device.
-    pub(super) fn new(gpu: &Gpu, samples: &Samples<'_>) -> Result<Self, Error> {
-        let inputs = match samples.inputs() {
-            Inputs::Pixels(pixels) => DeviceInputs::Pixels(Buffer::with(gpu, "the data set", pixels)?),
-            Inputs::Floats(floats) => DeviceInputs::Floats(Buffer::with(gpu, "the data set", floats)?),
-        };
-        let targets = match samples.targets() {
-            Targets::Labels(labels) => DeviceTargets::Labels(Buffer::with(gpu, "labels", labels)?),
-            Targets::Values(values) => DeviceTargets::Values(Buffer::with(gpu, "targets", values)?),
-        };
-        Ok(Self { inputs, targets })
-    }
-
-    /// Whether so many rows of these samples can take the place of those that are there.
-    pub(super) fn fits(&self, samples: &Samples<'_>, rows: usize) -> bool {
-        let one = samples.rows(0..rows.min(samples.len()));
-        let inputs = match (&self.inputs, one.inputs()) {
-            (DeviceInputs::Pixels(buffer), Inputs::Pixels(pixels)) => pixels.len() <= buffer.len(),
-            (DeviceInputs::Floats(buffer), Inputs::Floats(floats)) => floats.len() <= buffer.len(),
-            _ => false,
-        };
-        let targets = match (&self.targets, one.targets()) {
-            (DeviceTargets::Labels(buffer), Targets::Labels(labels)) => labels.len() <= buffer.len(),
-            (DeviceTargets::Values(buffer), Targets::Values(values)) => values.len() <= buffer.len(),
-            _ => false,
-        };
-        inputs && targets
-    }
-
-    /// Puts other samples, no more of them, in the place of those that are there.
-    pub(super) fn load(&mut self, gpu: &Gpu, samples: &Samples<'_>) -> Result<(), Error> {
-        match (&mut self.inputs, samples.inputs()) {
-            (DeviceInputs::Pixels(buffer), Inputs::Pixels(pixels)) => buffer.upload(gpu, pixels)?,
-            (DeviceInputs::Floats(buffer), Inputs::Floats(floats)) => buffer.upload(gpu, floats)?,
-            _ => unreachable!("samples of another form do not fit"),
-        }
-        match (&mut self.targets, samples.targets()) {
-            (DeviceTargets::Labels(buffer), Targets::Labels(labels)) => buffer.upload(gpu, labels),
-            (DeviceTargets::Values(buffer), Targets::Values(values)) => buffer.upload(gpu, values),
-            _ => unreachable!("samples of another form do not fit"),
-        }
-    }
-
-    /// What the first layer reads.
-    pub(super) fn source(&self) -> Source<'_> {
-        match &self.inputs {
-            DeviceInputs::Pixels(pixels) => Source::Pixels(pixels.all()),
-            DeviceInputs::Floats(floats) => Source::Floats(floats.all()),
-        }
-    }
-
-    /// What a loss takes the outputs against.
-    pub(super) fn wanted(&self, loss: Loss) -> Wanted<'_> {
-        match (&self.targets, loss) {
-            (DeviceTargets::Labels(labels), Loss::CrossEntropy) => Wanted::CrossEntropy(labels.all()),
-            (DeviceTargets::Labels(labels), Loss::MeanSquaredError) => Wanted::OneHot(labels.all()),
-            (DeviceTargets::Values(values), _) => Wanted::Values(values.all()),
-        }
     }
 }

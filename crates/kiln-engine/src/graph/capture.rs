@@ -14,7 +14,7 @@ use crate::Error;
 use crate::gpu::{advance, fault};
 
 /// Steps of the large graph.
-const STEPS: usize = 16;
+pub(super) const STEPS: usize = 16;
 
 /// What a capture depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +22,7 @@ struct Shape {
     steps: usize,
     rows: u32,
     stride: u32,
+    side: usize,
 }
 
 /// Graphs by what they were captured for.
@@ -29,11 +30,12 @@ struct Shape {
 pub(super) struct Captured(HashMap<Shape, CudaGraph>);
 
 impl Captured {
-    /// Runs `steps` steps of batches of `rows` on the device, which is not waited for.
-    pub(super) fn run(&mut self, engine: &Graph, steps: usize, rows: u32, stride: u32) -> Result<(), Error> {
+    /// Runs `steps` steps like this one on the device, which is not waited for.
+    pub(super) fn run(&mut self, engine: &Graph<'_>, steps: usize, batch: Batch) -> Result<(), Error> {
+        let Batch { rows, stride, side, .. } = batch;
         let sizes = std::iter::repeat_n(STEPS, steps / STEPS).chain(std::iter::repeat_n(1, steps % STEPS));
         for steps in sizes {
-            let shape = Shape { steps, rows, stride };
+            let shape = Shape { steps, rows, stride, side };
             match engine.options.submission {
                 Submission::Captured => self.replay(engine, shape)?,
                 Submission::Direct | Submission::Synchronous => submit(engine, shape)?,
@@ -42,7 +44,7 @@ impl Captured {
         Ok(())
     }
 
-    fn replay(&mut self, engine: &Graph, shape: Shape) -> Result<(), Error> {
+    fn replay(&mut self, engine: &Graph<'_>, shape: Shape) -> Result<(), Error> {
         if !self.0.contains_key(&shape) {
             self.0.insert(shape, capture(engine, shape)?);
         }
@@ -51,15 +53,16 @@ impl Captured {
 }
 
 /// The launches of some steps, after which the counter is moved on by as many.
-fn submit(engine: &Graph, shape: Shape) -> Result<(), Error> {
+fn submit(engine: &Graph<'_>, shape: Shape) -> Result<(), Error> {
     for slot in 0..shape.steps {
-        engine.submit_step(Batch { slot: slot as u32, rows: shape.rows, stride: shape.stride })?;
+        let Shape { rows, stride, side, .. } = shape;
+        engine.submit_step(Batch { slot: slot as u32, rows, stride, side })?;
     }
     advance(&engine.gpu, engine.arenas.step.all(), shape.steps as u32)?;
     engine.submitted("epoch")
 }
 
-fn capture(engine: &Graph, shape: Shape) -> Result<CudaGraph, Error> {
+fn capture(engine: &Graph<'_>, shape: Shape) -> Result<CudaGraph, Error> {
     let stream = &engine.gpu.stream;
     let failed = |error| fault("capturing a step", error);
     stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(failed)?;

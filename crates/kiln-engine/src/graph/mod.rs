@@ -6,15 +6,20 @@
 
 mod arenas;
 mod capture;
+mod feed;
 mod net;
+mod streamed;
 
 use crate::engine::Engine;
-use crate::gpu::{Dims, Gpu, Sink, Source, batch_sums, input_gradient, linear, loss, weight_gradient};
+use crate::gpu::{
+    Dims, Gpu, Scalars, Sink, Source, batch_sums, input_gradient, linear, loss, weight_gradient,
+};
 use crate::{
     Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Precision, Progress, Samples, Sgd, Targets,
 };
-use arenas::{Arenas, Feed};
-use capture::Captured;
+use arenas::Arenas;
+use capture::{Captured, STEPS};
+use feed::{Data, Feed, Resident};
 use net::Net;
 
 /// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
@@ -32,6 +37,18 @@ pub enum Submission {
     Synchronous,
 }
 
+/// Where the training samples are while a job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// On the device if they fit, else streamed.
+    #[default]
+    Auto,
+    /// On the device.
+    Resident,
+    /// On the host, copied to the device chunk by chunk in the order of the epoch. Same results, bit for bit.
+    Streamed,
+}
+
 /// What a [`crate::Trainer::graph`] runs on and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GraphOptions {
@@ -41,16 +58,18 @@ pub struct GraphOptions {
     pub precision: Precision,
     /// How steps reach the device.
     pub submission: Submission,
+    /// Where the training samples are.
+    pub placement: Placement,
 }
 
 /// The engine: a device, a net on it, and the arenas of training and of evaluation.
-pub(crate) struct Graph {
+pub(crate) struct Graph<'d> {
     // Declared first, and so dropped before the buffers whose addresses the captured launches hold.
     captured: Captured,
     net: Net,
-    train: Feed,
+    train: Data<'d>,
     arenas: Arenas,
-    evaluation: Option<(Feed, Arenas)>,
+    evaluation: Option<(Resident, Arenas)>,
     loss: Loss,
     sgd: Sgd,
     options: GraphOptions,
@@ -67,6 +86,8 @@ struct Batch {
     rows: u32,
     /// Rows from one batch of the epoch to the next.
     stride: u32,
+    /// Which side its samples are on, where they are streamed.
+    side: usize,
 }
 
 /// What becomes of the gradients.
@@ -76,18 +97,18 @@ enum Goal {
     Store,
 }
 
-impl Graph {
+impl<'d> Graph<'d> {
     /// Takes over a job that has been checked.
-    pub(crate) fn new(job: Job<'_>, options: GraphOptions) -> Result<Self, Error> {
+    pub(crate) fn new(job: Job<'d>, options: GraphOptions) -> Result<Self, Error> {
         let gpu = Gpu::open(options.device, options.precision)?;
         let Job { model, loss, optimizer, train } = job;
         let net = Net::new(&gpu, model, &optimizer)?;
-        let feed = Feed::new(&gpu, &train)?;
+        let train = Data::new(&gpu, train, options.placement)?;
         Ok(Self {
             captured: Captured::default(),
             arenas: Arenas::new(&gpu, &net.widths)?,
             net,
-            train: feed,
+            train,
             evaluation: None,
             loss,
             sgd: optimizer,
@@ -99,7 +120,7 @@ impl Graph {
 
     /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see.
     fn submit_step(&self, batch: Batch) -> Result<(), Error> {
-        self.forward(&self.train, &self.arenas, batch)?;
+        self.forward(self.train.feed(batch.side), &self.arenas, batch)?;
         for layer in (0..self.net.depth()).rev() {
             if layer > 0 {
                 self.input_gradient(layer, batch)?;
@@ -110,7 +131,7 @@ impl Graph {
     }
 
     /// From the gathered batch through all layers to loss, hits and the gradient at the outputs.
-    fn forward(&self, feed: &Feed, arenas: &Arenas, batch: Batch) -> Result<(), Error> {
+    fn forward(&self, feed: Feed<'_>, arenas: &Arenas, batch: Batch) -> Result<(), Error> {
         let at = arenas.position(batch);
         for layer in 0..self.net.depth() {
             let x = self.source(layer, feed, arenas);
@@ -143,16 +164,16 @@ impl Graph {
     }
 
     fn gradient_into(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
-        let x = self.source(layer, &self.train, &self.arenas);
+        let x = self.source(layer, self.train.feed(batch.side), &self.arenas);
         let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
         weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))?;
         self.submitted("weight_gradient")
     }
 
     /// What a layer reads.
-    fn source<'b>(&self, layer: usize, feed: &'b Feed, arenas: &'b Arenas) -> Source<'b> {
+    fn source<'b>(&self, layer: usize, feed: Feed<'b>, arenas: &'b Arenas) -> Source<'b> {
         match layer {
-            0 => feed.source(),
+            0 => feed.source,
             _ => Source::Hidden(arenas.outputs[layer - 1].all()),
         }
     }
@@ -170,13 +191,55 @@ impl Graph {
         }
     }
 
-    /// Runs `steps` steps of batches of `rows` from where the epoch stands.
-    fn run(&mut self, steps: usize, rows: usize, stride: usize) -> Result<(), Error> {
+    /// Runs the steps of `rows` rows from where the epoch stands: whole batches, and a tail.
+    fn run(&mut self, rows: usize, stride: usize, side: usize) -> Result<(), Error> {
+        let batch = |rows: usize| Batch { slot: 0, rows: rows as u32, stride: stride as u32, side };
         // Taken out, so that a capture can borrow the engine whose launches it records.
         let mut captured = std::mem::take(&mut self.captured);
-        let done = captured.run(self, steps, rows as u32, stride as u32);
+        let mut done = captured.run(self, rows / stride, batch(stride));
+        if rows % stride > 0 {
+            done = done.and_then(|()| captured.run(self, 1, batch(rows % stride)));
+        }
         self.captured = captured;
         done
+    }
+
+    /// Begins an epoch and runs all its steps.
+    fn run_epoch(&mut self, order: &[u32], stride: usize, scalars: &[Scalars]) -> Result<(), Error> {
+        let Data::Streamed(_, Some(streamed)) = &self.train else {
+            self.arenas.begin(&self.gpu, order, scalars)?;
+            return self.run(order.len(), stride, 0);
+        };
+        // A chunk has its rows in the order of the epoch.
+        let chunk = streamed.rows();
+        let places: Vec<u32> = (0..order.len()).map(|at| (at % chunk) as u32).collect();
+        self.arenas.begin(&self.gpu, &places, scalars)?;
+        for (number, rows) in order.chunks(chunk).enumerate() {
+            self.load(rows, number % 2)?;
+            self.run(rows.len(), stride, number % 2)?;
+            if let Data::Streamed(_, Some(streamed)) = &mut self.train {
+                streamed.submitted(&self.gpu, number % 2)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts samples on a side, where they are streamed.
+    fn load(&mut self, rows: &[u32], side: usize) -> Result<(), Error> {
+        match &mut self.train {
+            Data::Streamed(_, Some(streamed)) => streamed.load(&self.gpu, side, rows),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes room for batches of `stride` rows in epochs of `rows`.
+    fn reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
+        // Both, not either: each may have moved.
+        let data = self.train.reserve(&self.gpu, stride, STEPS)?;
+        if self.arenas.reserve(&self.gpu, stride, rows)? || data {
+            self.captured = Captured::default();
+        }
+        Ok(())
     }
 
     /// Sums what the rows of an epoch came to: one loss a step, not yet divided by its rows, and one count of hits.
@@ -200,9 +263,9 @@ impl Graph {
     }
 }
 
-impl Engine for Graph {
+impl Engine for Graph<'_> {
     fn describe(&self) -> String {
-        format!("graph, {}, {}", self.gpu.name, self.options.precision)
+        format!("graph, {}, {}, {}", self.gpu.name, self.options.precision, self.train.describe())
     }
 
     fn epoch(
@@ -213,15 +276,9 @@ impl Engine for Graph {
     ) -> Result<Epoch, Error> {
         let (rows, stride) = (order.len(), batch.min(order.len()));
         let scalars = self.net.scalars(&self.sgd, rows.div_ceil(stride), !self.started);
-        if self.arenas.reserve(&self.gpu, stride, rows)? {
-            self.captured = Captured::default();
-        }
-        self.arenas.begin(&self.gpu, order, &scalars)?;
+        self.reserve(stride, rows)?;
         self.started = true;
-        self.run(rows / stride, stride, stride)?;
-        if rows % stride > 0 {
-            self.run(1, rows % stride, stride)?;
-        }
+        self.run_epoch(order, stride, &scalars)?;
         let (sums, _) = self.sums(&self.arenas, rows, stride)?;
         let mut total = 0.0;
         for (step, sum) in sums.iter().enumerate() {
@@ -238,13 +295,17 @@ impl Engine for Graph {
 
     fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
         let count = rows.len();
-        if self.arenas.reserve(&self.gpu, count, count)? {
-            self.captured = Captured::default();
-        }
+        self.reserve(count, count)?;
         self.net.reserve_gradients(&self.gpu)?;
-        self.arenas.begin(&self.gpu, rows, &[])?;
-        let batch = Batch { slot: 0, rows: count as u32, stride: count as u32 };
-        self.forward(&self.train, &self.arenas, batch)?;
+        if let Data::Streamed(..) = self.train {
+            let places: Vec<u32> = (0..count as u32).collect();
+            self.arenas.begin(&self.gpu, &places, &[])?;
+            self.load(rows, 0)?;
+        } else {
+            self.arenas.begin(&self.gpu, rows, &[])?;
+        }
+        let batch = Batch { slot: 0, rows: count as u32, stride: count as u32, side: 0 };
+        self.forward(self.train.feed(0), &self.arenas, batch)?;
         for layer in (0..self.net.depth()).rev() {
             if layer > 0 {
                 self.input_gradient(layer, batch)?;
@@ -259,22 +320,29 @@ impl Engine for Graph {
     fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         let stride = EVALUATION_BATCH.min(samples.len());
         let order: Vec<u32> = (0..stride as u32).collect();
-        let (mut feed, mut arenas) = match self.evaluation.take() {
-            Some((feed, arenas)) if feed.fits(samples, stride) => (feed, arenas),
-            _ => (Feed::new(&self.gpu, &samples.rows(0..stride))?, Arenas::new(&self.gpu, &self.net.widths)?),
+        let (mut resident, mut arenas) = match self.evaluation.take() {
+            Some(both) => both,
+            None => (
+                Resident::new(&self.gpu, &samples.rows(0..stride))?,
+                Arenas::new(&self.gpu, &self.net.widths)?,
+            ),
         };
         arenas.reserve(&self.gpu, stride, stride)?;
         arenas.begin(&self.gpu, &order, &[])?;
         let (mut loss, mut hits) = (0.0, 0u64);
         for first in (0..samples.len()).step_by(stride) {
             let rows = (samples.len() - first).min(stride);
-            feed.load(&self.gpu, &samples.rows(first..first + rows))?;
-            self.forward(&feed, &arenas, Batch { slot: 0, rows: rows as u32, stride: stride as u32 })?;
+            let part = samples.rows(first..first + rows);
+            if !resident.load(&self.gpu, &part)? {
+                resident = Resident::new(&self.gpu, &part)?;
+            }
+            let batch = Batch { slot: 0, rows: rows as u32, stride: stride as u32, side: 0 };
+            self.forward(resident.feed(), &arenas, batch)?;
             let (sums, counts) = self.sums(&arenas, rows, rows)?;
             loss += sums[0];
             hits += u64::from(counts[0]);
         }
-        self.evaluation = Some((feed, arenas));
+        self.evaluation = Some((resident, arenas));
         let all = samples.len() as f64;
         let labelled = matches!(samples.targets(), Targets::Labels(_));
         Ok(Evaluation { loss: loss / all, accuracy: labelled.then_some(hits as f64 / all) })
