@@ -25,7 +25,8 @@ constexpr float PIXEL = 1.0f / 255.0f;
 template <class T, class Math, bool RELU, class X>
 __device__ __forceinline__ void linear(const X& x, float scale, const float* w, const float* bias, float* y, u32 B, u32 K, u32 N) {
     const u32 m0 = blockIdx.y * T::TM, n0 = blockIdx.x * T::TN;
-    product<T, Math, AlongTerms<T, T::TM>, AlongTerms<T, T::TN>>(
+    using E = typename Math::Staged;
+    product<T, Math, AlongTerms<T, E, T::TM>, AlongTerms<T, E, T::TN>>(
         x, Lines<float>{w, N, K}, m0, n0, K, Nothing(), [&](int i, int j, float sum) {
             const u32 m = m0 + i, n = n0 + j;
             if (m >= B || n >= N) return;
@@ -38,7 +39,8 @@ __device__ __forceinline__ void linear(const X& x, float scale, const float* w, 
 template <class T, class Math>
 __device__ __forceinline__ void input_gradient(const float* dz, const float* w, const float* x, float* dx, u32 B, u32 K, u32 N) {
     const u32 m0 = blockIdx.y * T::TM, k0 = blockIdx.x * T::TN;
-    product<T, Math, AlongTerms<T, T::TM>, AcrossTerms<T, T::TN>>(
+    using E = typename Math::Staged;
+    product<T, Math, AlongTerms<T, E, T::TM>, AcrossTerms<T, E, T::TN>>(
         Lines<float>{dz, B, N}, Lines<float>{w, N, K}, m0, k0, N, Nothing(), [&](int i, int j, float sum) {
             const u32 m = m0 + i, k = k0 + j;
             if (m >= B || k >= K) return;

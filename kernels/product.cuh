@@ -10,10 +10,12 @@
 // Determinism: the order of every sum follows from the shapes and the tile alone. Nothing is padded in global memory: what
 // lies outside an operand counts as zero, whatever M, N and k are.
 //
-// Shared memory: an operand whose terms lie along its lines is staged as [rows][DEPTH + 4], the other as
-// [DEPTH][rows + 8]. With these strides neither the reads of `Fma` (128 bits) nor those of tensor-core fragments (32 bits)
-// meet a bank conflict.
+// Shared memory: an operand whose terms lie along its lines is staged as [rows][DEPTH + pad], the other as
+// [DEPTH][rows + 8], in float32, or already rounded to bfloat16 where that is what will be multiplied. With a pad of 4
+// floats or 8 bfloat16 neither the reads of `Fma` (128 bits) nor those of TF32's fragments (32 bits) nor ldmatrix meet a bank
+// conflict.
 #pragma once
+#include <cuda_bf16.h>
 
 typedef unsigned char u8;
 typedef unsigned int u32;
@@ -55,78 +57,97 @@ struct GatheredLines {
 // hold anything finite or not: they are rows of the result that the epilogue drops. So a row is clamped to the last one, and
 // a load needs no branch.
 
+// Stages two neighbours at once.
+__device__ __forceinline__ void store_pair(float* to, float first, float second) {
+    *reinterpret_cast<float2*>(to) = make_float2(first, second);
+}
+__device__ __forceinline__ void store_pair(__nv_bfloat16* to, float first, float second) {
+    *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(first, second);
+}
+
 // The terms of the sum lie along the lines of the matrix: line = row of the tile, element = term.
-template <class T, int ROWS>
+template <class T, class E, int ROWS>
 struct AlongTerms {
-    static constexpr int STRIDE = T::DEPTH + 4, FLOATS = ROWS * STRIDE;
+    static constexpr int STRIDE = T::DEPTH + 16 / sizeof(E), SIZE = ROWS * STRIDE;
     static constexpr bool VECTORS_OF_ROWS = false;
     static __device__ __forceinline__ int at(int row, int term) { return row * STRIDE + term; }
 
-    // A thread stages one term of LOADS rows, STEP apart.
-    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS, STEP = T::THREADS / T::DEPTH;
-    static_assert(T::THREADS % T::DEPTH == 0 && ROWS % STEP == 0, "threads share a stage evenly");
+    // A thread stages two neighbouring terms of PAIRS rows, STEP apart.
+    static constexpr int PAIRS = ROWS * T::DEPTH / T::THREADS / 2, STEP = 2 * T::THREADS / T::DEPTH, LOADS = 2 * PAIRS;
+    static_assert(2 * T::THREADS % T::DEPTH == 0 && ROWS % STEP == 0, "threads share a stage evenly");
+    static __device__ __forceinline__ int row() { return threadIdx.x / (T::DEPTH / 2); }
+    static __device__ __forceinline__ int term() { return threadIdx.x % (T::DEPTH / 2) * 2; }
 
     template <class Operand>
     struct Loader {
-        const typename Operand::Element* row[LOADS];
+        const typename Operand::Element* line[PAIRS];
         u32 terms;
 
         __device__ __forceinline__ Loader(const Operand& from, u32 row0) : terms(from.width) {
 #pragma unroll
-            for (int i = 0; i < LOADS; i++) row[i] = from.line(min(row0 + threadIdx.x / T::DEPTH + i * STEP, from.lines - 1));
+            for (int i = 0; i < PAIRS; i++) line[i] = from.line(min(row0 + row() + i * STEP, from.lines - 1));
         }
         __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const {
-            const u32 term = term0 + threadIdx.x % T::DEPTH;
-            const bool inside = term < terms;
-            const u32 safe = inside ? term : 0;
 #pragma unroll
-            for (int i = 0; i < LOADS; i++) {
-                const float value = (float)row[i][safe];
-                held[i] = inside ? value : 0.0f;
+            for (int e = 0; e < 2; e++) {
+                const u32 at = term0 + term() + e;
+                const bool inside = at < terms;
+                const u32 safe = inside ? at : 0;
+#pragma unroll
+                for (int i = 0; i < PAIRS; i++) {
+                    const float value = (float)line[i][safe];
+                    held[2 * i + e] = inside ? value : 0.0f;
+                }
             }
         }
     };
 
-    static __device__ __forceinline__ void store(float* tile, const float (&held)[LOADS]) {
-        float* to = tile + at(threadIdx.x / T::DEPTH, threadIdx.x % T::DEPTH);
+    static __device__ __forceinline__ void store(E* tile, const float (&held)[LOADS]) {
+        E* to = tile + at(row(), term());
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) to[at(i * STEP, 0)] = held[i];
+        for (int i = 0; i < PAIRS; i++) store_pair(to + at(i * STEP, 0), held[2 * i], held[2 * i + 1]);
     }
 };
 
 // The lines of the matrix are the terms of the sum: line = term, element = row of the tile.
-template <class T, int ROWS>
+template <class T, class E, int ROWS>
 struct AcrossTerms {
-    static constexpr int STRIDE = ROWS + 8, FLOATS = T::DEPTH * STRIDE;
+    static constexpr int STRIDE = ROWS + 8, SIZE = T::DEPTH * STRIDE;
     static constexpr bool VECTORS_OF_ROWS = true;
     static __device__ __forceinline__ int at(int row, int term) { return term * STRIDE + row; }
 
-    // A thread stages LOADS terms, STEP apart, of one row.
-    static constexpr int LOADS = ROWS * T::DEPTH / T::THREADS, STEP = T::THREADS / ROWS;
-    static_assert(T::THREADS % ROWS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
+    // A thread stages PAIRS terms, STEP apart, of two neighbouring rows.
+    static constexpr int PAIRS = ROWS * T::DEPTH / T::THREADS / 2, STEP = 2 * T::THREADS / ROWS, LOADS = 2 * PAIRS;
+    static_assert(2 * T::THREADS % ROWS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
+    static __device__ __forceinline__ int row() { return threadIdx.x % (ROWS / 2) * 2; }
+    static __device__ __forceinline__ int term() { return threadIdx.x / (ROWS / 2); }
 
     template <class Operand>
     struct Loader {
         const Operand& from;
-        u32 row;
+        u32 rows[2];
 
         __device__ __forceinline__ Loader(const Operand& from, u32 row0)
-            : from(from), row(min(row0 + threadIdx.x % ROWS, from.width - 1)) {}
+            : from(from), rows{min(row0 + row(), from.width - 1), min(row0 + row() + 1, from.width - 1)} {}
         __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const {
 #pragma unroll
-            for (int i = 0; i < LOADS; i++) {
-                const u32 term = term0 + threadIdx.x / ROWS + i * STEP;
-                const bool inside = term < from.lines;
-                const float value = (float)from.line(inside ? term : 0)[row];
-                held[i] = inside ? value : 0.0f;
+            for (int i = 0; i < PAIRS; i++) {
+                const u32 at = term0 + term() + i * STEP;
+                const bool inside = at < from.lines;
+                const typename Operand::Element* line = from.line(inside ? at : 0);
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const float value = (float)line[rows[e]];
+                    held[2 * i + e] = inside ? value : 0.0f;
+                }
             }
         }
     };
 
-    static __device__ __forceinline__ void store(float* tile, const float (&held)[LOADS]) {
-        float* to = tile + at(threadIdx.x % ROWS, threadIdx.x / ROWS);
+    static __device__ __forceinline__ void store(E* tile, const float (&held)[LOADS]) {
+        E* to = tile + at(row(), term());
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) to[at(0, i * STEP)] = held[i];
+        for (int i = 0; i < PAIRS; i++) store_pair(to + at(0, i * STEP), held[2 * i], held[2 * i + 1]);
     }
 };
 
@@ -136,6 +157,7 @@ __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 
 // Float32 fused multiply-adds. Lanes lie 8 x 4 over the warp's tile.
 struct Fma {
+    using Staged = float;
     // The i-th row (of COUNT) of the lane's part of an operand, for lane `which` of `LANES`.
     template <class S, int LANES, int COUNT>
     static __device__ __forceinline__ int row(int which, int i) {
@@ -201,7 +223,9 @@ struct TensorCores {
 
 // TF32: operands rounded to 11 significant bits (ties away from zero), float32 sums. mma.m16n8k8.
 struct Tf32 : TensorCores {
-    static __device__ __forceinline__ u32 rounded(float x) {
+    using Staged = float;
+
+    static __device__ __forceinline__ u32 tf32(float x) {
         u32 bits;
         asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
         return bits;
@@ -216,12 +240,12 @@ struct Tf32 : TensorCores {
 #pragma unroll
             for (int j = 0; j < T::WN / 8; j++)
 #pragma unroll
-                for (int e = 0; e < 2; e++) fb[j][e] = rounded(b[SB::at(n0 + 8 * j + g, k + c + 4 * e)]);
+                for (int e = 0; e < 2; e++) fb[j][e] = tf32(b[SB::at(n0 + 8 * j + g, k + c + 4 * e)]);
 #pragma unroll
             for (int i = 0; i < T::WM / 16; i++) {
                 u32 fa[4];
 #pragma unroll
-                for (int e = 0; e < 4; e++) fa[e] = rounded(a[SA::at(m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 4)]);
+                for (int e = 0; e < 4; e++) fa[e] = tf32(a[SA::at(m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 4)]);
 #pragma unroll
                 for (int j = 0; j < T::WN / 8; j++) {
                     float* s = &sums[4 * (i * (T::WN / 8) + j)];
@@ -234,41 +258,54 @@ struct Tf32 : TensorCores {
     }
 };
 
-// bfloat16: operands rounded to 8 significant bits (ties to even), float32 sums. mma.m16n8k16. Which term is which is free
-// as long as both operands agree: the pair of a register holds terms 4 apart, so that reads of [rows][DEPTH + 4] use all banks.
+// bfloat16: operands rounded to 8 significant bits (ties to even) as they are staged, float32 sums. mma.m16n8k16, its fragments
+// read by ldmatrix, transposed where the terms lie across the lines.
 struct Bf16 : TensorCores {
-    static __device__ __forceinline__ u32 rounded(float low, float high) {
-        u32 bits;
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
-        return bits;
+    using Staged = __nv_bfloat16;
+
+    // Four 8 x 8 blocks of a tile; lane l gives the address of line l % 8 of block l / 8.
+    template <class S>
+    static __device__ __forceinline__ void blocks(const Staged* from, u32 (&r)[4]) {
+        const u32 address = (u32)__cvta_generic_to_shared(from);
+        if constexpr (S::VECTORS_OF_ROWS)
+            asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                         : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                         : "r"(address)
+                         : "memory");
+        else
+            asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                         : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                         : "r"(address)
+                         : "memory");
     }
 
-    template <class S>
-    static __device__ __forceinline__ u32 pair(const float* tile, int row, int term) {
-        return rounded(tile[S::at(row, term)], tile[S::at(row, term + 4)]);
+    // The address that this lane gives for blocks at rows row0 and row0 + 8 (by the bit `rows` of the block's number) and terms
+    // term0 and term0 + 8 (by the other bit).
+    template <class S, int ROWS_BIT>
+    static __device__ __forceinline__ const Staged* line(const Staged* tile, int row0, int term0) {
+        const int block = lane() / 8, within = lane() % 8;
+        const int row = row0 + (block >> ROWS_BIT & 1) * 8, term = term0 + (block >> (1 - ROWS_BIT) & 1) * 8;
+        return tile + (S::VECTORS_OF_ROWS ? S::at(row, term + within) : S::at(row + within, term));
     }
 
     template <class T, class SA, class SB>
-    static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
-        const int g = lane() / 4, c = lane() % 4;
+    static __device__ __forceinline__ void multiply(const Staged* a, const Staged* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
+        static_assert(T::WN % 16 == 0, "two columns of tiles a load");
 #pragma unroll
         for (int k = term0; k < term0 + T::SLICE_DEPTH; k += 16) {
-            u32 fb[T::WN / 8][2];
+            u32 fb[T::WN / 16][4]; // 16 columns: {terms 0-7, 8-15} of the first 8, then of the second 8
 #pragma unroll
-            for (int j = 0; j < T::WN / 8; j++)
-#pragma unroll
-                for (int e = 0; e < 2; e++) fb[j][e] = pair<SB>(b, n0 + 8 * j + g, k + c + 8 * e);
+            for (int j = 0; j < T::WN / 16; j++) blocks<SB>(line<SB, 1>(b, n0 + 16 * j, k), fb[j]);
 #pragma unroll
             for (int i = 0; i < T::WM / 16; i++) {
-                u32 fa[4];
-#pragma unroll
-                for (int e = 0; e < 4; e++) fa[e] = pair<SA>(a, m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 8);
+                u32 fa[4]; // rows 0-7 and 8-15 of terms 0-7, then of terms 8-15
+                blocks<SA>(line<SA, 0>(a, m0 + 16 * i, k), fa);
 #pragma unroll
                 for (int j = 0; j < T::WN / 8; j++) {
                     float* s = &sums[4 * (i * (T::WN / 8) + j)];
                     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                         : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
-                        : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[j][0]), "r"(fb[j][1]));
+                        : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[j / 2][j % 2 * 2]), "r"(fb[j / 2][j % 2 * 2 + 1]));
                 }
             }
         }
@@ -277,14 +314,19 @@ struct Bf16 : TensorCores {
 
 // ---- The product ---------------------------------------------------------------------------------------------------
 
-// Makes the tile at (m0, n0). `SA` and `SB` say how the operands are staged. `during(tile of a, terms)` sees each stage of
-// a in shared memory; `epilogue(m, n, sum)` gets each sum of the tile once, with m and n inside the tile.
-template <class T, class Math, class SA, class SB, class A, class B, class During, class Epilogue>
-__device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, u32 terms, During during, Epilogue epilogue) {
-    constexpr int STAGE = SA::FLOATS + SB::FLOATS, GATHER = T::SLICES * T::TM * (T::TN + 1);
-    constexpr int FLOATS = 2 * STAGE > GATHER ? 2 * STAGE : GATHER;
-    static_assert(FLOATS * sizeof(float) <= 48 << 10, "fits static shared memory");
-    __shared__ alignas(16) float shared[FLOATS];
+// Makes the tile at (m0, n0). `SA` and `SB` say how the operands are staged. `staging(values of a)` sees what this thread
+// stages of a, before it is rounded; `epilogue(m, n, sum)` gets each sum of the tile once, with m and n inside the tile.
+template <class T, class Math, class SA, class SB, class A, class B, class Staging, class Epilogue>
+__device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, u32 terms, Staging staging, Epilogue epilogue) {
+    using E = typename Math::Staged;
+    constexpr int STAGE = SA::SIZE + SB::SIZE;
+    constexpr int STAGES = 2 * STAGE * sizeof(E), SUMS = T::SLICES * T::TM * (T::TN + 1) * sizeof(float);
+    constexpr int BYTES = STAGES > SUMS ? STAGES : SUMS;
+    static_assert(BYTES <= 48 << 10, "fits static shared memory");
+    static_assert(SA::SIZE * sizeof(E) % 16 == 0 && SB::SIZE * sizeof(E) % 16 == 0, "tiles begin at 16 bytes");
+    __shared__ alignas(16) unsigned char memory[BYTES];
+    E* stages = reinterpret_cast<E*>(memory);
+    float* gathered = reinterpret_cast<float*>(memory);
 
     const int warp = threadIdx.x / 32;
     const int slice = warp / (T::WARPS_M * T::WARPS_N);
@@ -298,8 +340,9 @@ __device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, 
     from_b.load(0, held_b);
     int buffer = 0;
     for (u32 term = 0; term < terms; term += T::DEPTH) {
-        float* tile_a = shared + buffer * STAGE;
-        float* tile_b = tile_a + SA::FLOATS;
+        E* tile_a = stages + buffer * STAGE;
+        E* tile_b = tile_a + SA::SIZE;
+        staging(held_a);
         SA::store(tile_a, held_a);
         SB::store(tile_b, held_b);
         // One barrier a stage is enough: a buffer is written again two stages later, and between the reads of the first and
@@ -310,12 +353,11 @@ __device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, 
             from_b.load(term + T::DEPTH, held_b);
         }
         Math::template multiply<T, SA, SB>(tile_a, tile_b, wm, wn, slice * T::SLICE_DEPTH, sums);
-        during(tile_a);
         buffer ^= 1;
     }
 
     __syncthreads(); // the stages are read; their memory now gathers the slices' sums
-    float* gather = shared + slice * T::TM * (T::TN + 1);
+    float* gather = gathered + slice * T::TM * (T::TN + 1);
 #pragma unroll
     for (int s = 0; s < T::SUMS; s++) {
         const int2 at = Math::template place<T, SA, SB>(s);
@@ -327,12 +369,13 @@ __device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, 
         const int m = e / T::TN, n = e % T::TN;
         float sum = 0.0f;
 #pragma unroll
-        for (int s = 0; s < T::SLICES; s++) sum += shared[(s * T::TM + m) * (T::TN + 1) + n];
+        for (int s = 0; s < T::SLICES; s++) sum += gathered[(s * T::TM + m) * (T::TN + 1) + n];
         epilogue(m, n, sum);
     }
 }
 
-// Nothing to do during a stage.
+// Nothing to do with what is staged.
 struct Nothing {
-    __device__ void operator()(const float*) const {}
+    template <int LOADS>
+    __device__ void operator()(const float (&)[LOADS]) const {}
 };

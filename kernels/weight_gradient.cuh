@@ -12,7 +12,8 @@
 // `scalars`, in device memory, so that a schedule needs no new capture.
 //
 // <from>, the order of the batch and `slot` are as in linear.cuh. Tiles of dw: `small` 32 x 32 with 128 threads, `large` 64 x 64
-// with 256. Grid: (ceil(K / tile), ceil(N / tile)). The blocks of the first column also sum db, row after row of the batch.
+// with 256. Grid: (ceil(K / tile), ceil(N / tile)). The blocks of the first column also sum db, in float32 whatever
+// Math is.
 // Float32 in and out; products as Math says. Parameters of other layers are not touched; runs are equal bit for bit.
 //
 // x of this layer and w of the layer above must have been read before: the gradient at the inputs comes first.
@@ -57,20 +58,29 @@ struct Momentum {
 
 template <class T, class Math, class X, class Sink>
 __device__ __forceinline__ void weight_gradient(const X& x, float scale, const float* dz, const Sink& sink, u32 B, u32 K, u32 N) {
-    using SA = AcrossTerms<T, T::TM>;
+    using E = typename Math::Staged;
+    using SA = AcrossTerms<T, E, T::TM>;
+    __shared__ float shares[2 * T::THREADS];
     const u32 n0 = blockIdx.y * T::TM, k0 = blockIdx.x * T::TN;
-    const bool sums_bias = blockIdx.x == 0 && threadIdx.x < T::TM;
-    float db = 0.0f;
-    // Outside the batch the tile holds zeros.
-    auto during = [&](const float* tile) {
-        if (sums_bias)
-            for (int term = 0; term < T::DEPTH; term++) db += tile[SA::at(threadIdx.x, term)];
+    // Of db: every STEP-th row of the batch, for the two units that this thread stages.
+    float share[2] = {};
+    auto staging = [&](const float (&held)[SA::LOADS]) {
+#pragma unroll
+        for (int i = 0; i < SA::LOADS; i++) share[i % 2] += held[i];
     };
-    product<T, Math, SA, AcrossTerms<T, T::TN>>(Lines<float>{dz, B, N}, x, n0, k0, B, during, [&](int i, int j, float sum) {
+    product<T, Math, SA, AcrossTerms<T, E, T::TN>>(Lines<float>{dz, B, N}, x, n0, k0, B, staging, [&](int i, int j, float sum) {
         const u32 n = n0 + i, k = k0 + j;
         if (n < N && k < K) sink(false, (size_t)n * K + k, sum * scale);
     });
-    if (sums_bias && n0 + threadIdx.x < N) sink(true, n0 + threadIdx.x, db);
+    if (blockIdx.x != 0) return; // the whole block
+    shares[2 * threadIdx.x] = share[0];
+    shares[2 * threadIdx.x + 1] = share[1];
+    __syncthreads();
+    if (threadIdx.x >= T::TM || n0 + threadIdx.x >= N) return;
+    float db = 0.0f;
+#pragma unroll
+    for (int i = 0; i < SA::STEP; i++) db += shares[threadIdx.x + i * T::TM];
+    sink(true, n0 + threadIdx.x, db);
 }
 
 #define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, 2)

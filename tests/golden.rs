@@ -1,7 +1,6 @@
 //! Every golden trajectory, on the host engine and on the reference.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
@@ -17,7 +16,7 @@ const NAMES: [&str; 5] =
     ["seed-784-128-10", "tail-batch", "mse-13-32-1", "deep-784-64-48-32-10", "odd-37-19-5"];
 
 fn reports(run: impl Fn(&Golden) -> Recording) -> Vec<Report> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let folder = kiln_tests::golden();
     let report = |name: &str| {
         let golden = Golden::read(&folder.join(format!("{name}.safetensors"))).unwrap();
         assert_eq!(golden.name, name);
@@ -79,7 +78,7 @@ fn graph_follows_bit_for_bit_on_twenty_schedules() {
         (2..=20).for_each(|seed| assert_eq!(finals(seed), first, "seed {seed}"));
         return;
     }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let folder = kiln_tests::golden();
     for name in ["odd-37-19-5", "mse-13-32-1", "tail-batch"] {
         let golden = Golden::read(&folder.join(format!("{name}.safetensors"))).unwrap();
         let run = graph(&golden);
@@ -120,7 +119,7 @@ fn runs_that_are_slightly_wrong_fail() {
         ("order", |g| g.order.swap(0, 20 * 17)),
         ("initial bias", |g| g.init[1].data[0] += 1e-3),
     ];
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/odd-37-19-5.safetensors");
+    let path = kiln_tests::golden().join("odd-37-19-5.safetensors");
     let golden = Golden::read(&path).unwrap();
     for (what, mutate) in mutations {
         let mut wrong = golden.clone();

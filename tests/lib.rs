@@ -2,6 +2,8 @@
 
 pub mod sim;
 
+use std::path::{Path, PathBuf};
+
 use kiln_data::{Dataset, Source, default_dir, fetch, is_present, load};
 
 /// The real MNIST, from the folder where `kiln train` keeps it, fetched where it is not there yet.
@@ -14,4 +16,11 @@ pub fn mnist() -> Dataset {
         fetch(Source::Mnist, &folder, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
     }
     load(Source::Mnist, &folder).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The folder of golden trajectories: this repository's, or the one that `KILN_GOLDEN` names, for tests that were built on
+/// another machine.
+pub fn golden() -> PathBuf {
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    std::env::var_os("KILN_GOLDEN").map_or_else(here, PathBuf::from)
 }
