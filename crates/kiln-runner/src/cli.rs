@@ -102,8 +102,17 @@ pub(crate) struct EvalArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ParityArgs {
     /// Recorded trajectories, as in tests/golden
-    #[arg(required = true)]
+    #[cfg_attr(feature = "reference", arg(required_unless_present = "random"))]
+    #[cfg_attr(not(feature = "reference"), arg(required = true))]
     pub(crate) files: Vec<PathBuf>,
+    /// Gradients of random models of depth 1 to 5 too, beside candle's, against candle in float64
+    #[cfg(feature = "reference")]
+    #[arg(long)]
+    pub(crate) random: bool,
+    /// Names the random models
+    #[cfg(feature = "reference")]
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
     /// What replays them
     #[arg(long, value_enum, default_value_t = ParityEngine::Host)]
     pub(crate) engine: ParityEngine,

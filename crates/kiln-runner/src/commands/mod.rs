@@ -3,4 +3,6 @@
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod parity;
+#[cfg(feature = "reference")]
+mod random;
 pub(crate) mod train;

@@ -24,6 +24,10 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
             failed.push(golden.name);
         }
     }
+    #[cfg(feature = "reference")]
+    if arguments.random {
+        super::random::run(arguments)?;
+    }
     ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));
     Ok(())
 }

@@ -1,0 +1,123 @@
+//! `kiln parity --random`: gradients of random models of depth 1 to 5, an engine's and candle's, against candle in float64.
+
+use anyhow::ensure;
+use kiln_engine::{Gradients, Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+use kiln_parity::BOUND;
+use kiln_reference::{Batch, Precision, Reference};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::cli::{ParityArgs, ParityEngine};
+use crate::engine::threads_for;
+use crate::terminal::say;
+
+/// Rows of the batch: odd, and one past a tile.
+const ROWS: usize = 65;
+/// Widths are drawn below this, and most are no multiple of anything.
+const WIDTH_MAX: usize = 150;
+
+/// One model, its batch, and the losses that it is tried with.
+struct Case {
+    layers: Vec<usize>,
+    inputs: Vec<f32>,
+    labels: Vec<u8>,
+    values: Vec<f32>,
+}
+
+/// The gradients of a tensor as three compute them.
+struct Row {
+    name: String,
+    engine: f64,
+    candle: f64,
+}
+
+pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
+    let mut random = SmallRng::seed_from_u64(arguments.seed);
+    say(&format!(
+        "{:34} {:16} {:>10} {:>10}  bound {BOUND:.0e}",
+        "model, loss", "gradient", "engine", "candle f32"
+    ))?;
+    let mut failed = 0;
+    for depth in 1..=5 {
+        let case = Case::draw(&mut random, depth);
+        for loss in [Loss::CrossEntropy, Loss::MeanSquaredError] {
+            let widths: Vec<String> = case.layers.iter().map(usize::to_string).collect();
+            for Row { name, engine, candle } in case.rows(loss, arguments)? {
+                let fits = engine <= BOUND;
+                failed += usize::from(!fits);
+                let (model, verdict) =
+                    (format!("{}, {loss}", widths.join("-")), if fits { "ok" } else { "FAILED" });
+                say(&format!("{model:34} {name:16} {engine:10.2e} {candle:10.2e}  {verdict}"))?;
+            }
+        }
+    }
+    ensure!(failed == 0, "{failed} gradients are not within their bound");
+    Ok(())
+}
+
+impl Case {
+    fn draw(random: &mut SmallRng, depth: usize) -> Self {
+        let mut layers: Vec<usize> = (0..depth).map(|_| random.random_range(1..WIDTH_MAX)).collect();
+        layers.push(random.random_range(2..20));
+        let (inputs, outputs) = (layers[0], layers[depth]);
+        let mut noise = |count| (0..count).map(|_| random.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
+        let (inputs, values) = (noise(ROWS * inputs), noise(ROWS * outputs));
+        let labels = (0..ROWS).map(|row| (row * 7 % outputs) as u8).collect();
+        Self { layers, inputs, labels, values }
+    }
+
+    /// The error of each tensor's gradient, relative in norm, beside candle's own in float32.
+    fn rows(&self, loss: Loss, arguments: &ParityArgs) -> anyhow::Result<Vec<Row>> {
+        let model = Mlp::new(&self.layers, arguments.seed)?;
+        let truth = self.reference(&model, loss, Precision::F64)?;
+        let candle = self.reference(&model, loss, Precision::F32)?;
+        let engine = self.engine(model, loss, arguments)?;
+        let rows =
+            engine.tensors.iter().zip(truth.iter().zip(&candle)).map(|(tensor, (truth, candle))| Row {
+                name: tensor.name.clone(),
+                engine: relative(tensor.data.iter().map(|&v| v.into()), truth),
+                candle: relative(candle.iter().copied(), truth),
+            });
+        Ok(rows.collect())
+    }
+
+    fn engine(&self, model: Mlp, loss: Loss, arguments: &ParityArgs) -> anyhow::Result<Gradients> {
+        let targets = match loss {
+            Loss::CrossEntropy => Targets::Labels(&self.labels),
+            Loss::MeanSquaredError => Targets::Values(&self.values),
+        };
+        let train = Samples::floats(&self.inputs, self.layers[0], targets)?;
+        let threads = threads_for(&model, arguments.threads);
+        let job = Job { model, loss, optimizer: Sgd::default(), train };
+        let mut trainer = match arguments.engine {
+            ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options())?,
+            _ => Trainer::host(job, threads)?,
+        };
+        Ok(trainer.gradients(&(0..ROWS as u32).collect::<Vec<_>>())?)
+    }
+
+    fn reference(&self, model: &Mlp, loss: Loss, precision: Precision) -> anyhow::Result<Vec<Vec<f64>>> {
+        let doubles = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
+        let init: Vec<Vec<f64>> = model.tensors().iter().map(|t| doubles(&t.data)).collect();
+        let (inputs, values) = (doubles(&self.inputs), doubles(&self.values));
+        let labels: Vec<u32> = self.labels.iter().copied().map(u32::from).collect();
+        let (loss, targets) = match loss {
+            Loss::CrossEntropy => {
+                (kiln_reference::Loss::CrossEntropy, kiln_reference::Targets::Labels(&labels))
+            }
+            Loss::MeanSquaredError => {
+                (kiln_reference::Loss::MeanSquaredError, kiln_reference::Targets::Values(&values))
+            }
+        };
+        let sgd = kiln_reference::Sgd::default();
+        let reference = Reference::new(&self.layers, &init, loss, sgd, precision)?;
+        Ok(reference.gradients(&Batch { inputs: &inputs, targets })?.1)
+    }
+}
+
+/// `norm(got - truth) / norm(truth)`; NaN where anything is not finite, which no bound lets pass.
+fn relative(got: impl Iterator<Item = f64>, truth: &[f64]) -> f64 {
+    let gap: f64 = got.zip(truth).map(|(got, truth)| (got - truth).powi(2)).sum();
+    let norm: f64 = truth.iter().map(|truth| truth * truth).sum();
+    if gap == 0.0 { 0.0 } else { (gap / norm).sqrt() }
+}
