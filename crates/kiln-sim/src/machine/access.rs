@@ -264,6 +264,7 @@ impl Machine<'_> {
 
     #[inline(always)]
     pub(super) fn load(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Flow {
+        run.warp.touch(run.active);
         let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
         if self.load_words(inst, access, &address, run) {
             return Flow::Next;
@@ -309,6 +310,7 @@ impl Machine<'_> {
         let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
         let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
         self.events += 1;
+        run.warp.touch(run.active);
         if self.store_words(inst, access, &address, run) {
             return Flow::Next;
         }

@@ -76,6 +76,7 @@ impl Machine<'_> {
             cluster,
             warps,
             live_threads: threads,
+            strays: false,
             shared: vec![0; words],
             shared_bytes,
             cells: vec![Cell::NEW; words],
