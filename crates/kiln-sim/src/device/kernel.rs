@@ -253,13 +253,13 @@ impl Device {
         }
         if tree.address_bits != 64 {
             return Err(LoadError::Unsupported {
-                line: 1,
+                line: tree.address_line,
                 message: format!("addresses of {} bits", tree.address_bits),
             });
         }
         if tree.version > (9, 0) {
             let message = format!("PTX ISA {}.{}, newer than 9.0", tree.version.0, tree.version.1);
-            return Err(LoadError::Unsupported { line: 1, message });
+            return Err(LoadError::Unsupported { line: tree.version_line, message });
         }
         Ok(())
     }

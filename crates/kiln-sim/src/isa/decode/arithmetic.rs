@@ -35,6 +35,17 @@ impl Decoder<'_> {
         operands: &[Operand],
     ) -> Result<bool> {
         let last = mods.peek_last();
+        let is_float = |operand: &Operand| matches!(operand, Operand::F32(_) | Operand::F64(_));
+        if int_type(last).is_some()
+            && matches!(
+                mnemonic,
+                "add" | "sub" | "mul" | "mad" | "div" | "rem" | "min" | "max" | "neg" | "abs"
+            )
+            && operands.iter().any(is_float)
+        {
+            return self
+                .invalid(format!("expected integers of type `.{last}`, found a floating-point number"));
+        }
         match mnemonic {
             "add" | "sub" | "addc" | "subc" if int_type(last).is_some() => {
                 self.add(mnemonic, mods, operands)?

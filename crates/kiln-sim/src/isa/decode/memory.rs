@@ -305,6 +305,9 @@ impl Decoder<'_> {
         if sem.acquires() {
             return self.invalid("a store that acquires");
         }
+        if place == Place::Const {
+            return self.invalid("a store to constant memory");
+        }
         let values = self.values(value, lanes)?;
         match self.parameter_named(to) {
             Some(Variable::Words(words)) => return self.store_parameter(&words, to, element, values),
