@@ -10,7 +10,7 @@
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use crate::check::cell::Event;
+use crate::check::cell::{Event, WHOLE};
 use crate::check::view::{COPIER, Level, MBARRIER, Who};
 use crate::finding::Kind;
 use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
@@ -18,7 +18,7 @@ use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
 use super::Machine;
 use super::access::Spot;
 use super::regs::lanes;
-use super::state::{BulkStore, Copies, Copy};
+use super::state::{Block, BulkStore, Copies, Copy};
 use super::step::{Flow, Running};
 
 /// What an operation does to its destination.
@@ -519,7 +519,8 @@ impl Machine<'_> {
     pub(super) fn check_initialised(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
         let who = run.who | lane as u32;
         let judge = self.judge(run, lane, None);
-        if let Some(first) = judge.unordered_write(&self.blocks[block].cells[(offset / 4) as usize]) {
+        let Block { cells, lists, .. } = &self.blocks[block];
+        if let Some(first) = judge.unordered_write_of(&cells[(offset / 4) as usize], WHOLE, lists) {
             let second = Event { who, time: self.now, pc: run.pc };
             self.race(second, first, "shared", u64::from(offset), 8);
         }

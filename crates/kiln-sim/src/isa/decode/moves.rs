@@ -1,6 +1,6 @@
 //! `mov`, packing, and addresses between spaces.
 
-use crate::isa::{Inst, Op, Place, RegClass};
+use crate::isa::{Inst, Logic, Op, Place, RegClass};
 use crate::ptx::ast::Operand;
 
 use super::mods::Mods;
@@ -66,6 +66,7 @@ impl Decoder<'_> {
         match (d, a) {
             (_, Operand::Vector(parts)) => self.join(d, parts, bits),
             (Operand::Vector(parts), _) => self.split(parts, a, bits),
+            (_, Operand::Int(value)) if class == RegClass::Pred => self.constant_predicate(d, *value != 0),
             _ if class == RegClass::Pred => {
                 let mut inst = Inst::new(Op::MovPred);
                 let a = self.predicate(a)?;
@@ -76,6 +77,23 @@ impl Decoder<'_> {
             }
             _ => self.simple(if bits == 64 { Op::Mov64 } else { Op::Mov32 }, bits, &[bits], operands),
         }
+    }
+
+    /// A predicate differs from itself nowhere.
+    fn constant_predicate(&mut self, d: &Operand, value: bool) -> Result<()> {
+        let reg = self.predicate(d)?;
+        let mut inst = Inst::new(Op::Pred2(Logic::Xor));
+        inst.set(0, RegClass::Pred, reg, true);
+        inst.set(1, RegClass::Pred, reg, false);
+        inst.set(2, RegClass::Pred, reg, false);
+        self.emit(inst)?;
+        if !value {
+            return Ok(());
+        }
+        let mut inst = Inst::new(Op::PredNot);
+        inst.set(0, RegClass::Pred, reg, true);
+        inst.set(1, RegClass::Pred, reg, false);
+        self.emit(inst)
     }
 
     fn join(&mut self, d: &Operand, parts: &[Operand], bits: u32) -> Result<()> {
