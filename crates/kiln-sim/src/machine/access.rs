@@ -103,7 +103,7 @@ impl Machine<'_> {
             Place::Local => {
                 let end = run.warp.local.len() as u64 * 4;
                 // A program that only follows pointers cannot be told which variable it meant: the whole frame counts.
-                if address + u64::from(bytes) > end {
+                if address.saturating_add(u64::from(bytes)) > end {
                     let message = format!("an access outside the thread's {end} bytes of local memory");
                     self.fault_at(Kind::OutOfBounds, run.pc, who, message, "local", address, bytes);
                     return None;
@@ -111,7 +111,7 @@ impl Machine<'_> {
                 Some(Spot::Local(address as u32))
             }
             Place::Param => {
-                if address + u64::from(bytes) > self.launch.params.len() as u64 {
+                if address.saturating_add(u64::from(bytes)) > self.launch.params.len() as u64 {
                     self.fault_at(
                         Kind::OutOfBounds,
                         run.pc,

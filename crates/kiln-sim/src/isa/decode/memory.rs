@@ -219,14 +219,14 @@ impl Decoder<'_> {
     ) -> Result<()> {
         let Operand::Address(_, offset, _) = from else { return self.invalid("expected an address") };
         for (n, value) in values.iter().enumerate() {
-            let at = offset + n as i64 * i64::from(element.bytes);
+            let at = offset.saturating_add(n as i64 * i64::from(element.bytes));
             let (class, reg, bits) = self.any_register(value, u32::from(element.bytes) * 8)?;
             match &variable {
                 Variable::Param(base) => {
                     let op = Op::LoadParam { element, wide: class == RegClass::R64, half: bits <= 16 };
                     let mut inst = Inst::new(op);
                     inst.set(0, class, reg, true);
-                    inst.imm = i64::from(*base) + at;
+                    inst.imm = i64::from(*base).saturating_add(at);
                     if inst.imm < 0 || inst.imm > 32764 {
                         return self.invalid("an address outside the parameters");
                     }
@@ -243,8 +243,8 @@ impl Decoder<'_> {
     fn word_at(&self, words: &[u16], at: i64, element: Element) -> Result<(u16, Option<u16>, i64)> {
         let bytes = i64::from(element.bytes);
         let end = words.len() as i64 * 4;
-        if at < 0 || at + bytes > end || at % bytes != 0 {
-            return self.invalid(format!("bytes {at} to {} of a parameter of {end}", at + bytes));
+        if at < 0 || at > end - bytes || at % bytes != 0 {
+            return self.invalid(format!("{bytes} bytes at {at} of a parameter of {end}"));
         }
         let word = (at / 4) as usize;
         Ok((words[word], (bytes == 8).then(|| words[word + 1]), at % 4 * 8))
@@ -380,7 +380,7 @@ impl Decoder<'_> {
     ) -> Result<()> {
         let Operand::Address(_, offset, _) = to else { return self.invalid("expected an address") };
         for (n, value) in values.iter().enumerate() {
-            let at = offset + n as i64 * i64::from(element.bytes);
+            let at = offset.saturating_add(n as i64 * i64::from(element.bytes));
             let (low, high, shift) = self.word_at(words, at, element)?;
             let (class, reg, _) = self.any_register(value, u32::from(element.bytes) * 8)?;
             if let Some(high) = high {
