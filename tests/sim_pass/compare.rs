@@ -28,8 +28,9 @@ pub(crate) fn compare(got: &[f64], expected: &[f64], bounds: &[f64]) -> Result<W
     let mut worst = Worst { index: 0, share: 0.0 };
     for (index, ((got, expected), bound)) in got.iter().zip(expected).zip(bounds).enumerate() {
         let difference = if got == expected { 0.0 } else { (got - expected).abs() };
-        // Written so that it fails for NaN, and for a bound that is none.
-        if !(difference <= *bound) || !bound.is_finite() || got.is_nan() {
+        // False for NaN, and for a bound that is none.
+        let within = difference <= *bound && bound.is_finite();
+        if !within || got.is_nan() {
             return Err(format!("at {index}: {got}, expected {expected} within {bound:e}"));
         }
         let share = if difference == 0.0 { 0.0 } else { difference / bound };

@@ -1,12 +1,14 @@
 //! Loads mutated PTX by the million: each input must load or be refused, without a panic, and in its time.
 //!
 //! ```text
-//! cargo run --release -p kiln-sim --example fuzz -- [INPUTS] [SEED]
+//! cargo run --release -p kiln-sim --example fuzz -- [INPUTS] [SEED] [FIRST]
 //! ```
 //!
-//! What loads is launched for a few instructions too. The inputs are a function of the seed. A panic or a hang is reported
+//! With one input, its text is printed. What loads is launched for a few instructions too. The inputs are a function of the seed. A panic or a hang is reported
 //! with its input, which is written to the current folder, and fails the run.
 
+#[path = "../tests/fuzz/attempt.rs"]
+mod attempt;
 #[path = "../tests/fuzz/mutate.rs"]
 mod mutate;
 
@@ -15,7 +17,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use mutate::{Corpus, Outcome, attempt};
+use attempt::{Outcome, attempt};
+use mutate::Corpus;
 
 /// An input that takes longer is called a hang.
 const SLOW: Duration = Duration::from_secs(5);
@@ -34,13 +37,17 @@ struct Counts {
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>().expect("a number"));
     let (inputs, seed) = (arguments.next().unwrap_or(1_000_000), arguments.next().unwrap_or(0));
+    let first = arguments.next().unwrap_or(0);
     let corpus = Corpus::read();
-    let counts = Counts::default();
+    let counts = Counts { next: AtomicU64::new(first), ..Counts::default() };
+    if inputs == 1 {
+        println!("{}", corpus.input(seed, first));
+    }
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         (0..threads).for_each(|_| {
-            scope.spawn(|| work(&corpus, &counts, inputs, seed));
+            scope.spawn(|| work(&corpus, &counts, first + inputs, seed));
         });
     });
     let get = |count: &AtomicU64| count.load(Relaxed);
@@ -58,10 +65,10 @@ fn main() -> ExitCode {
     if get(&counts.bad) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn work(corpus: &Corpus, counts: &Counts, inputs: u64, seed: u64) {
+fn work(corpus: &Corpus, counts: &Counts, end: u64, seed: u64) {
     loop {
         let number = counts.next.fetch_add(1, Relaxed);
-        if number >= inputs {
+        if number >= end {
             return;
         }
         let text = corpus.input(seed, number);

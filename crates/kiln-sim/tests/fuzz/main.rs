@@ -2,11 +2,13 @@
 //!
 //! The example `fuzz` does the same by the million, and `fuzz/` with coverage.
 
+mod attempt;
 mod mutate;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mutate::{Corpus, Outcome, attempt};
+use attempt::{Outcome, attempt};
+use mutate::Corpus;
 
 #[test]
 fn mutated_texts_are_loaded_or_refused() {
