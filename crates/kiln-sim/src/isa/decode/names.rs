@@ -137,7 +137,8 @@ impl<'a> Names<'a> {
                 return Some(*found);
             }
             let digits = name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count();
-            // A family's prefix may itself end in digits: try each place to cut.
+            // A family's prefix may itself end in digits: try each place to cut that leaves a number of 32 bits.
+            let digits = digits.max(name.len().saturating_sub(10));
             (digits..name.len()).find_map(|cut| {
                 let (class, first, count, bits) = frame.families.get(&name[..cut])?;
                 let number = &name[cut..];
