@@ -144,7 +144,12 @@ fn every_kind_has_a_program() {
 #[test]
 fn every_rejected_text_is_refused_on_its_line() {
     let mut complaints = Vec::new();
-    for program in programs("reject") {
+    let programs = programs("reject");
+    for kind in ["invalid", "unsupported", "wrong-target"] {
+        let marked = |program: &Program| program.marks.iter().any(|(line, _)| program.expects(*line, kind));
+        assert!(programs.iter().any(marked), "{kind} has no text");
+    }
+    for program in programs {
         let found = match device(&program, Schedule::Fixed).load(&program.ptx) {
             Ok(_) => (0, "accepted", String::new()),
             Err(LoadError::Invalid { line, message }) => (line, "invalid", message),

@@ -3,10 +3,10 @@
 //! The algorithm is FastTrack (Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection", 2009) with
 //! the views of [`super::view`] in the place of vector clocks: an access is compared with the last write and, if it
 //! writes, with the reads since; whatever is not known to have happened before it is a race. Reads are kept by warp, each
-//! with its lanes and its time, not as one last reader.
+//! with its lanes and its time, not as one last reader. A cell of which a part has been accessed is split into its bytes
+//! until it is next written as a whole ([`bytes`]).
 //!
 //! Which way it errs. Towards reports:
-//! - cells are four bytes: two threads that write different bytes of one cell without order are reported;
 //! - lanes of a warp are threads: what orders them is `bar.warp.sync`, a barrier or an mbarrier, not running in step;
 //! - two lanes that store to one address with one instruction are reported, even if the values are equal;
 //! - reads by more than [`MANY`] warps are merged into one of all blocks between the first and the last.
@@ -14,7 +14,11 @@
 //! Towards silence: only the schedule that ran is judged. A read that would have seen another value under another schedule
 //! of *atomics* is not found; many seeds help.
 
+mod bytes;
+
 use crate::isa::Scope;
+
+pub(crate) use bytes::{WHOLE, unordered_pair};
 
 use super::view::{COPIER, Knower, PENDING, Who, block_of, warp_of};
 
@@ -56,9 +60,12 @@ pub(crate) struct Cell {
     write_strength: u8,
     read_strength: u8,
     readers: Readers,
-    /// Bytes that have been written, one bit each.
+    /// Bytes that have been written, one bit each; and flags above those.
     pub(crate) init: u8,
 }
+
+/// Set in [`Cell::init`] of a cell that is split: its bytes are at `read_who` of the lists' parts.
+const SPLIT: u8 = 0x20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readers {
@@ -92,11 +99,6 @@ impl Cell {
         })
     }
 
-    /// Whether there was a read.
-    pub(crate) fn was_read(&self) -> bool {
-        self.readers != Readers::None
-    }
-
     /// Whether all four bytes were written no later than `floor`, by ordinary writes of block `number`: any thread
     /// that knows that block up to then may read them.
     #[inline(always)]
@@ -111,7 +113,7 @@ impl Cell {
         (ordered || self.write_time == 0)
             && self.write_time != PENDING
             && self.init & !15 == 0
-            && !self.was_read()
+            && self.readers == Readers::None
     }
 
     /// Records an ordinary write that [`Cell::may_be_written`] still allows; whether it does.
@@ -175,6 +177,9 @@ fn strength_code(strength: Strength) -> u8 {
 pub(crate) struct ReaderLists {
     lists: Vec<Vec<Reader>>,
     free: Vec<u32>,
+    /// Bytes of the cells that are split.
+    parts: Vec<[Cell; 4]>,
+    free_parts: Vec<u32>,
 }
 
 impl ReaderLists {
@@ -232,13 +237,13 @@ impl Judge<'_> {
     }
 
     /// The last write, if it is not known to have happened before.
-    pub(crate) fn unordered_write(&self, cell: &Cell) -> Option<Event> {
+    fn unordered_write(&self, cell: &Cell) -> Option<Event> {
         if self.write_is_ordered(cell) { None } else { cell.last_write() }
     }
 
     /// Judges and records a read; the write that it races with, if any.
     #[inline]
-    pub(crate) fn read(&self, cell: &mut Cell, lists: &mut ReaderLists) -> Option<Event> {
+    fn read(&self, cell: &mut Cell, lists: &mut ReaderLists) -> Option<Event> {
         let conflict = self.unordered_write(cell);
         self.record_read(cell, lists);
         conflict
@@ -325,7 +330,7 @@ impl Judge<'_> {
 
     /// Judges and records a write; the write or read that it races with, if any.
     #[inline]
-    pub(crate) fn write(&self, cell: &mut Cell, lists: &mut ReaderLists) -> Option<Event> {
+    fn write(&self, cell: &mut Cell, lists: &mut ReaderLists) -> Option<Event> {
         let mut conflict = self.unordered_write(cell);
         if cell.readers != Readers::None {
             conflict = conflict.or_else(|| self.unordered_reader(cell, lists));
@@ -344,7 +349,7 @@ impl Judge<'_> {
 
     /// A write by the copy engine on behalf of `who`: pending until [`Cell::complete`].
     pub(crate) fn write_pending(&self, cell: &mut Cell, lists: &mut ReaderLists, who: Who) -> Option<Event> {
-        let conflict = self.write(cell, lists);
+        let conflict = self.write_bytes(cell, WHOLE, lists);
         cell.write_time = PENDING;
         cell.write_who = who;
         conflict
@@ -400,21 +405,6 @@ impl ReaderLists {
             Readers::Blocks => cell.read_who << 10,
         };
         Some(Event { who, time: cell.read_time, pc: cell.read_pc })
-    }
-}
-
-/// The race between what two workers recorded of one cell in one launch, where nothing orders them.
-pub(crate) fn unordered_pair(
-    a: &Cell,
-    a_lists: &ReaderLists,
-    b: &Cell,
-    b_lists: &ReaderLists,
-) -> Option<(Event, Event)> {
-    match (a.last_write(), b.last_write()) {
-        (Some(x), Some(y)) => Some((x, y)),
-        (Some(x), None) => b_lists.some_reader(b).map(|y| (x, y)),
-        (None, Some(y)) => a_lists.some_reader(a).map(|x| (x, y)),
-        (None, None) => None,
     }
 }
 

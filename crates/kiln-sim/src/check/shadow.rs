@@ -57,8 +57,8 @@ impl GlobalShadow {
             .map(|(number, cells)| {
                 let (mut reads, mut writes) = ([0; CELLS / 64], [0; CELLS / 64]);
                 for (n, cell) in cells.iter().enumerate() {
-                    reads[n / 64] |= u64::from(cell.was_read()) << (n % 64);
-                    writes[n / 64] |= u64::from(cell.last_write().is_some()) << (n % 64);
+                    reads[n / 64] |= u64::from(cell.was_read(&self.lists)) << (n % 64);
+                    writes[n / 64] |= u64::from(cell.was_written(&self.lists)) << (n % 64);
                 }
                 (number * PAGE, reads, writes)
             })

@@ -253,13 +253,13 @@ impl Device {
         }
         if tree.address_bits != 64 {
             return Err(LoadError::Unsupported {
-                line: 1,
+                line: tree.address_line,
                 message: format!("addresses of {} bits", tree.address_bits),
             });
         }
-        if tree.version > (9, 0) {
-            let message = format!("PTX ISA {}.{}, newer than 9.0", tree.version.0, tree.version.1);
-            return Err(LoadError::Unsupported { line: 1, message });
+        if tree.version > (9, 0) || tree.version.1 > 9 {
+            let message = format!("PTX ISA {}.{}: expected up to 9.0", tree.version.0, tree.version.1);
+            return Err(LoadError::Unsupported { line: tree.version_line, message });
         }
         Ok(())
     }
@@ -302,7 +302,7 @@ impl Device {
             let Some(Variable::Global(address)) = placed.symbols.get(&variable.name) else { continue };
             let bytes = variable_bytes(variable) as usize;
             let size = bytes / variable.elements.unwrap_or(1).max(1) as usize;
-            let mut image = Vec::with_capacity(bytes);
+            let mut image = Vec::new();
             for init in &variable.init {
                 let value = value_of(init, placed, program).ok_or_else(|| LoadError::Invalid {
                     line: variable.line,
@@ -318,7 +318,7 @@ impl Device {
                 );
                 return Err(LoadError::Invalid { line: variable.line, message });
             }
-            image.resize(bytes, 0);
+            // What is given no value is zero, as it is from the beginning.
             if let Some(memory) = self.memory.find(*address) {
                 memory.write(0, &image);
             }

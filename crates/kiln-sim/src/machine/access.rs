@@ -3,7 +3,7 @@
 //! Every access is checked for bounds and alignment, and with checks on for uninitialised bytes and races. A generic
 //! address is resolved by the window that it lies in.
 
-use crate::check::cell::{Cell, Event, Judge, ReaderLists, Strength};
+use crate::check::cell::{Cell, Event, Judge, ReaderLists, Strength, WHOLE};
 use crate::check::view::Who;
 use crate::finding::Kind;
 use crate::isa::{Access, Element, Inst, Op, Order, Place, Sem};
@@ -103,7 +103,7 @@ impl Machine<'_> {
             Place::Local => {
                 let end = run.warp.local.len() as u64 * 4;
                 // A program that only follows pointers cannot be told which variable it meant: the whole frame counts.
-                if address + u64::from(bytes) > end {
+                if address.saturating_add(u64::from(bytes)) > end {
                     let message = format!("an access outside the thread's {end} bytes of local memory");
                     self.fault_at(Kind::OutOfBounds, run.pc, who, message, "local", address, bytes);
                     return None;
@@ -111,7 +111,7 @@ impl Machine<'_> {
                 Some(Spot::Local(address as u32))
             }
             Place::Param => {
-                if address + u64::from(bytes) > self.launch.params.len() as u64 {
+                if address.saturating_add(u64::from(bytes)) > self.launch.params.len() as u64 {
                     self.fault_at(
                         Kind::OutOfBounds,
                         run.pc,
@@ -264,6 +264,7 @@ impl Machine<'_> {
 
     #[inline(always)]
     pub(super) fn load(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Flow {
+        run.warp.touch(run.active);
         let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
         if self.load_words(inst, access, &address, run) {
             return Flow::Next;
@@ -309,6 +310,7 @@ impl Machine<'_> {
         let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
         let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
         self.events += 1;
+        run.warp.touch(run.active);
         if self.store_words(inst, access, &address, run) {
             return Flow::Next;
         }
@@ -404,8 +406,8 @@ impl Machine<'_> {
                 for at in (0..bytes).step_by(4) {
                     let place = address + u64::from(at);
                     let (cell, lists) = self.shadow.cell(index, allocation.base, place);
-                    let race = judge.read(cell, lists);
                     let needed = byte_bits(place, bytes);
+                    let race = judge.read_bytes(cell, needed, lists);
                     let init = allocation.init((offset + u64::from(at)) & !3);
                     note(at, race, init & needed != needed && !repeated, 0);
                 }
@@ -417,15 +419,15 @@ impl Machine<'_> {
                 for at in (0..bytes).step_by(4) {
                     let place = offset + at;
                     let cell = &mut block.cells[(place / 4) as usize];
-                    let race = if own && strength.is_none() {
+                    let needed = byte_bits(u64::from(place), bytes);
+                    let race = if own && strength.is_none() && needed == WHOLE {
                         let mark = &mut block.reads[(place / 4) as usize * warps + run.warp.index as usize];
                         let known = judge.me.block_floor.max(judge.me.warp_floor);
                         mark.read(judge.now, 1 << lane, judge.pc, known);
-                        judge.unordered_write(cell)
+                        judge.unordered_write_of(cell, WHOLE, &block.lists)
                     } else {
-                        judge.read(cell, &mut block.lists)
+                        judge.read_bytes(cell, needed, &mut block.lists)
                     };
-                    let needed = byte_bits(u64::from(place), bytes);
                     note(at, race, cell.init & needed != needed && !cell.is_pending(), cell.init);
                 }
             }
@@ -488,18 +490,19 @@ impl Machine<'_> {
     ) {
         let mut found: Option<(u32, Option<Event>, u8)> = None;
         let judge = self.judge(run, lane, strength);
-        let mut write = |cell: &mut Cell, lists: &mut ReaderLists, at: u32, reader: Option<Event>| {
-            let race = judge.write(cell, lists).or(reader);
-            if (race.is_some() || cell.init & MBAR != 0) && found.is_none() {
-                found = Some((at, race, cell.init));
-            }
-        };
+        let mut write =
+            |cell: &mut Cell, lists: &mut ReaderLists, at: u32, bits: u8, reader: Option<Event>| {
+                let race = judge.write_bytes(cell, bits, lists).or(reader);
+                if (race.is_some() || cell.init & MBAR != 0) && found.is_none() {
+                    found = Some((at, race, cell.init));
+                }
+            };
         match spot {
             Spot::Global(index, _, address) => {
                 for at in (0..bytes).step_by(4) {
                     let (cell, lists) =
                         self.shadow.cell(index, self.memory[index].base, address + u64::from(at));
-                    write(cell, lists, at, None);
+                    write(cell, lists, at, byte_bits(address + u64::from(at), bytes), None);
                 }
             }
             Spot::Shared(block, offset) => {
@@ -507,7 +510,8 @@ impl Machine<'_> {
                 for at in (0..bytes).step_by(4) {
                     let word = ((offset + at) / 4) as usize;
                     let reader = block.unknown_reader(word, &judge.me);
-                    write(&mut block.cells[word], &mut block.lists, at, reader);
+                    let bits = byte_bits(u64::from(offset + at), bytes);
+                    write(&mut block.cells[word], &mut block.lists, at, bits, reader);
                 }
             }
             Spot::Local(offset) => {

@@ -1,8 +1,8 @@
 //! Asynchronous copies and stores.
 //!
 //! Their source is read when they are issued. Their destination changes later: at the thread's own wait for `cp.async`,
-//! at some point of the schedule for bulk copies and `st.async`. Until then it is marked as being written, and nobody may
-//! touch it, the thread itself included. What completes on an mbarrier is written by that mbarrier's agent, and known to
+//! at some point of the schedule for bulk copies and `st.async`. Until somebody has waited for that it is marked as being
+//! written, and nobody may touch it, the thread itself included: whether the bytes have landed is luck. What completes on an mbarrier is written by that mbarrier's agent, and known to
 //! those who have seen the phase complete.
 //!
 //! Errs towards silence: a source that is overwritten before the copy is complete, and a missing proxy fence, are not found.
@@ -10,7 +10,7 @@
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use crate::check::cell::Event;
+use crate::check::cell::{Event, WHOLE};
 use crate::check::view::{COPIER, Level, MBARRIER, Who};
 use crate::finding::Kind;
 use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
@@ -18,7 +18,7 @@ use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
 use super::Machine;
 use super::access::Spot;
 use super::regs::lanes;
-use super::state::{Copies, Copy};
+use super::state::{Block, BulkStore, Copies, Copy};
 use super::step::{Flow, Running};
 
 /// What an operation does to its destination.
@@ -32,7 +32,6 @@ enum Effect {
 #[derive(Debug)]
 pub(super) struct AsyncOp {
     id: u64,
-    who: Who,
     effect: Effect,
     /// Block and offset in shared memory, or allocation and offset in global memory.
     target: Target,
@@ -74,11 +73,13 @@ impl Machine<'_> {
                 }
                 Flow::Next
             }
-            Op::BulkWait { .. } => {
+            // Sources are read when a copy is issued: a wait for the reads has nothing to wait for.
+            Op::BulkWait { read: true } => Flow::Next,
+            Op::BulkWait { read: false } => {
                 for lane in lanes(run.active) {
                     while copies(run, lane).bulk_groups.len() > inst.imm as usize {
                         let group = copies(run, lane).bulk_groups.pop_front().unwrap_or_default();
-                        group.into_iter().for_each(|id| self.complete_by_id(id));
+                        group.into_iter().for_each(|store| self.finish_store(store, run.who | lane as u32));
                     }
                 }
                 Flow::Next
@@ -218,13 +219,14 @@ impl Machine<'_> {
             }
             while copies(run, lane).groups.len() > most {
                 let group = copies(run, lane).groups.pop_front().unwrap_or_default();
-                self.finish_group(&group, run.block, run.who | lane as u32);
+                self.finish_group(&group, run.block, Some(run.who | lane as u32));
             }
         }
         Flow::Next
     }
 
-    fn finish_group(&mut self, group: &[Copy], block: usize, who: Who) {
+    /// Copies land. `who` is the thread that waited for them; if none did, nobody may count on it.
+    fn finish_group(&mut self, group: &[Copy], block: usize, who: Option<Who>) {
         let now = self.now;
         for copy in group {
             for n in 0..u32::from(copy.bytes) / 4 {
@@ -233,7 +235,9 @@ impl Machine<'_> {
                 block.shared[word] = copy.data[n as usize];
                 let cell = &mut block.cells[word];
                 cell.init |= 15;
-                if cell.last_write().is_some_and(|event| event.who == COPIER | who) {
+                if let Some(who) = who
+                    && cell.last_write().is_some_and(|event| event.who == COPIER | who)
+                {
                     cell.complete(who, now);
                 }
             }
@@ -248,9 +252,8 @@ impl Machine<'_> {
         }
         for lane in lanes(gone) {
             let left = std::mem::take(copies(run, lane));
-            let who = run.who | lane as u32;
-            left.groups.iter().for_each(|group| self.finish_group(group, run.block, who));
-            self.finish_group(&left.open, run.block, who);
+            left.groups.iter().for_each(|group| self.finish_group(group, run.block, None));
+            self.finish_group(&left.open, run.block, None);
         }
     }
 
@@ -285,24 +288,17 @@ impl Machine<'_> {
                     }
                 }
                 let target = Target::Shared(run.block, copy.offset);
-                self.start(who, Effect::Store, target, data, None);
+                self.start(Effect::Store, target, data, None);
             }
-            self.start(who, Effect::Store, Target::Nothing, Vec::new(), Some((block, offset)));
+            self.start(Effect::Store, Target::Nothing, Vec::new(), Some((block, offset)));
         }
         Flow::Next
     }
 
-    fn start(
-        &mut self,
-        who: Who,
-        effect: Effect,
-        target: Target,
-        data: Vec<u8>,
-        mbar: Option<(usize, u32)>,
-    ) -> u64 {
+    fn start(&mut self, effect: Effect, target: Target, data: Vec<u8>, mbar: Option<(usize, u32)>) -> u64 {
         let id = self.next_operation;
         self.next_operation += 1;
-        self.operations.push(AsyncOp { id, who, effect, target, data, mbar });
+        self.operations.push(AsyncOp { id, effect, target, data, mbar });
         id
     }
 
@@ -347,8 +343,7 @@ impl Machine<'_> {
                 }
             }
             self.claim(spot, bytes, MBARRIER | number, matches!(effect, Effect::Reduce(..)), run, lane);
-            let who = run.who | lane as u32;
-            self.start(who, effect, Target::Shared(block, offset), data, Some(at));
+            self.start(effect, Target::Shared(block, offset), data, Some(at));
         }
         Flow::Next
     }
@@ -389,8 +384,8 @@ impl Machine<'_> {
             let Spot::Shared(block, offset) = target else {
                 let Spot::Global(index, at, _) = target else { return Flow::Changed };
                 self.claim(target, bytes, COPIER | who, false, run, lane);
-                let id = self.start(who, Effect::Store, Target::Global(index, at), data, None);
-                copies(run, lane).bulk_open.push(id);
+                let id = self.start(Effect::Store, Target::Global(index, at), data, None);
+                copies(run, lane).bulk_open.push(BulkStore { id, index, offset: at, bytes });
                 continue;
             };
             let Some(mbar) = self.mbarrier_at(Place::Shared, mbars[lane], run, lane) else {
@@ -422,13 +417,7 @@ impl Machine<'_> {
                 };
                 let spot = Spot::Shared(block, offset);
                 self.claim(spot, bytes, MBARRIER | number, false, run, lane);
-                self.start(
-                    who,
-                    Effect::Store,
-                    Target::Shared(block, offset),
-                    data.clone(),
-                    Some((block, mbar.1)),
-                );
+                self.start(Effect::Store, Target::Shared(block, offset), data.clone(), Some((block, mbar.1)));
             }
         }
         Flow::Next
@@ -448,10 +437,21 @@ impl Machine<'_> {
         operations.into_iter().for_each(|op| self.complete(op));
     }
 
-    fn complete_by_id(&mut self, id: u64) {
-        if let Some(at) = self.operations.iter().position(|op| op.id == id) {
+    /// A thread has waited for a bulk copy to global memory: it has landed, and the thread knows.
+    fn finish_store(&mut self, store: BulkStore, who: Who) {
+        if let Some(at) = self.operations.iter().position(|op| op.id == store.id) {
             let op = self.operations.remove(at);
             self.complete(op);
+        }
+        if !self.launch.checks {
+            return;
+        }
+        let (base, now) = (self.memory[store.index].base, self.now);
+        for at in (0..u64::from(store.bytes)).step_by(4) {
+            let (cell, _) = self.shadow.cell(store.index, base, base + store.offset + at);
+            if cell.last_write().is_some_and(|event| event.who == COPIER | who) {
+                cell.complete(who, now);
+            }
         }
     }
 
@@ -459,16 +459,8 @@ impl Machine<'_> {
         self.events += 1;
         match op.target {
             Target::Shared(block, offset) => self.complete_shared(&op, block, offset),
-            Target::Global(index, offset) => {
-                self.memory[index].write(offset, &op.data);
-                let (base, now) = (self.memory[index].base, self.now);
-                for at in (0..op.data.len() as u64).step_by(4) {
-                    let (cell, _) = self.shadow.cell(index, base, base + offset + at);
-                    if cell.last_write().is_some_and(|event| event.who == COPIER | op.who) {
-                        cell.complete(op.who, now);
-                    }
-                }
-            }
+            // The bytes are there, but until the thread has waited nobody may count on it.
+            Target::Global(index, offset) => self.memory[index].write(offset, &op.data),
             Target::Nothing => {
                 if let Some((block, offset)) = op.mbar {
                     let now = self.tick();
@@ -527,7 +519,8 @@ impl Machine<'_> {
     pub(super) fn check_initialised(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
         let who = run.who | lane as u32;
         let judge = self.judge(run, lane, None);
-        if let Some(first) = judge.unordered_write(&self.blocks[block].cells[(offset / 4) as usize]) {
+        let Block { cells, lists, .. } = &self.blocks[block];
+        if let Some(first) = judge.unordered_write_of(&cells[(offset / 4) as usize], WHOLE, lists) {
             let second = Event { who, time: self.now, pc: run.pc };
             self.race(second, first, "shared", u64::from(offset), 8);
         }

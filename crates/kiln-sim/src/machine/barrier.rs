@@ -9,7 +9,7 @@ use crate::isa::{Bar, BarKind, Inst, Op};
 use super::Machine;
 use super::exchange::wait_for;
 use super::regs::lanes;
-use super::state::{Barrier, Wait, Warp};
+use super::state::{Barrier, Touched, Wait, Warp};
 use super::step::{Flow, Running};
 
 impl Machine<'_> {
@@ -134,23 +134,18 @@ impl Machine<'_> {
         let mut view = barrier.view.clone();
         let waiting: u32 =
             barrier.parts.iter().filter(|part| part.2.is_none()).map(|part| part.1.count_ones()).sum();
-        if waiting == live {
+        if waiting == live && !self.blocks[block].strays {
             view.learn(Level::Block(number), now);
             view.compact(number, now);
+            let warps = self.blocks[block].warps.iter_mut();
+            warps.chain(own.as_deref_mut()).for_each(|warp| warp.touched = Touched::default());
         } else {
-            for &(warp, mask, time) in &barrier.parts {
-                let warp_number = number << 5 | warp;
-                let whole = own
-                    .as_ref()
-                    .filter(|own| own.index == warp)
-                    .map_or_else(|| self.blocks[block].warps[warp as usize].live, |own| own.live);
-                if mask & whole == whole {
-                    view.learn(Level::Warp(warp_number), time.unwrap_or(now));
-                } else {
-                    lanes(mask).for_each(|lane| {
-                        view.learn(Level::Thread(warp_number << 5 | lane as u32), time.unwrap_or(now))
-                    });
-                }
+            for &(index, mask, time) in &barrier.parts {
+                let warp = match own.as_deref() {
+                    Some(own) if own.index == index => own,
+                    _ => &self.blocks[block].warps[index as usize],
+                };
+                learn_part(&mut view, number << 5 | index, warp, mask, time.unwrap_or(now));
             }
         }
         let view = Rc::new(view);
@@ -225,8 +220,9 @@ impl Machine<'_> {
     /// Lanes of a warp have met: each knows what the others do.
     fn synchronised(&mut self, warp: &mut Warp, mask: u32, who: u32) {
         let now = self.tick();
-        if mask == warp.live {
+        if mask == warp.live && !warp.strays {
             warp.view.warp_floor = now;
+            warp.touched.since_warp = 0;
             if warp.view.same().is_none() {
                 let joined = warp.view.joined(mask);
                 warp.view.set_all(joined);
@@ -235,6 +231,9 @@ impl Machine<'_> {
         }
         let mut view = View::clone(&warp.view.joined(mask));
         lanes(mask).for_each(|lane| view.learn(Level::Thread(who | lane as u32), now));
+        if mask == warp.live {
+            return warp.view.set_all(Rc::new(view));
+        }
         lanes(mask).for_each(|lane| warp.view.learn(lane, &view));
     }
 
@@ -259,16 +258,9 @@ impl Machine<'_> {
         if release {
             let now = self.tick();
             let known = run.warp.view.joined(run.active);
-            let (live, floor, who) = (run.warp.live, run.warp.view.warp_floor, run.who);
-            let cluster = &mut self.clusters[index];
-            cluster.view.join(&known);
-            let level = Level::Warp(who >> 5);
-            if run.active == live {
-                cluster.view.learn(level, now);
-            } else {
-                cluster.view.learn(level, floor);
-                lanes(run.active).for_each(|lane| cluster.view.learn(Level::Thread(who | lane as u32), now));
-            }
+            let view = &mut self.clusters[index].view;
+            view.join(&known);
+            learn_part(view, run.who >> 5, run.warp, run.active, now);
         }
         self.clusters[index].arrived += run.active.count_ones();
         self.events += 1;
@@ -324,11 +316,24 @@ impl Machine<'_> {
         Flow::Yield
     }
 
+    /// Threads exit. What they did that nobody knows of yet, no barrier after them makes known: from now on barriers
+    /// pass on what those know who are there, not the level of the whole.
+    fn note_strays(&mut self, run: &mut Running<'_>, gone: u32) {
+        let Touched { since_block, since_warp } = run.warp.touched;
+        if run.warp.live == 0 {
+            self.blocks[run.block].strays |= since_block != 0;
+        } else if since_warp & gone != 0 {
+            run.warp.strays = true;
+            self.blocks[run.block].strays = true;
+        }
+    }
+
     /// Threads have exited: who waited for them may go on.
     pub(super) fn threads_left(&mut self, run: &mut Running<'_>, gone: u32) {
         self.events += 1;
         self.finish_copies(run, gone);
         let block = run.block;
+        self.note_strays(run, gone);
         self.blocks[block].live_threads -= gone.count_ones();
         let cluster = self.blocks[block].cluster;
         let generation = self.clusters[cluster].generation;
@@ -349,6 +354,17 @@ impl Machine<'_> {
         }
         self.complete_cluster(cluster);
     }
+}
+
+/// A view learns what lanes of a warp have done up to `time`, who came to a barrier together.
+fn learn_part(view: &mut View, number: u32, warp: &Warp, mask: u32, time: u32) {
+    if mask & warp.live == warp.live && !warp.strays {
+        return view.learn(Level::Warp(number), time);
+    }
+    if warp.view.warp_floor > 0 {
+        view.learn(Level::Warp(number), warp.view.warp_floor);
+    }
+    lanes(mask).for_each(|lane| view.learn(Level::Thread(number << 5 | lane as u32), time));
 }
 
 /// A warp's lanes are let go by a barrier and know what all know who were there.

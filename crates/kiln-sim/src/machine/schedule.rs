@@ -76,6 +76,7 @@ impl Machine<'_> {
             cluster,
             warps,
             live_threads: threads,
+            strays: false,
             shared: vec![0; words],
             shared_bytes,
             cells: vec![Cell::NEW; words],
@@ -121,6 +122,12 @@ impl Machine<'_> {
         }
     }
 
+    /// What a warp may execute at a stretch: no more than one instruction beyond the fuel.
+    fn slice(&self, most: u32) -> u32 {
+        let left = self.launch.fuel.saturating_sub(self.instructions).saturating_add(1);
+        u32::try_from(left).unwrap_or(u32::MAX).min(most)
+    }
+
     /// Every warp in turn; how many are alive.
     fn round(&mut self, warps: &[(usize, usize)]) -> usize {
         let mut alive = 0;
@@ -130,7 +137,7 @@ impl Machine<'_> {
             }
             alive += 1;
             if self.blocks[block].warps[warp].is_ready() {
-                self.run_warp(block, warp, SLICE);
+                self.run_warp(block, warp, self.slice(SLICE));
             }
             if self.stopped {
                 break;
@@ -149,7 +156,7 @@ impl Machine<'_> {
             let Some(random) = self.random.as_mut().filter(|_| !ready.is_empty()) else { break };
             let (block, warp) = ready[random.random_range(0..ready.len())];
             let slice = 1 << random.random_range(0..10);
-            self.run_warp(block, warp, slice);
+            self.run_warp(block, warp, self.slice(slice));
             if self.stopped {
                 break;
             }

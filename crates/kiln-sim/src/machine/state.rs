@@ -70,14 +70,32 @@ pub(super) struct Copy {
     pub(super) data: [u32; 4],
 }
 
+/// A bulk copy to global memory that its thread has not waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BulkStore {
+    /// Number of the operation.
+    pub(super) id: u64,
+    /// Allocation and offset of the destination.
+    pub(super) index: usize,
+    pub(super) offset: u64,
+    pub(super) bytes: u32,
+}
+
 /// A thread's asynchronous copies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Copies {
     pub(super) open: Vec<Copy>,
     pub(super) groups: VecDeque<Vec<Copy>>,
-    /// Bulk groups: operations of the open one, and of those committed.
-    pub(super) bulk_open: Vec<u64>,
-    pub(super) bulk_groups: VecDeque<Vec<u64>>,
+    /// Bulk groups: copies of the open one, and of those committed.
+    pub(super) bulk_open: Vec<BulkStore>,
+    pub(super) bulk_groups: VecDeque<Vec<BulkStore>>,
+}
+
+/// Lanes that have accessed memory, one bit each: since the last meeting of the whole block, and of the whole warp.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Touched {
+    pub(super) since_block: u32,
+    pub(super) since_warp: u32,
 }
 
 /// A warp.
@@ -86,6 +104,10 @@ pub(super) struct Warp {
     pub(super) index: u32,
     /// Lanes that have a thread which has not exited.
     pub(super) live: u32,
+    /// Lanes that have accessed memory since the block, or the warp, last met as a whole.
+    pub(super) touched: Touched,
+    /// Whether a lane exited after an access that the warp does not know of: then the warp's level covers it no more.
+    pub(super) strays: bool,
     pub(super) groups: Vec<Group>,
     pub(super) pred: Vec<u32>,
     pub(super) r32: Vec<Row>,
@@ -113,6 +135,8 @@ impl Warp {
         let mut warp = Warp {
             index,
             live,
+            touched: Touched::default(),
+            strays: false,
             groups: Vec::with_capacity(4),
             pred: vec![0; pred as usize],
             r32: vec![[0; 32]; r32 as usize],
@@ -138,11 +162,20 @@ impl Warp {
         warp
     }
 
+    /// Lanes access memory.
+    #[inline(always)]
+    pub(super) fn touch(&mut self, lanes: u32) {
+        self.touched.since_block |= lanes;
+        self.touched.since_warp |= lanes;
+    }
+
     /// An empty stand-in while a warp runs.
     pub(super) fn absent() -> Warp {
         Warp {
             index: 0,
             live: 0,
+            touched: Touched::default(),
+            strays: false,
             groups: Vec::new(),
             pred: Vec::new(),
             r32: Vec::new(),
@@ -239,6 +272,8 @@ pub(super) struct Block {
     pub(super) cluster: usize,
     pub(super) warps: Vec<Warp>,
     pub(super) live_threads: u32,
+    /// Whether a thread exited after an access that no barrier of the whole block covers: then its level covers it no more.
+    pub(super) strays: bool,
     pub(super) shared: Vec<u32>,
     pub(super) shared_bytes: u32,
     pub(super) cells: Vec<Cell>,

@@ -272,6 +272,9 @@ impl Machine<'_> {
     }
 
     fn execute_memory(&mut self, inst: &Inst, run: &mut Running<'_>) -> Flow {
+        if !matches!(inst.op, Op::LoadParam { .. } | Op::Bar(_) | Op::WarpSync) {
+            run.warp.touch(run.active);
+        }
         match inst.op {
             Op::LoadParam { .. }
             | Op::Cvta { .. }

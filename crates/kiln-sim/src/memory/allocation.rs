@@ -33,10 +33,12 @@ struct Page {
 }
 
 impl Page {
-    fn new() -> Page {
+    /// Zeros, which count as written or not.
+    fn new(written: bool) -> Page {
+        let init = if written { u64::MAX } else { 0 };
         Page {
             words: (0..WORDS).map(|_| AtomicU32::new(0)).collect(),
-            init: (0..PAGE as usize / 64).map(|_| AtomicU64::new(0)).collect(),
+            init: (0..PAGE as usize / 64).map(|_| AtomicU64::new(init)).collect(),
         }
     }
 }
@@ -57,13 +59,22 @@ pub(crate) struct Allocation {
     pub(crate) constant: bool,
     /// What it is called: `allocation 3`, `variable table`.
     pub(crate) name: Arc<str>,
+    /// Its bytes are zeros from the beginning, as those of a module's variables are.
+    written: bool,
     storage: Storage,
 }
 
 impl Allocation {
-    pub(super) fn new(id: u64, base: u64, bytes: u64, constant: bool, name: Arc<str>) -> Allocation {
+    pub(super) fn new(
+        id: u64,
+        base: u64,
+        bytes: u64,
+        constant: bool,
+        written: bool,
+        name: Arc<str>,
+    ) -> Allocation {
         let pages = (0..bytes.div_ceil(PAGE)).map(|_| OnceLock::new()).collect();
-        Allocation { id, base, bytes, constant, name, storage: Storage::Pages(pages) }
+        Allocation { id, base, bytes, constant, name, written, storage: Storage::Pages(pages) }
     }
 
     pub(super) fn external(id: u64, base: u64, memory: Arc<dyn ExternalMemory>) -> Allocation {
@@ -74,6 +85,7 @@ impl Allocation {
             bytes: memory.len(),
             constant: false,
             name,
+            written: true,
             storage: Storage::External(memory),
         }
     }
@@ -84,8 +96,8 @@ impl Allocation {
         address >= self.base && bytes <= self.bytes && address - self.base <= self.bytes - bytes
     }
 
-    fn page(pages: &[OnceLock<Page>], offset: u64) -> Option<&Page> {
-        pages.get((offset / PAGE) as usize).map(|page| page.get_or_init(Page::new))
+    fn page<'p>(&self, pages: &'p [OnceLock<Page>], offset: u64) -> Option<&'p Page> {
+        pages.get((offset / PAGE) as usize).map(|page| page.get_or_init(|| Page::new(self.written)))
     }
 
     /// The word at an offset that is a multiple of four.
@@ -110,7 +122,7 @@ impl Allocation {
     pub(crate) fn set_word(&self, offset: u64, value: u32, mask: u32) {
         match &self.storage {
             Storage::Pages(pages) => {
-                let Some(page) = Self::page(pages, offset) else { return };
+                let Some(page) = self.page(pages, offset) else { return };
                 let word = &page.words[(offset % PAGE / 4) as usize];
                 if mask == u32::MAX {
                     word.store(value, Relaxed);
@@ -139,6 +151,7 @@ impl Allocation {
                 Some(page) => {
                     (page.init[(offset % PAGE / 64) as usize].load(Relaxed) >> (offset % 64)) as u8 & 15
                 }
+                None if self.written => 15,
                 None => 0,
             },
             // What the host does with its memory is not seen.
@@ -150,7 +163,7 @@ impl Allocation {
     #[inline]
     pub(crate) fn set_init(&self, offset: u64, bytes: u8) {
         if let Storage::Pages(pages) = &self.storage
-            && let Some(page) = Self::page(pages, offset)
+            && let Some(page) = self.page(pages, offset)
         {
             let word = &page.init[(offset % PAGE / 64) as usize];
             let bits = u64::from(bytes) << (offset % 64);

@@ -90,8 +90,9 @@ impl GlobalMemory {
         state.next = base + bytes + RED_ZONE;
         state.used += bytes;
         let constant = matches!(owner, Owner::Module { constant: true });
+        let written = matches!(owner, Owner::Module { .. });
         let name = name.map_or_else(|| format!("allocation {id}"), |name| format!("variable {name}"));
-        let allocation = Arc::new(Allocation::new(id, base, bytes, constant, Arc::from(name)));
+        let allocation = Arc::new(Allocation::new(id, base, bytes, constant, written, Arc::from(name)));
         state.live.insert(base, (allocation.clone(), Some(owner)));
         Ok(allocation)
     }

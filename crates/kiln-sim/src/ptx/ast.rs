@@ -7,10 +7,14 @@ use std::sync::Arc;
 pub struct Module {
     /// `.version`: major, minor.
     pub version: (u32, u32),
+    /// Line of `.version`.
+    pub version_line: u32,
     /// `.target`: the architecture and its options.
     pub target: Vec<String>,
     /// `.address_size`: 32 or 64.
     pub address_bits: u32,
+    /// Line of `.address_size`; 0 where the text has none.
+    pub address_line: u32,
     /// `.file`: number and name.
     pub files: Vec<(u32, Arc<str>)>,
     /// Variables outside functions.

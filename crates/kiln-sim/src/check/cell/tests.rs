@@ -22,11 +22,11 @@ impl World {
     }
 
     fn read(&mut self, who: Who, now: u32, view: &View) -> Option<Event> {
-        Self::judge(who, now, view, None).read(&mut self.cell, &mut self.lists)
+        Self::judge(who, now, view, None).read_bytes(&mut self.cell, WHOLE, &mut self.lists)
     }
 
     fn write(&mut self, who: Who, now: u32, view: &View) -> Option<Event> {
-        Self::judge(who, now, view, None).write(&mut self.cell, &mut self.lists)
+        Self::judge(who, now, view, None).write_bytes(&mut self.cell, WHOLE, &mut self.lists)
     }
 }
 
@@ -162,4 +162,46 @@ fn workers_that_only_read_do_not_race() {
     b.write(thread(1, 0), 1, &nothing);
     let (first, second) = unordered_pair(&a.cell, &a.lists, &b.cell, &b.lists).unwrap();
     assert_eq!((first.who, second.who), (1, thread(1, 0)));
+}
+
+#[test]
+fn different_bytes_of_a_cell_are_different_memory() {
+    let nothing = View::default();
+    let (mut world, judge) = (World::new(), |who| World::judge(who, 1, &nothing, None));
+    let World { cell, lists } = &mut world;
+    assert_eq!(judge(1).write_bytes(cell, 0b0011, lists), None);
+    assert_eq!(judge(2).write_bytes(cell, 0b1100, lists), None);
+    assert_eq!(judge(3).read_bytes(cell, 0b0100, lists).map(|e| e.who), Some(2));
+    assert_eq!(judge(1).read_bytes(cell, 0b0001, lists), None);
+    assert_eq!(judge(2).write_bytes(cell, 0b0010, lists).map(|e| e.who), Some(1));
+    assert!(cell.was_read(lists) && cell.was_written(lists));
+    assert!(!cell.may_be_written(9, 1) && !cell.is_settled(9, 0) && !cell.read_plainly(0, 1, 1, 1));
+}
+
+#[test]
+fn a_write_of_all_bytes_is_judged_against_each_and_makes_the_cell_whole() {
+    let nothing = View::default();
+    let (mut world, judge) = (World::new(), |who| World::judge(who, 1, &nothing, None));
+    let World { cell, lists } = &mut world;
+    (0..3).for_each(|reader| assert_eq!(judge(32 * reader).read_bytes(cell, WHOLE, lists), None));
+    assert_eq!(judge(96).read_bytes(cell, 0b0001, lists), None);
+    let all = knows(&[(Level::Warp(0), 1), (Level::Warp(1), 1), (Level::Warp(2), 1)]);
+    let late = World::judge(128, 2, &all, None);
+    assert_eq!(late.write_bytes(cell, 0b1110, lists), None, "warp 3 has read the first byte alone");
+    assert_eq!(late.write_bytes(cell, WHOLE, lists).map(|e| e.who), Some(96));
+    assert_eq!(cell.last_write().map(|e| e.who), Some(128));
+    assert_eq!(judge(160).read_bytes(cell, 0b1000, lists).map(|e| e.who), Some(128));
+}
+
+#[test]
+fn workers_race_on_the_bytes_that_both_touch() {
+    let nothing = View::default();
+    let (mut a, mut b) = (World::new(), World::new());
+    let judge = |who| World::judge(who, 1, &nothing, None);
+    judge(1).write_bytes(&mut a.cell, 0b0011, &mut a.lists);
+    judge(thread(1, 1)).write_bytes(&mut b.cell, 0b1100, &mut b.lists);
+    assert_eq!(unordered_pair(&a.cell, &a.lists, &b.cell, &b.lists), None);
+    judge(thread(1, 2)).read_bytes(&mut b.cell, 0b0010, &mut b.lists);
+    let (first, second) = unordered_pair(&a.cell, &a.lists, &b.cell, &b.lists).unwrap();
+    assert_eq!((first.who, second.who), (1, thread(1, 2)));
 }

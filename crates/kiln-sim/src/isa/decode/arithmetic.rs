@@ -35,9 +35,24 @@ impl Decoder<'_> {
         operands: &[Operand],
     ) -> Result<bool> {
         let last = mods.peek_last();
+        let is_float = |operand: &Operand| matches!(operand, Operand::F32(_) | Operand::F64(_));
+        if int_type(last).is_some()
+            && matches!(
+                mnemonic,
+                "add" | "sub" | "mul" | "mad" | "div" | "rem" | "min" | "max" | "neg" | "abs"
+            )
+            && operands.iter().any(is_float)
+        {
+            return self
+                .invalid(format!("expected integers of type `.{last}`, found a floating-point number"));
+        }
         match mnemonic {
             "add" | "sub" | "addc" | "subc" if int_type(last).is_some() => {
                 self.add(mnemonic, mods, operands)?
+            }
+            "madc" if int_type(last).is_some() => self.product_carry(true, mods, operands)?,
+            "mad" if int_type(last).is_some() && mods.has("cc") => {
+                self.product_carry(false, mods, operands)?
             }
             "mul" | "mad" if int_type(last).is_some() => self.product(mnemonic, mods, operands)?,
             "div" | "rem" | "min" | "max" if int_type(last).is_some() => {
@@ -120,6 +135,18 @@ impl Decoder<'_> {
         operands: &[Operand],
     ) -> Result<()> {
         let [d, a, b] = operands else { return self.invalid("expected 3 operands") };
+        let a = self.source(a, ty.bits())?;
+        self.carry_of(ty, [subtract, input, output], d, a, b)
+    }
+
+    fn carry_of(
+        &mut self,
+        ty: Int,
+        [subtract, input, output]: [bool; 3],
+        d: &Operand,
+        a: (RegClass, u16),
+        b: &Operand,
+    ) -> Result<()> {
         let bits = ty.bits();
         if bits == 16 {
             return self.invalid("a carry of 16 bits");
@@ -130,10 +157,9 @@ impl Decoder<'_> {
         };
         self.carry = Some(carry);
         let mut inst = Inst::new(Op::Carry { wide: bits == 64, subtract, input, output });
-        for (slot, operand) in [(1, a), (2, b)] {
-            let (class, reg) = self.source(operand, bits)?;
-            inst.set(slot, class, reg, false);
-        }
+        inst.set(1, a.0, a.1, false);
+        let (class, reg) = self.source(b, bits)?;
+        inst.set(2, class, reg, false);
         let (class, reg) = self.destination(d, bits)?;
         inst.set(0, class, reg, true);
         if input {
@@ -164,6 +190,27 @@ impl Decoder<'_> {
                 self.simple(Op::Int3(op, ty), bits, &[bits; 3], operands)
             }
         }
+    }
+
+    /// `mad.lo.cc`, `madc.hi` and kin: a half of the product, then an addition that takes or leaves a carry.
+    fn product_carry(&mut self, input: bool, mods: &mut Mods, operands: &[Operand]) -> Result<()> {
+        let Some(ty) = int_type(mods.last()) else { return self.unsupported("type") };
+        let (hi, output) = (mods.take("hi"), mods.take("cc"));
+        if !hi && !mods.take("lo") {
+            return self.invalid("expected `.lo` or `.hi`");
+        }
+        let [d, a, b, c] = operands else { return self.invalid("expected 4 operands") };
+        let bits = ty.bits();
+        let mut inst = Inst::new(Op::Int2(if hi { Int2::MulHi } else { Int2::Mul }, ty));
+        for (slot, operand) in [(1, a), (2, b)] {
+            let (class, reg) = self.source(operand, bits)?;
+            inst.set(slot, class, reg, false);
+        }
+        let class = if bits == 64 { RegClass::R64 } else { RegClass::R32 };
+        let half = self.fresh(class)?;
+        inst.set(0, class, half, true);
+        self.emit(inst)?;
+        self.carry_of(ty, [false, input, output], d, (class, half), c)
     }
 
     fn logic(&mut self, mnemonic: &str, mods: &mut Mods, operands: &[Operand]) -> Result<()> {

@@ -1,8 +1,8 @@
 //! Loads, stores, atomics and asynchronous copies.
 
 use crate::isa::{
-    Access, Atom, AtomOp, AtomType, Bulk, BulkKind, Element, HalfType, Inst, MbarSem, Op, Order, Place,
-    RegClass, Scope, Sem,
+    Access, Atom, AtomOp, AtomType, Bulk, BulkKind, Element, HalfType, Inst, Int, Int2, Int3, MbarSem, Op,
+    Order, Place, RegClass, Scope, Sem,
 };
 use crate::ptx::ast::Operand;
 
@@ -219,14 +219,14 @@ impl Decoder<'_> {
     ) -> Result<()> {
         let Operand::Address(_, offset, _) = from else { return self.invalid("expected an address") };
         for (n, value) in values.iter().enumerate() {
-            let at = offset + n as i64 * i64::from(element.bytes);
+            let at = offset.saturating_add(n as i64 * i64::from(element.bytes));
             let (class, reg, bits) = self.any_register(value, u32::from(element.bytes) * 8)?;
             match &variable {
                 Variable::Param(base) => {
                     let op = Op::LoadParam { element, wide: class == RegClass::R64, half: bits <= 16 };
                     let mut inst = Inst::new(op);
                     inst.set(0, class, reg, true);
-                    inst.imm = i64::from(*base) + at;
+                    inst.imm = i64::from(*base).saturating_add(at);
                     if inst.imm < 0 || inst.imm > 32764 {
                         return self.invalid("an address outside the parameters");
                     }
@@ -243,8 +243,8 @@ impl Decoder<'_> {
     fn word_at(&self, words: &[u16], at: i64, element: Element) -> Result<(u16, Option<u16>, i64)> {
         let bytes = i64::from(element.bytes);
         let end = words.len() as i64 * 4;
-        if at < 0 || at + bytes > end || at % bytes != 0 {
-            return self.invalid(format!("bytes {at} to {} of a parameter of {end}", at + bytes));
+        if at < 0 || at > end - bytes || at % bytes != 0 {
+            return self.invalid(format!("{bytes} bytes at {at} of a parameter of {end}"));
         }
         let word = (at / 4) as usize;
         Ok((words[word], (bytes == 8).then(|| words[word + 1]), at % 4 * 8))
@@ -266,16 +266,59 @@ impl Decoder<'_> {
         if element.bytes == 4 && class == RegClass::R32 {
             return self.copy32(reg, low);
         }
-        if class == RegClass::R64
-            || element.signed && element.bytes < 4 && bits > 8 * u32::from(element.bytes)
-        {
-            return self.unsupported("a parameter that is extended when it is loaded");
+        let extends = bits > 8 * u32::from(element.bytes);
+        if class == RegClass::R64 {
+            return self.widen(reg, low, shift, element);
+        }
+        if element.signed && extends {
+            return self.extract_signed(reg, low, shift, element);
         }
         let mut inst = Inst::new(Op::Extract);
         inst.set(0, RegClass::R32, reg, true);
         inst.set(1, RegClass::R32, low, false);
         inst.imm = shift | (i64::from(element.bytes) * 8) << 8;
         self.emit(inst)
+    }
+
+    /// Bytes of a word with the sign, into a register of 32 bits.
+    fn extract_signed(&mut self, to: u16, word: u16, shift: i64, element: Element) -> Result<()> {
+        let mut inst = Inst::new(Op::Int3(Int3::Bfe, Int::S32));
+        inst.set(0, RegClass::R32, to, true);
+        inst.set(1, RegClass::R32, word, false);
+        let (shift, length) =
+            (self.constant32(shift as u32)?, self.constant32(8 * u32::from(element.bytes))?);
+        inst.set(2, RegClass::R32, shift, false);
+        inst.set(3, RegClass::R32, length, false);
+        self.emit(inst)
+    }
+
+    /// At most four bytes of a word, into a register of 64 bits.
+    fn widen(&mut self, to: u16, word: u16, shift: i64, element: Element) -> Result<()> {
+        let low = self.fresh(RegClass::R32)?;
+        if element.bytes == 4 {
+            self.copy32(low, word)?;
+        } else if element.signed {
+            self.extract_signed(low, word, shift, element)?;
+        } else {
+            let mut inst = Inst::new(Op::Extract);
+            inst.set(0, RegClass::R32, low, true);
+            inst.set(1, RegClass::R32, word, false);
+            inst.imm = shift | (i64::from(element.bytes) * 8) << 8;
+            self.emit(inst)?;
+        }
+        let high = if element.signed {
+            let high = self.fresh(RegClass::R32)?;
+            let mut inst = Inst::new(Op::Int2(Int2::Shr, Int::S32));
+            inst.set(0, RegClass::R32, high, true);
+            inst.set(1, RegClass::R32, low, false);
+            let amount = self.constant32(31)?;
+            inst.set(2, RegClass::R32, amount, false);
+            self.emit(inst)?;
+            high
+        } else {
+            self.constant32(0)?
+        };
+        self.join_words(to, low, high)
     }
 
     pub(super) fn join_words(&mut self, to: u16, low: u16, high: u16) -> Result<()> {
@@ -304,6 +347,9 @@ impl Decoder<'_> {
         }
         if sem.acquires() {
             return self.invalid("a store that acquires");
+        }
+        if place == Place::Const {
+            return self.invalid("a store to constant memory");
         }
         let values = self.values(value, lanes)?;
         match self.parameter_named(to) {
@@ -334,7 +380,7 @@ impl Decoder<'_> {
     ) -> Result<()> {
         let Operand::Address(_, offset, _) = to else { return self.invalid("expected an address") };
         for (n, value) in values.iter().enumerate() {
-            let at = offset + n as i64 * i64::from(element.bytes);
+            let at = offset.saturating_add(n as i64 * i64::from(element.bytes));
             let (low, high, shift) = self.word_at(words, at, element)?;
             let (class, reg, _) = self.any_register(value, u32::from(element.bytes) * 8)?;
             if let Some(high) = high {
@@ -450,7 +496,10 @@ impl Decoder<'_> {
         if mods.take("wait_group") {
             return self.group_wait(Op::CpAsyncWait, operands);
         }
-        if mods.take("mbarrier::arrive") {
+        if mods.take("mbarrier") {
+            if !mods.take("arrive") {
+                return self.unsupported("form");
+            }
             let noinc = mods.take("noinc");
             mods.take("b64");
             let generic = !(mods.take("shared") | mods.take("shared::cta"));

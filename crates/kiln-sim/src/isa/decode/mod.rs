@@ -75,7 +75,29 @@ pub(crate) fn decode(module: &ast::Module, symbols: &Symbols, shared_bytes: u64)
         }
         program.functions.push(decoded);
     }
+    check_calls(&program)?;
     Ok(program)
+}
+
+/// Whether each call passes as many words as the function takes, and takes as many as it returns.
+fn check_calls(program: &Program) -> Result<()> {
+    for (inst, origin) in program.code.iter().zip(&program.origin_of) {
+        let Some(site) = program.calls.get(inst.imm as usize).filter(|_| inst.op == Op::Call) else {
+            continue;
+        };
+        let Some(callee) = site.function.map(|number| &program.functions[number]) else { continue };
+        let given = (site.arguments.len(), site.results.len());
+        let needed = (callee.argument_words.len(), callee.result_words.len());
+        if given != needed {
+            let Origin { ptx_line, text, .. } = &program.origins[*origin as usize];
+            let message = format!(
+                "expected {} words of arguments and {} of results, found {} and {} in `{text}`",
+                needed.0, needed.1, given.0, given.1
+            );
+            return Err(DecodeError { line: *ptx_line, message, unsupported: false });
+        }
+    }
+    Ok(())
 }
 
 /// State while one function is decoded.
@@ -214,6 +236,7 @@ impl<'a> Decoder<'a> {
                     if offset + bytes > 32764 {
                         return self.invalid("parameters of more than 32764 bytes");
                     }
+                    self.unused(&variable.name)?;
                     self.names.declare(&variable.name, Variable::Param(offset as u32));
                     params.push(Param { offset: offset as u32, size: bytes as u32 });
                     offset += bytes;

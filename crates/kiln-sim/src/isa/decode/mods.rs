@@ -48,6 +48,11 @@ impl<'a> Mods<'a> {
         self.parts.last().copied().unwrap_or("")
     }
 
+    /// Whether a modifier is there; it stays.
+    pub(super) fn has(&self, word: &str) -> bool {
+        self.parts.contains(&word)
+    }
+
     pub(super) fn has_rounding(&self) -> bool {
         self.parts.iter().any(|part| matches!(*part, "rn" | "rz" | "rp" | "rm"))
     }

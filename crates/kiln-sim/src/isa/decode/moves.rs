@@ -66,12 +66,7 @@ impl Decoder<'_> {
         match (d, a) {
             (_, Operand::Vector(parts)) => self.join(d, parts, bits),
             (Operand::Vector(parts), _) => self.split(parts, a, bits),
-            _ if let (RegClass::Pred, Operand::Int(value)) = (class, a) => {
-                let mut inst = Inst::new(Op::SetPred(*value != 0));
-                let d = self.predicate(d)?;
-                inst.set(0, class, d, true);
-                self.emit(inst)
-            }
+            (_, Operand::Int(value)) if class == RegClass::Pred => self.constant_predicate(d, *value != 0),
             _ if class == RegClass::Pred => {
                 let mut inst = Inst::new(Op::MovPred);
                 let a = self.predicate(a)?;
@@ -82,6 +77,13 @@ impl Decoder<'_> {
             }
             _ => self.simple(if bits == 64 { Op::Mov64 } else { Op::Mov32 }, bits, &[bits], operands),
         }
+    }
+
+    fn constant_predicate(&mut self, d: &Operand, value: bool) -> Result<()> {
+        let mut inst = Inst::new(Op::SetPred(value));
+        let reg = self.predicate(d)?;
+        inst.set(0, RegClass::Pred, reg, true);
+        self.emit(inst)
     }
 
     fn join(&mut self, d: &Operand, parts: &[Operand], bits: u32) -> Result<()> {

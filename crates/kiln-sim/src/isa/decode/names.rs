@@ -137,7 +137,8 @@ impl<'a> Names<'a> {
                 return Some(*found);
             }
             let digits = name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count();
-            // A family's prefix may itself end in digits: try each place to cut.
+            // A family's prefix may itself end in digits: try each place to cut that leaves a number of 32 bits.
+            let digits = digits.max(name.len().saturating_sub(10));
             (digits..name.len()).find_map(|cut| {
                 let (class, first, count, bits) = frame.families.get(&name[..cut])?;
                 let number = &name[cut..];
@@ -188,6 +189,7 @@ impl Decoder<'_> {
         if *total > 60_000 {
             return self.unsupported("more than 60000 registers of a class");
         }
+        self.unused(name)?;
         self.names.frame().families.insert(name.to_string(), (class, first as u16, count, bits));
         Ok(())
     }
@@ -196,9 +198,19 @@ impl Decoder<'_> {
         let Some((class, bits)) = register_class(ty) else {
             return self.unsupported(format!("register type `.{ty}`"));
         };
+        self.unused(name)?;
         let reg = self.fresh(class)?;
         self.names.frame().registers.insert(name.to_string(), (class, reg, bits));
         Ok((class, reg))
+    }
+
+    /// A name that its block does not have yet.
+    pub(super) fn unused(&mut self, name: &str) -> Result<()> {
+        let frame = self.names.frame();
+        let taken = frame.registers.contains_key(name)
+            || frame.families.contains_key(name)
+            || frame.variables.contains_key(name);
+        if taken { self.invalid(format!("`{name}` is declared twice")) } else { Ok(()) }
     }
 
     /// A parameter of a function: one 32-bit register for each four bytes.
@@ -207,6 +219,7 @@ impl Decoder<'_> {
         if bytes > 4096 {
             return self.unsupported(format!("a parameter of {bytes} bytes"));
         }
+        self.unused(&variable.name)?;
         let words =
             (0..bytes.div_ceil(4)).map(|_| self.fresh(RegClass::R32)).collect::<Result<Vec<u16>>>()?;
         self.names.declare(&variable.name, Variable::Words(words.clone()));
@@ -218,6 +231,7 @@ impl Decoder<'_> {
         self.text = variable.name.as_str().into();
         let bytes = variable_bytes(variable);
         let align = variable.align.max(1);
+        self.unused(&variable.name)?;
         match variable.space {
             Space::Shared if variable.external => {
                 return self.unsupported("an external shared variable inside a function");

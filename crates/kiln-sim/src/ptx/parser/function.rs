@@ -6,6 +6,9 @@ use super::super::ast::{Instruction, Space, Statement};
 use super::super::lexer::Token;
 use super::{Parser, Result};
 
+/// Deepest nesting of blocks: names are looked up block by block.
+const DEEPEST: u32 = 1000;
+
 impl Parser<'_> {
     /// A body with its braces. Nested blocks are kept flat, between [`Statement::Open`] and [`Statement::Close`].
     pub(super) fn body(&mut self) -> Result<Vec<Statement>> {
@@ -17,6 +20,9 @@ impl Parser<'_> {
                 Some(Token::Sign('{')) => {
                     self.at += 1;
                     depth += 1;
+                    if depth > DEEPEST {
+                        return self.expected("blocks that are not nested so deeply");
+                    }
                     found.push(Statement::Open);
                 }
                 Some(Token::Sign('}')) => {

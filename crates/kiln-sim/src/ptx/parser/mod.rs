@@ -134,16 +134,18 @@ impl<'a> Parser<'a> {
 
     /// One directive at the top.
     fn item(&mut self, module: &mut Module) -> Result<()> {
-        let start = self.at;
+        let (start, line) = (self.at, self.line());
         match self.need_dotted("a directive")? {
-            "version" => module.version = self.version()?,
+            "version" => (module.version, module.version_line) = (self.version()?, line),
             "target" => {
                 module.target.push(self.need_word("an architecture")?.to_string());
                 while self.take_sign(',') {
                     module.target.push(self.need_word("a target option")?.to_string());
                 }
             }
-            "address_size" => module.address_bits = self.need_u32("32 or 64")?,
+            "address_size" => {
+                (module.address_bits, module.address_line) = (self.need_u32("32 or 64")?, line);
+            }
             "file" => module.files.push(self.file()?),
             "section" => self.section()?,
             "pragma" => self.pragma()?,

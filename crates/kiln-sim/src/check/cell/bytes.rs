@@ -1,0 +1,159 @@
+//! Accesses to some bytes of a cell.
+//!
+//! Different bytes are different memory, so neighbours may write 16-bit elements of one word. Most cells are never accessed
+//! but as a whole; one that is, is split into a cell for each byte, which lie beside the lists of readers.
+
+use super::{Cell, Event, Judge, ReaderLists, Readers, SPLIT};
+
+/// All four bytes of a cell.
+pub(crate) const WHOLE: u8 = 15;
+
+fn those(bytes: u8) -> impl Iterator<Item = usize> {
+    (0..4).filter(move |byte| bytes >> byte & 1 == 1)
+}
+
+impl Cell {
+    fn is_split(&self) -> bool {
+        self.init & SPLIT != 0
+    }
+
+    /// The cells of the bytes: four times itself, if it is not split.
+    fn parts(&self, lists: &ReaderLists) -> [Cell; 4] {
+        if self.is_split() { lists.parts[self.read_who as usize] } else { [*self; 4] }
+    }
+
+    /// Splits the cell, unless it is; where its parts are.
+    fn split(&mut self, lists: &mut ReaderLists) -> usize {
+        if self.is_split() {
+            return self.read_who as usize;
+        }
+        let mut parts = [*self; 4];
+        if self.readers == Readers::List {
+            for part in &mut parts[1..] {
+                part.read_who = lists.copy(self.read_who);
+            }
+        }
+        let index = match lists.free_parts.pop() {
+            Some(index) => {
+                lists.parts[index as usize] = parts;
+                index
+            }
+            None => {
+                lists.parts.push(parts);
+                (lists.parts.len() - 1) as u32
+            }
+        };
+        // A time that is not zero keeps the short ways off the cell, as the flag does.
+        *self = Cell { init: self.init | SPLIT, read_who: index, write_time: 1, ..Cell::NEW };
+        index as usize
+    }
+
+    /// Whether any byte has been read.
+    pub(crate) fn was_read(&self, lists: &ReaderLists) -> bool {
+        self.parts(lists).iter().any(|part| part.readers != Readers::None)
+    }
+
+    /// Whether any byte has been written.
+    pub(crate) fn was_written(&self, lists: &ReaderLists) -> bool {
+        self.parts(lists).iter().any(|part| part.last_write().is_some())
+    }
+}
+
+impl ReaderLists {
+    fn copy(&mut self, index: u32) -> u32 {
+        let list = self.lists[index as usize].clone();
+        match self.free.pop() {
+            Some(free) => {
+                self.lists[free as usize] = list;
+                free
+            }
+            None => {
+                self.lists.push(list);
+                (self.lists.len() - 1) as u32
+            }
+        }
+    }
+}
+
+impl Judge<'_> {
+    /// The last write to any of some bytes that is not known to have happened before.
+    #[inline]
+    pub(crate) fn unordered_write_of(&self, cell: &Cell, bytes: u8, lists: &ReaderLists) -> Option<Event> {
+        if !cell.is_split() {
+            return self.unordered_write(cell);
+        }
+        let parts = cell.parts(lists);
+        those(bytes).find_map(|byte| self.unordered_write(&parts[byte]))
+    }
+
+    /// Judges and records a read of some bytes, one bit each; the write that it races with, if any.
+    #[inline]
+    pub(crate) fn read_bytes(&self, cell: &mut Cell, bytes: u8, lists: &mut ReaderLists) -> Option<Event> {
+        match self.as_whole(cell, bytes) {
+            true => self.read(cell, lists),
+            false => self.each(cell, bytes, lists, |part, lists| self.read(part, lists)),
+        }
+    }
+
+    /// Judges and records a write of some bytes, one bit each; the write or read that it races with, if any.
+    #[inline]
+    pub(crate) fn write_bytes(&self, cell: &mut Cell, bytes: u8, lists: &mut ReaderLists) -> Option<Event> {
+        if self.as_whole(cell, bytes) {
+            return self.write(cell, lists);
+        }
+        let found = self.each(cell, bytes, lists, |part, lists| self.write(part, lists));
+        if bytes == WHOLE {
+            // All bytes have the same last write now, and no readers.
+            let index = cell.read_who;
+            *cell = Cell { init: cell.init & !SPLIT, ..lists.parts[index as usize][0] };
+            lists.free_parts.push(index);
+        }
+        found
+    }
+
+    /// What is under way for the whole cell is in conflict with any of its bytes: no need to split it.
+    fn as_whole(&self, cell: &Cell, bytes: u8) -> bool {
+        !cell.is_split() && (bytes == WHOLE || cell.is_pending())
+    }
+
+    fn each(
+        &self,
+        cell: &mut Cell,
+        bytes: u8,
+        lists: &mut ReaderLists,
+        judge: impl Fn(&mut Cell, &mut ReaderLists) -> Option<Event>,
+    ) -> Option<Event> {
+        let index = cell.split(lists);
+        let mut found = None;
+        for byte in those(bytes) {
+            let mut part = lists.parts[index][byte];
+            let race = judge(&mut part, lists);
+            lists.parts[index][byte] = part;
+            found = found.or(race);
+        }
+        found
+    }
+}
+
+/// The race between what two workers recorded of one cell in one launch, where nothing orders them.
+pub(crate) fn unordered_pair(
+    a: &Cell,
+    a_lists: &ReaderLists,
+    b: &Cell,
+    b_lists: &ReaderLists,
+) -> Option<(Event, Event)> {
+    if !a.is_split() && !b.is_split() {
+        return pair(a, a_lists, b, b_lists);
+    }
+    let (a, b) = (a.parts(a_lists), b.parts(b_lists));
+    a.iter().zip(&b).find_map(|(a, b)| pair(a, a_lists, b, b_lists))
+}
+
+fn pair(a: &Cell, a_lists: &ReaderLists, b: &Cell, b_lists: &ReaderLists) -> Option<(Event, Event)> {
+    match (a.last_write(), b.last_write()) {
+        (Some(x), Some(y)) => Some((x, y)),
+        (Some(x), None) => b_lists.some_reader(b).map(|y| (x, y)),
+        (None, Some(y)) => a_lists.some_reader(a).map(|x| (x, y)),
+        (None, None) => None,
+    }
+}
