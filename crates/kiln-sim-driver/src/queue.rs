@@ -12,7 +12,7 @@ use crate::driver::{Driver, Session};
 use crate::entry;
 use crate::ffi::HostCall;
 use crate::handle::Handle;
-use crate::order::{Point, duration};
+use crate::order::Point;
 use crate::status::{Outcome, Status};
 use crate::work::{Failure, Work};
 
@@ -82,8 +82,7 @@ impl Driver {
         work: Work,
     ) -> Outcome<Point> {
         let ticket = Ticket::new();
-        self.order.now_ns += duration::SUBMIT_NS;
-        after.not_before(self.order.now_ns);
+        after.not_before(self.order.submit_ns());
         let stamp = self.order.issue(line, &after, Arc::from(label));
         let point = Point::after(&stamp, ticket.clone());
         self.waiting.push(Task { ticket: ticket.clone(), after, stamp, context, work });
