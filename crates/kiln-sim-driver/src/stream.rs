@@ -91,6 +91,9 @@ impl Driver {
         {
             point.join(&other.point);
         }
+        if this.role == Role::Legacy {
+            point.join(&self.contexts.get(this.context)?.gone[1]);
+        }
         Ok(point)
     }
 
