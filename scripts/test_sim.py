@@ -43,6 +43,19 @@ class Sim(unittest.TestCase):
         ran = sim("python3", "-c", code, KILN_SIM_ARCH="sm_120")
         self.assertEqual((ran.returncode, ran.stdout), (0, "Kiln simulator (sm_120)\n"), ran.stderr)
 
+    def test_the_example_of_the_documentation(self):
+        example = ["cargo", "run", "--quiet", "--locked", "--package", "kiln-sim-driver", "--example", "two_streams"]
+        ran = sim(*example)
+        self.assertEqual(ran.returncode, 86, ran.stderr)
+        guide = (SIM.parent.parent / "docs" / "SIMULATOR.md").read_text()
+        for line in (ran.stdout + ran.stderr).splitlines():
+            self.assertIn(line + "\n", guide)
+        ran = sim(*example, "--", "--event")
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        ran = sim(*example, KILN_SIM_FAULT="oom@1")
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("CUDA_ERROR_OUT_OF_MEMORY", ran.stderr)
+
     def test_seeds_are_tried_up_to_the_first_that_fails(self):
         ran = sim("--seeds", "5", "sh", "-c", 'echo $KILN_SIM_SEED; [ "$KILN_SIM_SEED" -lt 2 ] || exit 86')
         self.assertEqual((ran.returncode, ran.stdout), (86, "0\n1\n2\n"))

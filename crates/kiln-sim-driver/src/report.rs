@@ -129,9 +129,8 @@ extern "C" fn at_exit(status: i32, _: *mut libc::c_void) {
     let code = if BUG.load(Ordering::Relaxed) {
         EXIT_BUG
     } else if findings > 0 {
-        eprintln!(
-            "kiln-sim: {findings} findings; the process ends with status {EXIT_FINDINGS}, not {status}"
-        );
+        let count = if findings == 1 { "1 finding".into() } else { format!("{findings} findings") };
+        eprintln!("kiln-sim: {count}; the process ends with status {EXIT_FINDINGS}, not {status}");
         EXIT_FINDINGS
     } else {
         return;
