@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use kiln_sim::stamp::Stamp;
 
-use crate::driver::{Driver, Session};
+use crate::driver::{self, Driver, Session};
 use crate::entry;
 use crate::ffi::HostCall;
 use crate::handle::Handle;
@@ -128,7 +128,7 @@ impl Driver {
 fn call_on_a_thread(call: HostCall, ticket: Ticket, start_ns: u64) {
     let done = ticket.clone();
     let run = move || {
-        call.call();
+        driver::in_a_stream(|| call.call());
         let drained = entry::contain("a host function", || {
             let mut session = Session::open()?;
             ticket.finish(start_ns);

@@ -12,6 +12,7 @@ mod launches;
 mod memory;
 mod misuse;
 mod program;
+mod random;
 mod settings;
 mod streams;
 mod unlisted;

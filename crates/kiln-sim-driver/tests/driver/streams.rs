@@ -136,6 +136,39 @@ fn a_function_of_the_program_runs_in_its_turn_beside_the_caller() {
 }
 
 #[test]
+fn a_function_of_the_program_may_not_call_the_driver() {
+    let program = Program::new(|| {
+        let (_context, stream) = device();
+        let (tell, told) = mpsc::channel();
+        // SAFETY: no pointers.
+        call_in_turn(&stream, move || tell.send(unsafe { sys::cuCtxSynchronize() }).unwrap());
+        stream.synchronize().unwrap();
+        assert_eq!(told.recv(), Ok(CUresult::CUDA_ERROR_NOT_PERMITTED));
+    });
+    program.run_clean(&[]);
+}
+
+#[test]
+fn threads_share_a_device() {
+    let program = Program::new(|| {
+        let work = |thread: u32| {
+            let (context, stream) = device();
+            let count_to = kernel(&context, "count_to");
+            for step in 1..50 {
+                let mut y = stream.alloc_zeros::<u32>(1).unwrap();
+                call_in_turn(&stream, std::thread::yield_now);
+                let n = 100 * thread + step;
+                // SAFETY: the kernel writes y[0].
+                unsafe { stream.launch_builder(&count_to).arg(&mut y).arg(&n).launch(grid(1, 1)) }.unwrap();
+                assert_eq!(stream.clone_dtoh(&y).unwrap(), [n]);
+            }
+        };
+        std::thread::scope(|scope| (0..8).for_each(|thread| drop(scope.spawn(move || work(thread)))));
+    });
+    program.run_clean(&[]);
+}
+
+#[test]
 fn a_stream_that_is_gone_still_does_its_work() {
     let program = Program::new(|| {
         let (context, stream) = device();
