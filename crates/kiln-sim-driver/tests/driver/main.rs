@@ -11,6 +11,7 @@ mod graphs;
 mod launches;
 mod memory;
 mod misuse;
+mod order;
 mod program;
 mod random;
 mod settings;

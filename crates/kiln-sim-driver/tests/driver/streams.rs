@@ -1,10 +1,10 @@
-//! Streams and events: what they order, and how simulated time passes.
+//! Streams, events and functions of the program: whose turn it is when, and how simulated time passes.
 
 use std::ffi::c_void;
 use std::sync::mpsc;
 
 use cudarc::driver::sys::{self, CUevent_flags, CUresult};
-use cudarc::driver::{CudaStream, DevicePtrMut, PushKernelArg, result};
+use cudarc::driver::{CudaStream, PushKernelArg, result};
 
 use crate::child::Program;
 use crate::program::{code, device, grid, kernel};
@@ -22,38 +22,6 @@ fn call_in_turn(stream: &CudaStream, function: impl FnOnce() + Send + 'static) {
     let argument = Box::into_raw(function).cast();
     // SAFETY: the function may run on any thread at any later time, for it owns what it uses.
     unsafe { result::stream::launch_host_function(stream.cu_stream(), call, argument) }.unwrap();
-}
-
-/// Fills memory on one stream and reads it back on another; ordered by an event, or not.
-fn fill_and_read(ordered: bool) -> CUresult {
-    let (context, first) = device();
-    // SAFETY: the events that cudarc would record by itself are what this test is about.
-    unsafe { context.disable_event_tracking() };
-    let second = context.new_stream().unwrap();
-    let mut y = first.alloc_zeros::<u32>(64).unwrap();
-    first.synchronize().unwrap();
-    first.memset_zeros(&mut y).unwrap();
-    if ordered {
-        second.wait(&first.record_event(None).unwrap()).unwrap();
-    }
-    let read = code(second.clone_dtoh(&y));
-    first.synchronize().ok();
-    read
-}
-
-#[test]
-fn streams_without_an_event_between_them_race() {
-    let program = Program::new(|| assert_eq!(fill_and_read(false), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
-    let finding = program.run_to_finding("race");
-    assert_eq!(finding["place"]["kernel"], "copy from the device on stream 2");
-    assert_eq!(finding["other"]["kernel"], "fill on stream 1");
-    assert!(finding["location"]["what"].as_str().unwrap().contains("(256 bytes), offset 0"), "{finding}");
-}
-
-#[test]
-fn streams_with_an_event_between_them_do_not() {
-    let program = Program::new(|| assert_eq!(fill_and_read(true), CUresult::CUDA_SUCCESS));
-    program.run_clean(&[]);
 }
 
 /// The time that one or two launches take, in ms: on one stream, or the second on a stream of its own.
@@ -183,31 +151,4 @@ fn a_stream_that_is_gone_still_does_its_work() {
         assert_eq!(stream.clone_dtoh(&y).unwrap(), [0]);
     });
     program.run_clean(&[]);
-}
-
-#[test]
-fn the_default_stream_waits_for_those_that_block_and_no_others() {
-    let program = Program::new(|| {
-        let (context, stream) = device();
-        // SAFETY: as above.
-        unsafe { context.disable_event_tracking() };
-        let mut y = stream.alloc_zeros::<u32>(1).unwrap();
-        let address = y.device_ptr_mut(&stream).0;
-        stream.synchronize().unwrap();
-        let mut blocking = std::ptr::null_mut();
-        // SAFETY: the handle is valid until it is destroyed below, and the address lies in y.
-        unsafe {
-            sys::cuStreamCreate(&mut blocking, 0).result().unwrap();
-            sys::cuMemsetD32Async(address, 7, 1, blocking).result().unwrap();
-            let mut read = 0_u32;
-            sys::cuMemcpyDtoH_v2((&raw mut read).cast(), address, 4).result().unwrap();
-            assert_eq!(read, 7);
-            sys::cuStreamDestroy_v2(blocking).result().unwrap();
-            // cudarc's streams do not block.
-            sys::cuMemsetD32Async(address, 8, 1, stream.cu_stream()).result().unwrap();
-            let read = sys::cuMemcpyDtoH_v2((&raw mut read).cast(), address, 4);
-            assert_eq!(read, CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
-        }
-    });
-    program.run_to_finding("race");
 }
