@@ -1,7 +1,7 @@
 //! Each class of finding: the process ends with status 86, the caller gets CUDA's error, the report says where.
 
 use cudarc::driver::PushKernelArg;
-use cudarc::driver::sys::CUresult;
+use cudarc::driver::sys::{self, CUresult};
 use serde_json::json;
 
 use crate::child::Program;
@@ -46,6 +46,26 @@ fn an_overrun_is_named_to_the_thread() {
     assert_eq!(finding["location"]["bytes"], 4);
     assert_eq!(finding["location"]["address"].as_u64().unwrap() % 256, 0);
     assert!(finding["location"]["what"].as_str().unwrap().contains("(256 bytes), offset 256"));
+}
+
+#[test]
+fn what_comes_after_a_fault_in_its_context_is_not_done() {
+    let program = Program::new(|| {
+        let (context, stream) = device();
+        let mut y = stream.alloc_zeros::<u32>(4).unwrap();
+        let overrun = kernel(&context, "overrun");
+        let mut pinned = std::ptr::null_mut();
+        // SAFETY: thread 3 writes past the end, which the simulator is to find; `pinned` has four bytes.
+        unsafe {
+            sys::cuMemHostAlloc(&mut pinned, 4, 0).result().unwrap();
+            pinned.cast::<u32>().write(5);
+            stream.launch_builder(&overrun).arg(&mut y).launch(grid(1, 4)).unwrap();
+            sys::cuMemsetD32Async(pinned.addr() as u64, 6, 1, stream.cu_stream()).result().unwrap();
+            assert_eq!(code(stream.synchronize()), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+            assert_eq!(pinned.cast::<u32>().read(), 5);
+        }
+    });
+    program.run_to_finding("out-of-bounds");
 }
 
 #[test]

@@ -83,23 +83,31 @@ fn a_graph_takes_the_parameters_of_another_of_its_form() {
     program.run_clean(&[]);
 }
 
-/// Two fills of the same bytes as nodes of a graph, with an edge between them or not; what a launch comes to.
-fn two_fills(edge: bool) -> CUresult {
+/// A graph of four fills: the second and third come after the first, and the last after the second; after the third, which
+/// fills the same bytes, only if there is an edge. What a launch comes to.
+fn four_fills(edge: bool) -> CUresult {
     let (_context, stream) = device();
-    let mut y = stream.alloc_zeros::<u32>(8).unwrap();
+    let mut y = stream.alloc_zeros::<u32>(16).unwrap();
     let dst = cudarc::driver::DevicePtrMut::device_ptr_mut(&mut y, &stream).0;
     let (mut graph, mut exec) = (std::ptr::null_mut(), std::ptr::null_mut());
-    let mut nodes = [std::ptr::null_mut(); 2];
+    let mut nodes = [std::ptr::null_mut(); 4];
     // SAFETY: results and parameters live through each call, and the handles come from the calls before.
     let launched = unsafe {
         sys::cuGraphCreate(&mut graph, 0).result().unwrap();
-        for (at, value) in [5, 6].into_iter().enumerate() {
-            let params =
-                sys::CUDA_MEMSET_NODE_PARAMS { dst, pitch: 0, value, elementSize: 4, width: 8, height: 1 };
-            let before = nodes;
-            let count = if edge { at } else { 0 };
+        let last: &[usize] = if edge { &[1, 2] } else { &[1] };
+        for (at, (half, after)) in [(0, &[][..]), (0, &[0]), (32, &[0]), (32, last)].into_iter().enumerate() {
+            let params = sys::CUDA_MEMSET_NODE_PARAMS {
+                dst: dst + half,
+                pitch: 0,
+                value: at as u32,
+                elementSize: 4,
+                width: 8,
+                height: 1,
+            };
+            let before: Vec<sys::CUgraphNode> = after.iter().map(|&at| nodes[at]).collect();
             let (node, none) = (&mut nodes[at], std::ptr::null_mut());
-            sys::cuGraphAddMemsetNode(node, graph, before.as_ptr(), count, &params, none).result().unwrap();
+            let added = sys::cuGraphAddMemsetNode(node, graph, before.as_ptr(), before.len(), &params, none);
+            added.result().unwrap();
         }
         sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0).result().unwrap();
         sys::cuGraphLaunch(exec, stream.cu_stream()).result().unwrap();
@@ -109,21 +117,22 @@ fn two_fills(edge: bool) -> CUresult {
         launched
     };
     if launched == CUresult::CUDA_SUCCESS {
-        assert_eq!(stream.clone_dtoh(&y).unwrap(), [6; 8]);
+        assert_eq!(stream.clone_dtoh(&y).unwrap(), [[1; 8], [3; 8]].concat());
     }
     launched
 }
 
 #[test]
 fn nodes_with_an_edge_are_ordered() {
-    Program::new(|| assert_eq!(two_fills(true), CUresult::CUDA_SUCCESS)).run_clean(&[]);
+    Program::new(|| assert_eq!(four_fills(true), CUresult::CUDA_SUCCESS)).run_clean(&[]);
 }
 
 #[test]
 fn nodes_without_an_edge_race() {
-    let program = Program::new(|| assert_eq!(two_fills(false), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
+    let program = Program::new(|| assert_eq!(four_fills(false), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
     let finding = program.run_to_finding("race");
     assert_eq!(finding["place"]["kernel"], "fill in a graph");
+    assert!(finding["location"]["what"].as_str().unwrap().ends_with("offset 32"), "{finding}");
 }
 
 #[test]

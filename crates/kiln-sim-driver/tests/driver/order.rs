@@ -1,5 +1,8 @@
 //! What orders two operations, and that nothing else does.
 
+use std::ffi::c_void;
+use std::sync::mpsc;
+
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaStream, DevicePtrMut};
 
@@ -115,4 +118,33 @@ fn the_default_stream_waits_for_those_that_block_and_no_others() {
         }
     });
     program.run_to_finding("race");
+}
+
+#[test]
+fn the_default_stream_waits_for_streams_that_are_gone() {
+    let program = Program::new(|| {
+        let (_context, stream) = device();
+        let mut y = stream.alloc_zeros::<u32>(1).unwrap();
+        let address = y.device_ptr_mut(&stream).0;
+        stream.synchronize().unwrap();
+        let (go, wait) = mpsc::channel::<()>();
+        extern "C" fn until_told(wait: *mut c_void) {
+            // SAFETY: the receiver below, which outlives the stream's work.
+            unsafe { &*wait.cast::<mpsc::Receiver<()>>() }.recv().unwrap();
+        }
+        let mut blocking = std::ptr::null_mut();
+        let mut read = 0_u32;
+        // SAFETY: the handle is valid until it is destroyed, the address lies in y, and `wait` outlives the function.
+        unsafe {
+            sys::cuStreamCreate(&mut blocking, 0).result().unwrap();
+            let argument = (&raw const wait).cast_mut().cast();
+            sys::cuLaunchHostFunc(blocking, Some(until_told), argument).result().unwrap();
+            sys::cuMemsetD32Async(address, 7, 1, blocking).result().unwrap();
+            sys::cuStreamDestroy_v2(blocking).result().unwrap();
+            go.send(()).unwrap();
+            sys::cuMemcpyDtoH_v2((&raw mut read).cast(), address, 4).result().unwrap();
+        }
+        assert_eq!(read, 7);
+    });
+    program.run_clean(&[]);
 }
