@@ -9,26 +9,21 @@ use cudarc::nvrtc::Ptx;
 use crate::child::Program;
 use crate::program::{code, device, grid, kernel};
 
-/// Launches `blocks` blocks of one thread in clusters of `cluster` blocks.
-fn launch_in_clusters(
+/// Launches `blocks` blocks with one attribute.
+fn launch_with(
     stream: &CudaStream,
     function: &CudaFunction,
     y: &mut CudaSlice<u32>,
-    blocks: u32,
-    cluster: u32,
+    [blocks, threads]: [u32; 2],
+    (id, value): (CUlaunchAttributeID, sys::CUlaunchAttributeValue),
 ) -> CUresult {
     let (address, _record) = y.device_ptr_mut(stream);
-    let mut value = sys::CUlaunchAttributeValue { pad: [0; 64] };
-    value.clusterDim.x = cluster;
-    value.clusterDim.y = 1;
-    value.clusterDim.z = 1;
-    let id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
     let mut attributes = [sys::CUlaunchAttribute { id, pad: [0; 4], value }];
     let config = sys::CUlaunchConfig {
         gridDimX: blocks,
         gridDimY: 1,
         gridDimZ: 1,
-        blockDimX: 1,
+        blockDimX: threads,
         blockDimY: 1,
         blockDimZ: 1,
         sharedMemBytes: 0,
@@ -41,6 +36,22 @@ fn launch_in_clusters(
     unsafe {
         sys::cuLaunchKernelEx(&config, function.cu_function(), params.as_mut_ptr(), std::ptr::null_mut())
     }
+}
+
+/// Launches `blocks` blocks of one thread in clusters of `cluster` blocks.
+fn launch_in_clusters(
+    stream: &CudaStream,
+    function: &CudaFunction,
+    y: &mut CudaSlice<u32>,
+    blocks: u32,
+    cluster: u32,
+) -> CUresult {
+    let mut value = sys::CUlaunchAttributeValue { pad: [0; 64] };
+    value.clusterDim.x = cluster;
+    value.clusterDim.y = 1;
+    value.clusterDim.z = 1;
+    let id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    launch_with(stream, function, y, [blocks, 1], (id, value))
 }
 
 #[test]
@@ -96,8 +107,15 @@ fn blocks_of_a_cooperative_launch_meet() {
         let too_many = unsafe { launch.launch_cooperative(grid(265, 1024)) };
         assert_eq!(code(too_many), CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
         assert_eq!(stream.clone_dtoh(&y).unwrap(), [40; 40]);
+
+        let give_up = kernel(&context, "give_up");
+        let value = sys::CUlaunchAttributeValue { cooperative: 1 };
+        let asked = (CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, value);
+        let too_many = launch_with(&stream, &give_up, &mut y, [265, 1024], asked);
+        assert_eq!(too_many, CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
     });
-    program.run_clean(&[]);
+    // Blocks that never meet must not spin for ever.
+    program.run_clean(&[("KILN_SIM_FUEL", "1000000")]);
 }
 
 #[test]

@@ -70,6 +70,20 @@ fn what_another_thread_waits_for_does_not_take_time_here() {
 }
 
 #[test]
+fn what_the_host_waits_for_takes_time_on_every_stream() {
+    let program = Program::new(|| {
+        let (_context, stream) = device();
+        let start = stream.record_event(TIMED).unwrap();
+        let waited = time_of(1, 1);
+        let end = stream.record_event(TIMED).unwrap();
+        stream.synchronize().unwrap();
+        let ms = start.elapsed_ms(&end).unwrap();
+        assert!(waited > 0.1 && ms > waited, "{ms} {waited}");
+    });
+    program.run_clean(&[]);
+}
+
+#[test]
 fn an_event_that_takes_no_time_has_none() {
     let program = Program::new(|| {
         let (_context, stream) = device();
