@@ -83,6 +83,35 @@ fn a_graph_takes_the_parameters_of_another_of_its_form() {
     program.run_clean(&[]);
 }
 
+#[test]
+fn a_capture_spreads_to_the_streams_that_wait_for_it() {
+    let program = Program::new(|| {
+        let (context, stream) = device();
+        // SAFETY: the streams are ordered here.
+        unsafe { context.disable_event_tracking() };
+        let [mut x, mut y] = [0, 0].map(|_| stream.clone_htod(&[9_u32; 4]).unwrap());
+        let other = context.new_stream().unwrap();
+        context.synchronize().unwrap();
+        let mut capture = |joined: bool| {
+            stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+            other.join(&stream).unwrap();
+            stream.memset_zeros(&mut x).unwrap();
+            other.memset_zeros(&mut y).unwrap();
+            if joined {
+                stream.join(&other).unwrap();
+            }
+            stream.end_capture(CUgraphInstantiate_flags(0))
+        };
+        assert_eq!(code(capture(false).map(drop)), CUresult::CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
+        let graph = capture(true).unwrap().unwrap();
+        assert_eq!(stream.clone_dtoh(&y).unwrap(), [9; 4]);
+        graph.launch().unwrap();
+        assert_eq!(stream.clone_dtoh(&x).unwrap(), [0; 4]);
+        assert_eq!(stream.clone_dtoh(&y).unwrap(), [0; 4]);
+    });
+    program.run_clean(&[]);
+}
+
 /// A graph of four fills: the second and third come after the first, and the last after the second; after the third, which
 /// fills the same bytes, only if there is an edge. What a launch comes to.
 fn four_fills(edge: bool) -> CUresult {
