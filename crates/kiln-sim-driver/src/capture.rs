@@ -93,6 +93,20 @@ impl Driver {
         Ok(graph)
     }
 
+    /// Ends a capture whose stream is about to go: one that began there can never be ended otherwise.
+    pub(crate) fn abandon_capture(&mut self, stream: Handle) -> Outcome {
+        self.invalidate_capture_of(stream);
+        let began = self.captures.iter().find(|(_, capture)| capture.origin == stream);
+        let Some((&number, &Capture { graph, .. })) = began else { return Ok(()) };
+        self.captures.remove(&number);
+        for stream in self.streams.iter_mut() {
+            stream.part.take_if(|part| part.capture == number);
+        }
+        // The program may have destroyed it: `cuStreamGetCaptureInfo` gives it away.
+        let _ = self.destroy_graph(graph);
+        Ok(())
+    }
+
     /// Takes all streams out of a capture; whether one of them has work that its origin does not wait for.
     fn leave_capture(&mut self, capture: u64, origin: Handle, joined: &[Handle]) -> Outcome<bool> {
         let known = self.ancestors(joined)?;

@@ -25,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) surfaced: bool,
     /// The stream that the handles 0 and 1 mean.
     pub(crate) legacy: Handle,
+    /// The points after what was submitted to streams that are gone: of all, and of those for which the default stream waits.
+    pub(crate) gone: [Point; 2],
     /// The streams that the handle 2 means, by thread.
     per_thread: BTreeMap<u64, Handle>,
     /// `CUlimit`, by number; defaults where there is none.
@@ -83,6 +85,7 @@ impl Driver {
             error: None,
             surfaced: false,
             legacy: 0,
+            gone: Default::default(),
             per_thread: BTreeMap::new(),
             limits: BTreeMap::new(),
             cache: 0,
@@ -126,6 +129,19 @@ impl Driver {
         }
     }
 
+    /// Removes a stream. What was submitted to it still runs.
+    pub(crate) fn destroy_stream(&mut self, stream: Handle) -> Outcome {
+        self.abandon_capture(stream)?;
+        let Stream { context, line, role, point, .. } = self.streams.remove(stream)?;
+        self.order.timelines.retire(line);
+        let [all, blocking] = &mut self.contexts.get_mut(context)?.gone;
+        all.join(&point);
+        if role.blocks() {
+            blocking.join(&point);
+        }
+        Ok(())
+    }
+
     /// The GPU of a context.
     pub(crate) fn gpu_of(&self, context: Handle) -> Outcome<usize> {
         Ok(self.contexts.get(context)?.gpu)
@@ -133,7 +149,7 @@ impl Driver {
 
     /// The point after all that was submitted to a context.
     pub(crate) fn end_of(&self, context: Handle) -> Point {
-        let mut point = Point::default();
+        let mut point = self.contexts.get(context).map_or_else(|_| Point::default(), |it| it.gone[0].clone());
         for (_, stream) in self.streams.iter().filter(|(_, stream)| stream.context == context) {
             point.join(&stream.point);
         }
@@ -185,8 +201,9 @@ impl Driver {
         }
         self.functions.take(|function| function.context == context);
         self.events.take(|event| event.context == context);
-        for stream in self.streams.take(|stream| stream.context == context) {
-            self.order.timelines.retire(stream.line);
+        let own = |stream: &(Handle, &Stream)| stream.1.context == context;
+        for stream in self.streams.iter().filter(own).map(|(stream, _)| stream).collect::<Vec<_>>() {
+            self.destroy_stream(stream)?;
         }
         self.contexts.remove(context).map(drop)
     }

@@ -3,6 +3,7 @@
 //! One lock, because the simulator's first promise is that two runs do the same: calls of several host threads
 //! are served one after the other, and a kernel runs to its end inside the call that made it ready.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -19,7 +20,7 @@ use crate::module::{Function, Module};
 use crate::order::Order;
 use crate::pool::Pool;
 use crate::queue::{Task, Ticket};
-use crate::report::Reporter;
+use crate::report::{Reporter, note};
 use crate::status::{Outcome, Status};
 use crate::stream::{Event, Stream};
 
@@ -136,6 +137,18 @@ impl Driver {
 static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
 static CHANGED: Condvar = Condvar::new();
 
+thread_local! {
+    /// Whether the thread runs a function of the program that a stream called, which may not call the driver.
+    static IN_A_STREAM: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a function of the program in a stream's turn, without the lock.
+pub(crate) fn in_a_stream(function: impl FnOnce()) {
+    IN_A_STREAM.set(true);
+    function();
+    IN_A_STREAM.set(false);
+}
+
 /// The lock on the driver, held while a call is served.
 pub(crate) struct Session(Option<MutexGuard<'static, Option<Driver>>>);
 
@@ -160,8 +173,12 @@ impl Session {
         guard.is_some().then(|| Session(Some(guard)))
     }
 
-    /// Takes the lock. An error before `cuInit`.
+    /// Takes the lock. An error before `cuInit`, and in a function that a stream has called.
     pub(crate) fn open() -> Outcome<Session> {
+        if IN_A_STREAM.get() {
+            note("a host function", "may not call the driver");
+            return Err(Status::NOT_PERMITTED);
+        }
         let guard = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.is_some() { Ok(Session(Some(guard))) } else { Err(Status::NOT_INITIALIZED) }
     }

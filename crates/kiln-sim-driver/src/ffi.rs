@@ -104,9 +104,12 @@ impl<T: Copy> In<T> {
         Ok(unsafe { self.0.read() })
     }
 
-    /// The first `count` values; null is no values.
+    /// The first `count` values; null is an invalid value unless there are none.
     pub(crate) fn all(self, count: usize) -> Outcome<Vec<T>> {
-        (0..if self.0.is_null() { 0 } else { count }).map(|at| In(self.0.wrapping_add(at)).get()).collect()
+        if self.0.is_null() && count > 0 {
+            return Err(Status::INVALID_VALUE);
+        }
+        (0..count).map(|at| In(self.0.wrapping_add(at)).get()).collect()
     }
 
     /// The pointer to the value `count` further.

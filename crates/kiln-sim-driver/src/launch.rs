@@ -92,9 +92,9 @@ pub(crate) fn apply(attributes: &[LaunchAttribute], config: &mut LaunchConfig) -
     Ok(())
 }
 
-/// The volume of three dimensions.
-fn volume(dimensions: [u32; 3]) -> u64 {
-    dimensions.iter().map(|&size| u64::from(size)).product()
+/// The volume of three dimensions, of which a caller may give any.
+pub(crate) fn volume(dimensions: [u32; 3]) -> u64 {
+    dimensions.iter().fold(1, |volume: u64, &size| volume.saturating_mul(size.into()))
 }
 
 /// What is wrong with a launch, if anything: the code, and why.

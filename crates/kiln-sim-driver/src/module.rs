@@ -42,7 +42,7 @@ pub(crate) struct Function {
 pub(crate) enum Image {
     /// PTX, as far as one can tell.
     Text,
-    /// Machine code: an ELF file, or several in a fat binary.
+    /// Machine code: an ELF file, or several in a fat binary, or a pointer to one in the wrapper that nvcc puts around it.
     Binary,
 }
 
@@ -50,7 +50,9 @@ impl Image {
     /// Looks at the first four bytes; fewer are a short text.
     pub(crate) fn of(start: &[u8]) -> Image {
         match start {
-            [0x7f, b'E', b'L', b'F', ..] | [0x50, 0xed, 0x55, 0xba, ..] => Image::Binary,
+            [0x7f, b'E', b'L', b'F', ..] | [0x50, 0xed, 0x55, 0xba, ..] | [0xb1, 0x43, 0x62, 0x46, ..] => {
+                Image::Binary
+            }
             _ => Image::Text,
         }
     }
@@ -160,7 +162,9 @@ mod tests {
     #[test]
     fn images_are_told_by_their_start() {
         assert_eq!(Image::of(b"\x7fELF..."), Image::Binary);
-        assert_eq!(Image::of(&0xba55_ed50_u32.to_le_bytes()), Image::Binary);
+        for mark in [0xba55_ed50_u32, 0x4662_43b1] {
+            assert_eq!(Image::of(&mark.to_le_bytes()), Image::Binary);
+        }
         for text in [&b"// PTX"[..], b"", b"\x7fEL"] {
             assert_eq!(Image::of(text), Image::Text);
         }

@@ -1,4 +1,4 @@
-//! How many blocks fit on a multiprocessor, as the CUDA occupancy calculator counts.
+//! How many blocks fit on a multiprocessor, as `cuda_occupancy.h` of the CUDA toolkit counts.
 
 use kiln_sim::device::KernelInfo;
 
@@ -6,12 +6,28 @@ use crate::arch::{Limits, REGISTERS, SHARED_RESERVED, WARP};
 
 /// Registers are given to warps in steps of this many.
 const REGISTER_STEP: u32 = 256;
+/// Parts of a multiprocessor, each with its own share of the registers; a warp has all its registers in one of them.
+const PARTITIONS: u32 = 4;
 /// Shared memory is given to blocks in steps of this many bytes.
 const SHARED_STEP: u32 = 128;
 
-/// Registers that a block of `threads` takes.
+/// Registers that a warp takes.
+fn registers_of_a_warp(each: u32) -> u32 {
+    (each * WARP).next_multiple_of(REGISTER_STEP)
+}
+
+/// Registers that a block of `threads` is taken to need when it is launched: as if its warps filled all partitions alike.
 pub(crate) fn registers(each: u32, threads: u32) -> u32 {
-    (each * WARP).next_multiple_of(REGISTER_STEP) * threads.div_ceil(WARP)
+    registers_of_a_warp(each) * threads.div_ceil(WARP).next_multiple_of(PARTITIONS)
+}
+
+/// Blocks of `warps` for which the registers of a multiprocessor suffice.
+fn by_registers(each: u32, warps: u32) -> u32 {
+    if registers(each, warps * WARP) > REGISTERS {
+        return 0;
+    }
+    let in_a_partition = REGISTERS / PARTITIONS / registers_of_a_warp(each).max(1);
+    in_a_partition * PARTITIONS / warps
 }
 
 /// Bytes of shared memory that a block takes, with what the system keeps.
@@ -29,9 +45,8 @@ pub(crate) fn blocks(limits: &Limits, info: &KernelInfo, threads: u32, dynamic: 
     }
     let warps = threads.div_ceil(WARP);
     let by_warps = limits.threads_per_multiprocessor / WARP / warps;
-    let by_registers = REGISTERS / registers(info.registers, threads).max(1);
     let by_shared = limits.shared_per_multiprocessor / shared(info, dynamic);
-    limits.blocks_per_multiprocessor.min(by_warps).min(by_registers).min(by_shared)
+    limits.blocks_per_multiprocessor.min(by_warps).min(by_registers(info.registers, warps)).min(by_shared)
 }
 
 /// Bytes of dynamic shared memory that each of `blocks` blocks on a multiprocessor can have; none if they do not fit
@@ -98,6 +113,16 @@ mod tests {
     }
 
     #[test]
+    fn registers_are_given_out_by_partition() {
+        let h100 = limits(Arch::Sm90);
+        // 1280 registers a warp: 12 warps in each of four partitions, not 51 in all.
+        assert_eq!(blocks(&h100, &kernel(40, 0), 3 * 32, 0), 16);
+        // 5376 a warp: three in a partition, so that 13 warps do not fit where 12 do.
+        assert_eq!(blocks(&h100, &kernel(168, 0), 12 * 32, 0), 1);
+        assert_eq!(blocks(&h100, &kernel(168, 0), 13 * 32, 0), 0);
+    }
+
+    #[test]
     fn available_shared_memory_is_what_still_fits() {
         let h100 = limits(Arch::Sm90);
         let info = kernel(16, 1000);
@@ -113,6 +138,7 @@ mod tests {
     fn the_best_block_fills_a_multiprocessor() {
         let h100 = limits(Arch::Sm90);
         assert_eq!(best(&h100, &kernel(16, 0), 0, |_| 0), (2 * 132, 1024));
-        assert_eq!(best(&h100, &kernel(16, 0), 100, |_| 0).1, 100);
+        // 16 blocks of 100 threads or 21 of 96 would leave room; 32 of 64 fill it.
+        assert_eq!(best(&h100, &kernel(16, 0), 100, |_| 0), (32 * 132, 64));
     }
 }

@@ -3,8 +3,10 @@
 //! Times are simulated: an operation starts when all that it waits for has ended and lasts as long as a simple
 //! model says (see [`duration`]). So the time between two events does not depend on the machine or its load,
 //! two kernels on two streams overlap, and two on one stream do not. It says nothing about how long the
-//! work would take on a GPU.
+//! work would take on a GPU. Each host thread has its own present: that another thread waits for something does not make
+//! this one late.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use kiln_sim::stamp::{Clock, Stamp};
@@ -71,14 +73,19 @@ impl Point {
     }
 }
 
+thread_local! {
+    /// What the calling thread has come to, in simulated nanoseconds; none before its first operation.
+    static NOW_NS: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
 /// Timelines, the host's knowledge and the host's time.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     pub(crate) timelines: Timelines,
     /// What is known to be finished because some host thread waited for it.
     pub(crate) host: Arc<Clock>,
-    /// Nanoseconds of simulated time since the driver was initialised, as the host sees it.
-    pub(crate) now_ns: u64,
+    /// The latest that any host thread has come to, where a new thread begins.
+    latest_ns: u64,
 }
 
 impl Order {
@@ -95,14 +102,31 @@ impl Order {
     /// The host has waited until `point` was reached.
     pub(crate) fn host_waited(&mut self, point: &Point) {
         Arc::make_mut(&mut self.host).join(&point.clock);
-        self.now_ns = self.now_ns.max(point.end_ns());
+        self.come_to(self.now_ns().max(point.end_ns()));
+    }
+
+    /// The calling thread submits something; gives when.
+    pub(crate) fn submit_ns(&mut self) -> u64 {
+        let now_ns = self.now_ns() + duration::SUBMIT_NS;
+        self.come_to(now_ns);
+        now_ns
+    }
+
+    /// Nanoseconds of simulated time since the driver was initialised, as the calling thread sees it.
+    fn now_ns(&self) -> u64 {
+        NOW_NS.get().unwrap_or(self.latest_ns)
+    }
+
+    fn come_to(&mut self, now_ns: u64) {
+        NOW_NS.set(Some(now_ns));
+        self.latest_ns = self.latest_ns.max(now_ns);
     }
 }
 
 /// How long operations last, in simulated nanoseconds.
 pub(crate) mod duration {
     /// What submitting an operation costs the host.
-    pub(crate) const SUBMIT_NS: u64 = 1_000;
+    pub(super) const SUBMIT_NS: u64 = 1_000;
     /// What any operation costs the device.
     const START_NS: u64 = 2_000;
     /// Bytes that a copy or fill moves in a nanosecond.

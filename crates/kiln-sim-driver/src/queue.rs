@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use kiln_sim::stamp::Stamp;
 
-use crate::driver::{Driver, Session};
+use crate::driver::{self, Driver, Session};
 use crate::entry;
 use crate::ffi::HostCall;
 use crate::handle::Handle;
-use crate::order::{Point, duration};
+use crate::order::Point;
 use crate::status::{Outcome, Status};
 use crate::work::{Failure, Work};
 
@@ -82,8 +82,7 @@ impl Driver {
         work: Work,
     ) -> Outcome<Point> {
         let ticket = Ticket::new();
-        self.order.now_ns += duration::SUBMIT_NS;
-        after.not_before(self.order.now_ns);
+        after.not_before(self.order.submit_ns());
         let stamp = self.order.issue(line, &after, Arc::from(label));
         let point = Point::after(&stamp, ticket.clone());
         self.waiting.push(Task { ticket: ticket.clone(), after, stamp, context, work });
@@ -129,7 +128,7 @@ impl Driver {
 fn call_on_a_thread(call: HostCall, ticket: Ticket, start_ns: u64) {
     let done = ticket.clone();
     let run = move || {
-        call.call();
+        driver::in_a_stream(|| call.call());
         let drained = entry::contain("a host function", || {
             let mut session = Session::open()?;
             ticket.finish(start_ns);

@@ -45,12 +45,14 @@ pub(crate) fn print(text: &str) {
 }
 
 /// The `CUresult` that comes closest to a finding.
-pub(crate) fn status(kind: Kind) -> Status {
-    match kind {
+pub(crate) fn status(finding: &Finding) -> Status {
+    match finding.kind {
         Kind::OutOfBounds | Kind::UseAfterFree | Kind::Uninitialised | Kind::ReadOnly | Kind::Race => {
             Status::ILLEGAL_ADDRESS
         }
         Kind::Misaligned => Status::MISALIGNED_ADDRESS,
+        // A failed assertion is a call.
+        Kind::Trap if finding.place.instruction.starts_with("trap") => Status::LAUNCH_FAILED,
         Kind::Trap => Status::ASSERT,
         Kind::Deadlock | Kind::OutOfFuel => Status::LAUNCH_TIMEOUT,
         Kind::Barrier | Kind::Mbarrier | Kind::Misuse => Status::ILLEGAL_INSTRUCTION,
@@ -127,9 +129,8 @@ extern "C" fn at_exit(status: i32, _: *mut libc::c_void) {
     let code = if BUG.load(Ordering::Relaxed) {
         EXIT_BUG
     } else if findings > 0 {
-        eprintln!(
-            "kiln-sim: {findings} findings; the process ends with status {EXIT_FINDINGS}, not {status}"
-        );
+        let count = if findings == 1 { "1 finding".into() } else { format!("{findings} findings") };
+        eprintln!("kiln-sim: {count}; the process ends with status {EXIT_FINDINGS}, not {status}");
         EXIT_FINDINGS
     } else {
         return;

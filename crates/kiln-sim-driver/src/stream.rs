@@ -2,7 +2,7 @@
 
 use crate::driver::{Driver, Session};
 use crate::handle::Handle;
-use crate::order::{Point, duration};
+use crate::order::Point;
 use crate::status::{Outcome, Status};
 use crate::work::Work;
 
@@ -91,6 +91,9 @@ impl Driver {
         {
             point.join(&other.point);
         }
+        if this.role == Role::Legacy {
+            point.join(&self.contexts.get(this.context)?.gone[1]);
+        }
         Ok(point)
     }
 
@@ -118,9 +121,8 @@ impl Driver {
             (event.captured, event.point) = (Some(part), None);
             return Ok(());
         }
-        self.order.now_ns += duration::SUBMIT_NS;
         let mut point = self.here(stream)?;
-        point.not_before(self.order.now_ns);
+        point.not_before(self.order.submit_ns());
         let event = self.events.get_mut(event)?;
         (event.captured, event.point) = (None, Some(point));
         Ok(())

@@ -81,9 +81,9 @@ pub(crate) enum Failure {
 }
 
 impl Span {
-    /// The side's part from the `slice`-th row of the `row`-th slice on.
+    /// The side's part from the `row`-th row of the `slice`-th slice on.
     fn at(&self, row: u64, slice: u64) -> Side {
-        let offset = row * self.pitch + slice * self.slice;
+        let offset = row.wrapping_mul(self.pitch).wrapping_add(slice.wrapping_mul(self.slice));
         match self.side {
             Side::Host(address) => Side::Host(address.offset(offset as usize)),
             Side::Device(address) => Side::Device(address.wrapping_add(offset)),
@@ -100,7 +100,7 @@ impl Copy {
 
     /// Bytes in all.
     pub(crate) fn bytes(&self) -> u64 {
-        self.extent.iter().product()
+        self.extent.iter().fold(1, |bytes: u64, &size| bytes.saturating_mul(size))
     }
 
     /// The two sides, for a label: `copy to the device`.
@@ -179,6 +179,12 @@ impl Driver {
         {
             return device(to).copy(to, from, bytes, stamp);
         }
+        // Before there is a buffer as large as a program may ask for by mistake.
+        for side in [from, to] {
+            if let Side::Device(address) = side {
+                device(address).check_range(address, bytes, stamp)?;
+            }
+        }
         let mut buffer = vec![0; bytes as usize];
         let null = |_| Fault::InvalidLaunch("copy from or to a null pointer".into());
         match from {
@@ -201,12 +207,13 @@ impl Driver {
             let device = self.gpus[self.gpu_with(target, gpu)].device.clone();
             self.settle(device.fill(target, &fill.pattern, width, stamp))?;
         }
-        Ok(duration::transfer(width * height * fill.pattern.len() as u64))
+        Ok(duration::transfer(width.saturating_mul(height).saturating_mul(fill.pattern.len() as u64)))
     }
 
     /// Frees memory. To whatever touches it without order, that is a write.
     fn free(&mut self, stamp: &Stamp, address: u64) -> Result<u64, Failure> {
         let Some(bytes) = self.memory.starting(address).map(|block| block.bytes) else {
+            note("cuMemFreeAsync", &format!("{address:#x} was freed before"));
             return Err(Failure::Refused(Status::INVALID_VALUE));
         };
         if self.settings.checks && self.order.timelines.several() {
@@ -223,8 +230,7 @@ impl Driver {
         result.map_err(|fault| match fault {
             Fault::Findings(findings) => {
                 self.reporter.report(&findings);
-                let kind = findings.first().map(|finding| finding.kind);
-                Failure::Broken(kind.map_or(Status::UNKNOWN, report::status))
+                Failure::Broken(findings.first().map_or(Status::UNKNOWN, report::status))
             }
             Fault::InvalidLaunch(why) => {
                 note("launch", &why);

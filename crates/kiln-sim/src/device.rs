@@ -193,11 +193,19 @@ impl Device {
         }
         let freed = self.memory.was_freed(address);
         let (kind, what) = if freed {
-            (Kind::UseAfterFree, "memory that has been freed")
+            (Kind::UseAfterFree, "of memory that has been freed")
         } else {
             (Kind::OutOfBounds, "outside any allocation")
         };
-        Err(self.found(kind, format!("{bytes} bytes of {what}"), address, bytes, stamp))
+        Err(self.found(kind, format!("{bytes} bytes {what}"), address, bytes, stamp))
+    }
+
+    /// Whether a copy of `bytes` at `address` would find memory.
+    ///
+    /// # Errors
+    /// Findings: out of bounds, freed.
+    pub fn check_range(&self, address: u64, bytes: u64, stamp: &Stamp) -> Result<(), Fault> {
+        self.range(address, bytes, stamp).map(drop)
     }
 
     fn found(&self, kind: Kind, message: String, address: u64, bytes: u64, stamp: &Stamp) -> Fault {

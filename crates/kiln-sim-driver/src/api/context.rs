@@ -2,6 +2,7 @@
 
 #![allow(non_snake_case)]
 
+use crate::abi::ContextParams;
 use crate::context::{current, pop, push, set_current};
 use crate::driver::Session;
 use crate::entry::calls;
@@ -101,8 +102,9 @@ calls! {
     }
 
     // The parameters that may be passed ask for execution affinity or a graphics context.
-    fn cuCtxCreate_v4(context: Out<Handle>, params: In<[usize; 3]>, flags: u32, device: i32) |session| {
-        if !params.is_null() && params.get()? != [0; 3] {
+    fn cuCtxCreate_v4(context: Out<Handle>, params: In<ContextParams>, flags: u32, device: i32) |session| {
+        let asked = |given: ContextParams| given.affinity != 0 || given.affinities != 0 || given.graphics != 0;
+        if !params.is_null() && asked(params.get()?) {
             note("cuCtxCreate_v4", "execution affinity and graphics contexts are not supported by the simulator");
             return Err(Status::NOT_SUPPORTED);
         }

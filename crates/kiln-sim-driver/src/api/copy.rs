@@ -57,9 +57,14 @@ fn transfer(session: &mut Session, name: &str, call: Call, stream: Handle, copy:
     }
     let pageable = [copy.from.side, copy.to.side].iter().any(|side| matches!(side, Side::Host(_)));
     if pageable || call == Call::Synchronous {
-        // Then the bytes are taken from the host before this returns.
-        let before = session.here(stream)?;
-        session.wait(before.pending());
+        // Then the bytes are taken from the host before this returns. Another thread may submit while this one waits.
+        loop {
+            let before = session.here(stream)?;
+            if before.is_reached() {
+                break;
+            }
+            session.wait(before.pending());
+        }
     }
     let waited_for = is_waited_for(session, call, &copy);
     session.enqueue(stream, label, Work::Copy(copy))?;
@@ -104,7 +109,8 @@ fn span(driver: &Driver, side: Described, extent: [usize; 3]) -> Outcome<Span> {
     let [x, y, z] = side.origin;
     let pitch = if side.pitch == 0 { extent[0] } else { side.pitch };
     let height = if side.height == 0 { extent[1] } else { side.height };
-    let rows_fit = extent[1] * extent[2] <= 1 || x.checked_add(extent[0]).is_some_and(|row| row <= pitch);
+    let rows_fit =
+        extent[1].saturating_mul(extent[2]) <= 1 || x.checked_add(extent[0]).is_some_and(|row| row <= pitch);
     let slices_fit = extent[2] <= 1 || y.checked_add(extent[1]).is_some_and(|slice| slice <= height);
     if side.array != 0 || !rows_fit || !slices_fit {
         return Err(Status::INVALID_VALUE);

@@ -155,7 +155,8 @@ calls! {
     }
 
     fn cuGraphAddDependencies(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize) |session| {
-        for (from, to) in from.all(count)?.into_iter().zip(to.all(count)?) {
+        let (from, to) = (from.all(count)?, to.all(count)?);
+        for (from, to) in from.into_iter().zip(to) {
             session.add_edge(graph, from, to)?;
         }
         Ok(())

@@ -42,6 +42,9 @@ impl Log {
 /// The information log and the error log that the options name.
 fn logs(count: u32, options: In<i32>, values: Out<usize>) -> Outcome<[Log; 2]> {
     let mut logs = [Log::default(); 2];
+    if count > 0 {
+        values.check()?;
+    }
     for (at, option) in options.all(count as usize)?.into_iter().enumerate() {
         let value = values.at(at);
         match option {

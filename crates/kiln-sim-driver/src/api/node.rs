@@ -27,9 +27,6 @@ struct Position {
 fn add(session: &mut Session, node: Out<Handle>, at: Position, work: Work) -> Outcome {
     node.check()?;
     let after = at.after.all(at.count)?;
-    if after.len() < at.count {
-        return Err(Status::INVALID_VALUE);
-    }
     node.set(session.add_node(at.graph, &after, work)?)
 }
 

@@ -125,7 +125,7 @@ calls! {
 
     fn cuOccupancyMaxActiveClusters(clusters: Out<i32>, function: Handle, config: In<LaunchConfig>) |session| {
         let (each, cluster) = resident(&session, function, &config.get()?)?;
-        let blocks: u64 = cluster.iter().map(|&size| u64::from(size)).product();
+        let blocks = launch::volume(cluster);
         let limits = session.limits;
         if blocks == 0 || blocks > u64::from(limits.cluster.1) {
             return Err(Status::INVALID_CLUSTER_SIZE);

@@ -61,18 +61,12 @@ calls! {
         create(&mut session, stream, flags, priority)
     }
 
-    // What was submitted still runs; the handle is gone.
     fn cuStreamDestroy_v2(stream: Handle) |session| {
         if stream <= 2 {
             return Err(Status::INVALID_HANDLE);
         }
         let stream = session.stream(stream)?;
-        session.invalidate_capture_of(stream);
-        let point = session.streams.get(stream)?.point.clone();
-        session.wait(point.pending());
-        let line = session.streams.remove(stream)?.line;
-        session.order.timelines.retire(line);
-        Ok(())
+        session.destroy_stream(stream)
     }
 
     fn cuStreamQuery(stream: Handle) |session| {

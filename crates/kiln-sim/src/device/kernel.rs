@@ -367,7 +367,8 @@ fn module(tree: &ast::Module, placed: Placed, program: Program) -> Module {
             let max_threads =
                 directives.required_threads.or(directives.max_threads).map_or(1024, count).clamp(1, 1024);
             // The compiler fits a kernel to the largest block that it allows, so the estimate is bounded likewise.
-            let most = (REGISTERS_PER_BLOCK / max_threads.next_multiple_of(32) / 8 * 8).min(255);
+            // A multiprocessor has four parts, so that a block's warps are counted by fours.
+            let most = (REGISTERS_PER_BLOCK / max_threads.next_multiple_of(4 * 32) / 8 * 8).min(255);
             let info = KernelInfo {
                 name: function.name.clone(),
                 params: function.params.clone(),
