@@ -36,7 +36,7 @@ pub(super) enum Data<'d> {
     /// All on the device.
     Resident(Resident),
     /// On the host, and chunk by chunk on the device once it is known how large a batch is.
-    Streamed(Samples<'d>, Option<Streamed<'d>>),
+    Streamed(Samples<'d>, Option<Box<Streamed<'d>>>),
 }
 
 impl<'d> Data<'d> {
@@ -58,12 +58,12 @@ impl<'d> Data<'d> {
     /// Makes room for batches of `stride` rows; whether anything has moved. `steps` are captured together.
     pub(super) fn reserve(&mut self, gpu: &Gpu, stride: usize, steps: usize) -> Result<bool, Error> {
         let Data::Streamed(samples, streamed) = self else { return Ok(false) };
-        if streamed.as_ref().is_some_and(|streamed| streamed.rows() % stride == 0) {
+        if streamed.as_ref().is_some_and(|streamed| streamed.rows().is_multiple_of(stride)) {
             return Ok(false);
         }
         *streamed = None; // its memory is free before more is asked for
         let rows = Streamed::rows_for(gpu, samples, stride, steps);
-        *streamed = Some(Streamed::new(gpu, *samples, rows)?);
+        *streamed = Some(Box::new(Streamed::new(gpu, *samples, rows)?));
         Ok(true)
     }
 

@@ -197,7 +197,7 @@ impl<'d> Graph<'d> {
         // Taken out, so that a capture can borrow the engine whose launches it records.
         let mut captured = std::mem::take(&mut self.captured);
         let mut done = captured.run(self, rows / stride, batch(stride));
-        if rows % stride > 0 {
+        if !rows.is_multiple_of(stride) {
             done = done.and_then(|()| captured.run(self, 1, batch(rows % stride)));
         }
         self.captured = captured;
