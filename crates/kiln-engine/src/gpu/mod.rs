@@ -12,6 +12,7 @@ mod kernels;
 mod linear;
 mod loss;
 mod memory;
+mod optimizer;
 mod weight_gradient;
 
 pub(crate) use device::{Gpu, fault};
@@ -21,7 +22,8 @@ pub(crate) use kernels::{Dims, Position};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
-pub(crate) use weight_gradient::{Scalars, Sink, weight_gradient};
+pub(crate) use optimizer::{AdamWOptions, Moments, Scalars, adamw};
+pub(crate) use weight_gradient::{Sink, weight_gradient};
 
 #[cfg(test)]
 mod tests;

@@ -9,13 +9,14 @@ mod capture;
 mod net;
 
 use crate::engine::Engine;
-use crate::gpu::{Dims, Gpu, Sink, Source, batch_sums, input_gradient, linear, loss, weight_gradient};
+use crate::gpu::{Dims, Gpu, Sink, Source, adamw, batch_sums, input_gradient, linear, loss, weight_gradient};
 use crate::{
-    Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Precision, Progress, Samples, Sgd, Targets,
+    AdamW, Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples,
+    Schedule, Targets,
 };
 use arenas::{Arenas, Feed};
 use capture::Captured;
-use net::Net;
+use net::{Net, adamw_options, scalars};
 
 /// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
 const EVALUATION_BATCH: usize = 2048;
@@ -52,9 +53,11 @@ pub(crate) struct Graph {
     arenas: Arenas,
     evaluation: Option<(Feed, Arenas)>,
     loss: Loss,
-    sgd: Sgd,
+    optimizer: Optimizer,
+    schedule: Schedule,
     options: GraphOptions,
-    started: bool,
+    /// Steps done or submitted, over all epochs.
+    step: u64,
     gpu: Gpu,
 }
 
@@ -69,18 +72,11 @@ struct Batch {
     stride: u32,
 }
 
-/// What becomes of the gradients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goal {
-    Update,
-    Store,
-}
-
 impl Graph {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'_>, options: GraphOptions) -> Result<Self, Error> {
         let gpu = Gpu::open(options.device, options.precision)?;
-        let Job { model, loss, optimizer, train } = job;
+        let Job { model, loss, optimizer, schedule, train } = job;
         let net = Net::new(&gpu, model, &optimizer)?;
         let feed = Feed::new(&gpu, &train)?;
         Ok(Self {
@@ -90,23 +86,32 @@ impl Graph {
             train: feed,
             evaluation: None,
             loss,
-            sgd: optimizer,
+            optimizer,
+            schedule,
             options,
-            started: false,
+            step: 0,
             gpu,
         })
     }
 
-    /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see.
+    /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see. SGD's update
+    /// is in one pass with the gradient; AdamW's is one pass over all layers at the end.
     fn submit_step(&self, batch: Batch) -> Result<(), Error> {
         self.forward(&self.train, &self.arenas, batch)?;
         for layer in (0..self.net.depth()).rev() {
             if layer > 0 {
                 self.input_gradient(layer, batch)?;
             }
-            self.weight_gradient(layer, batch, Goal::Update)?;
+            let sink = match &self.optimizer {
+                Optimizer::Sgd(sgd) => self.net.update(layer, sgd, self.arenas.scalars.all()),
+                Optimizer::AdamW(_) => self.net.store(layer)?,
+            };
+            self.weight_gradient(layer, batch, &sink)?;
         }
-        Ok(())
+        match &self.optimizer {
+            Optimizer::Sgd(_) => Ok(()),
+            Optimizer::AdamW(options) => self.adamw(batch, options),
+        }
     }
 
     /// From the gathered batch through all layers to loss, hits and the gradient at the outputs.
@@ -133,20 +138,20 @@ impl Graph {
         self.submitted("input_gradient")
     }
 
-    /// The gradient of a layer's parameters, to where the goal says.
-    fn weight_gradient(&self, layer: usize, batch: Batch, goal: Goal) -> Result<(), Error> {
-        let sink = match goal {
-            Goal::Update => self.net.update(layer, &self.sgd, self.arenas.scalars.all()),
-            Goal::Store => self.net.store(layer)?,
-        };
-        self.gradient_into(layer, batch, &sink)
-    }
-
-    fn gradient_into(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
+    /// The gradient of a layer's parameters, into the sink.
+    fn weight_gradient(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
         let x = self.source(layer, &self.train, &self.arenas);
         let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
         weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))?;
         self.submitted("weight_gradient")
+    }
+
+    /// AdamW's update of all layers by the gradients that are stored.
+    fn adamw(&self, batch: Batch, options: &AdamW) -> Result<(), Error> {
+        let (parameters, moments, gradients) = self.net.adamw();
+        let (scalars, at) = (self.arenas.scalars.all(), self.arenas.position(batch));
+        adamw(&self.gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))?;
+        self.submitted("adamw")
     }
 
     /// What a layer reads.
@@ -212,12 +217,13 @@ impl Engine for Graph {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
         let (rows, stride) = (order.len(), batch.min(order.len()));
-        let scalars = self.net.scalars(&self.sgd, rows.div_ceil(stride), !self.started);
+        let steps = rows.div_ceil(stride);
+        let scalars = scalars(&self.optimizer, &self.schedule, self.step, steps);
         if self.arenas.reserve(&self.gpu, stride, rows)? {
             self.captured = Captured::default();
         }
         self.arenas.begin(&self.gpu, order, &scalars)?;
-        self.started = true;
+        self.step += steps as u64;
         self.run(rows / stride, stride, stride)?;
         if rows % stride > 0 {
             self.run(1, rows % stride, stride)?;
@@ -249,7 +255,7 @@ impl Engine for Graph {
             if layer > 0 {
                 self.input_gradient(layer, batch)?;
             }
-            self.weight_gradient(layer, batch, Goal::Store)?;
+            self.weight_gradient(layer, batch, &self.net.store(layer)?)?;
         }
         let (sums, _) = self.sums(&self.arenas, count, count)?;
         let tensors = self.net.download_gradients(&self.gpu)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use kiln_data::{Dataset, Shuffle};
-use kiln_engine::{Job, Mlp, Samples, Sgd, Trainer};
+use kiln_engine::{Job, Mlp, Samples, Schedule, Sgd, Trainer};
 use serde::Serialize;
 
 use super::data;
@@ -53,7 +53,8 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let job = Job { model, loss: arguments.loss, optimizer: sgd(arguments), train };
+    let (optimizer, schedule) = (sgd(arguments).into(), Schedule::default());
+    let job = Job { model, loss: arguments.loss, optimizer, schedule, train };
     let (trainer, line) = engine::trainer(job, &arguments.engine)?;
     start(arguments, &layers, &dataset, &line)?;
     epochs(arguments, trainer, &test, train.len(), &output)
