@@ -49,7 +49,7 @@ fn worst(name: &str, lr: f64, schedule: &Schedule, shift: u64) -> (f64, usize) {
         let Some(recorded) = recorded else { continue };
         let got = schedule.lr(lr, step as u64 + shift);
         let gap = if got == recorded { 0.0 } else { (got - recorded).abs() / recorded };
-        if !(gap <= worst.0) {
+        if gap.is_nan() || gap > worst.0 {
             worst = (gap, step);
         }
     }

@@ -5,6 +5,7 @@
 //! step.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags as Flags, CUstreamCaptureMode as Mode};
@@ -43,10 +44,11 @@ impl Captured {
     }
 
     fn replay(&mut self, engine: &Graph, shape: Shape) -> Result<(), Error> {
-        if !self.0.contains_key(&shape) {
-            self.0.insert(shape, capture(engine, shape)?);
-        }
-        self.0[&shape].launch().map_err(|error| fault("launching captured steps", error))
+        let graph = match self.0.entry(shape) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(capture(engine, shape)?),
+        };
+        graph.launch().map_err(|error| fault("launching captured steps", error))
     }
 }
 
