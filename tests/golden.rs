@@ -1,10 +1,11 @@
-//! Every golden trajectory, on the host engine and on the reference.
+//! Every golden trajectory, on the host engine and on the reference; those of AdamW and of schedules on the graph engine too.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
+use kiln_engine::GraphOptions;
 use kiln_parity::{Golden, GoldenOptimizer, GoldenSchedule, GoldenSgd, Recording, Report, compare};
 use kiln_runner::replay;
 use kiln_runner::replay::reference::Precision;
@@ -79,6 +80,18 @@ fn the_reference_follows_in_float64_to_nine_digits() {
             assert!(gap.difference <= 1e-9, "{report}");
         }
     }
+}
+
+/// On the simulator, or on the GPU that is there.
+#[test]
+fn graph_follows_adamw_and_schedules() {
+    kiln_tests::on_device!();
+    let options = GraphOptions::default();
+    let follow = |name: &str| {
+        let golden = recorded(name);
+        compare(&golden, &replay::graph(&golden, None, &options).unwrap()).unwrap()
+    };
+    assert_all_pass(&NAMES[5..].iter().map(|name| follow(name)).collect::<Vec<_>>());
 }
 
 /// The arguments of SGD in a recording.
