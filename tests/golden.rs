@@ -1,25 +1,38 @@
-//! Every golden trajectory, on the host engine and on the reference.
+//! Every golden trajectory, on the host engine and on the reference; those of AdamW and of schedules on the graph engine too.
 
 use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
 use kiln_engine::GraphOptions;
-use kiln_parity::{Golden, Recording, Report, compare};
+use kiln_parity::{Golden, GoldenOptimizer, GoldenSchedule, GoldenSgd, Recording, Report, compare};
 use kiln_runner::replay;
 use kiln_runner::replay::reference::Precision;
 use kiln_tests::{on_device, sim, test_name};
 
 static MNIST: LazyLock<Dataset> = LazyLock::new(kiln_tests::mnist);
 
-const NAMES: [&str; 5] =
-    ["seed-784-128-10", "tail-batch", "mse-13-32-1", "deep-784-64-48-32-10", "odd-37-19-5"];
+const NAMES: [&str; 9] = [
+    "seed-784-128-10",
+    "tail-batch",
+    "mse-13-32-1",
+    "deep-784-64-48-32-10",
+    "odd-37-19-5",
+    "adamw-23-17-3",
+    "adamw-cosine-19-13-11-2",
+    "step-21-15-4",
+    "one-cycle-17-29-3",
+];
+
+fn recorded(name: &str) -> Golden {
+    let golden = Golden::read(&kiln_tests::golden().join(format!("{name}.safetensors"))).unwrap();
+    assert_eq!(golden.name, name);
+    golden
+}
 
 fn reports(run: impl Fn(&Golden) -> Recording) -> Vec<Report> {
-    let folder = kiln_tests::golden();
     let report = |name: &str| {
-        let golden = Golden::read(&folder.join(format!("{name}.safetensors"))).unwrap();
-        assert_eq!(golden.name, name);
+        let golden = recorded(name);
         compare(&golden, &run(&golden)).unwrap()
     };
     NAMES.map(report).into()
@@ -109,22 +122,66 @@ fn the_reference_follows_in_float64_to_nine_digits() {
     }
 }
 
+/// On the simulator, or on the GPU that is there.
+#[test]
+fn graph_follows_adamw_and_schedules() {
+    kiln_tests::on_device!();
+    let options = GraphOptions::default();
+    let follow = |name: &str| {
+        let golden = recorded(name);
+        compare(&golden, &replay::graph(&golden, None, &options).unwrap()).unwrap()
+    };
+    assert_all_pass(&NAMES[5..].iter().map(|name| follow(name)).collect::<Vec<_>>());
+}
+
+/// The arguments of SGD in a recording.
+fn sgd(golden: &mut Golden) -> &mut GoldenSgd {
+    match &mut golden.optimizer {
+        GoldenOptimizer::Sgd(sgd) => sgd,
+        other => panic!("expected SGD, found {other:?}"),
+    }
+}
+
 /// What a trajectory must catch: a learning rate off by a thousandth, a momentum forgotten, a step out of order.
 #[test]
 fn runs_that_are_slightly_wrong_fail() {
     type Mutation = fn(&mut Golden);
     let mutations: [(&str, Mutation); 4] = [
-        ("learning rate", |g| g.optimizer.lr *= 1.001),
-        ("momentum", |g| g.optimizer.momentum = 0.49),
+        ("learning rate", |g| sgd(g).lr *= 1.001),
+        ("momentum", |g| sgd(g).momentum = 0.49),
         ("order", |g| g.order.swap(0, 20 * 17)),
         ("initial bias", |g| g.init[1].data[0] += 1e-3),
     ];
-    let path = kiln_tests::golden().join("odd-37-19-5.safetensors");
-    let golden = Golden::read(&path).unwrap();
+    let golden = recorded("odd-37-19-5");
     for (what, mutate) in mutations {
         let mut wrong = golden.clone();
         mutate(&mut wrong);
         let report = compare(&golden, &replay::host(&wrong, None, None).unwrap()).unwrap();
         assert!(!report.passes(), "{what}: {report}");
+    }
+}
+
+/// A schedule that is one step early or late, as an engine runs it.
+#[test]
+fn schedules_that_are_one_step_off_fail() {
+    for name in ["adamw-cosine-19-13-11-2", "step-21-15-4", "one-cycle-17-29-3"] {
+        let golden = recorded(name);
+        let mut wrong = golden.clone();
+        match wrong.schedule.as_mut().expect("a schedule") {
+            GoldenSchedule::CosineAnnealingLR { t_max, warmup_steps, .. } => {
+                (*t_max, *warmup_steps) = (91, 9)
+            }
+            GoldenSchedule::StepLR { step_size, .. } => *step_size -= 1,
+            GoldenSchedule::OneCycleLR { total_steps, .. } => *total_steps += 1,
+            other => panic!("{name}: {other:?}"),
+        }
+        let report = compare(&golden, &replay::host(&wrong, None, None).unwrap()).unwrap();
+        assert!(!report.passes(), "{name}: {report}");
+
+        let mut early = golden.clone();
+        early.lr.rotate_left(1);
+        let run = replay::reference::replay(&early, None, Precision::F64).unwrap();
+        let report = compare(&golden, &run).unwrap();
+        assert!(!report.passes(), "{name}, one step early: {report}");
     }
 }

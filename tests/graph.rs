@@ -1,8 +1,8 @@
 //! The graph engine as its users meet it: the same results however steps are submitted, and the host's.
 
 use kiln_engine::{
-    Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Sgd, Submission,
-    Targets, Trainer,
+    Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Schedule, Sgd,
+    Submission, Targets, Trainer,
 };
 use kiln_tests::on_device;
 
@@ -60,8 +60,14 @@ impl Data {
             Form::Pixels | Form::PixelsToOneHot => Samples::pixels(&self.pixels, WIDTH, targets),
             Form::Floats | Form::FloatsToValues => Samples::floats(&self.floats, WIDTH, targets),
         };
-        let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() };
-        Job { model: Mlp::new(&[WIDTH, 37, 19, CLASSES], 3).unwrap(), loss, optimizer, train: train.unwrap() }
+        let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
+        Job {
+            model: Mlp::new(&[WIDTH, 37, 19, CLASSES], 3).unwrap(),
+            loss,
+            optimizer,
+            schedule: Schedule::default(),
+            train: train.unwrap(),
+        }
     }
 }
 
@@ -244,7 +250,7 @@ fn a_loss_that_is_not_finite_is_an_error_that_names_its_step() {
     on_device!();
     let data = Data::new();
     let mut job = data.job(Form::FloatsToValues);
-    job.optimizer.lr = 1e30;
+    job.optimizer = Sgd { lr: 1e30, ..Sgd::default() }.into();
     let error = Trainer::graph(job, &GraphOptions::default()).unwrap().epoch(&order(0), BATCH).unwrap_err();
     assert!(matches!(error, kiln_engine::Error::Diverged { step: 1..=3, .. }), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Every engine against candle's autograd: random models of depth 1 to 5, gradients and a few steps.
 
-use kiln_engine::{GraphOptions, Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+use kiln_engine::{AdamW, GraphOptions, Job, Loss, Mlp, Optimizer, Samples, Schedule, Sgd, Targets, Trainer};
 use kiln_reference::{Batch, Precision, Reference};
 
 const SAMPLES: usize = 23;
@@ -72,7 +72,7 @@ impl Case {
     }
 
     /// Gradients of one batch, then two epochs of training, each compared within 1e-5.
-    fn check(&self, engine: Engine, loss: Loss, sgd: Sgd) {
+    fn check(&self, engine: Engine, loss: Loss, optimizer: Optimizer) {
         let targets = match loss {
             Loss::CrossEntropy => Targets::Labels(&self.labels),
             Loss::MeanSquaredError => Targets::Values(&self.values),
@@ -80,8 +80,8 @@ impl Case {
         let model = Mlp::new(&self.layers, 11).unwrap();
         let train = Samples::floats(&self.inputs, self.layers[0], targets).unwrap();
         let init: Vec<Vec<f64>> = model.tensors().iter().map(|t| doubles(&t.data)).collect();
-        let mut trainer = engine(Job { model, loss, optimizer: sgd, train });
-        let mut reference = self.reference(&init, loss, sgd);
+        let mut trainer = engine(Job { model, loss, optimizer, schedule: Schedule::default(), train });
+        let mut reference = self.reference(&init, loss, optimizer);
 
         let all: Vec<u32> = (0..SAMPLES as u32).collect();
         let (expected, gradients) = self.batch(loss, &all, |batch| reference.gradients(batch)).unwrap();
@@ -103,23 +103,24 @@ impl Case {
         for (got, expected) in trainer.model().unwrap().tensors().iter().zip(reference.parameters().unwrap())
         {
             let gap = relative(&got.data, &expected);
-            assert!(gap <= 1e-5, "{:?} {loss} {sgd:?}: {} off by {gap:e}", self.layers, got.name);
+            assert!(gap <= 1e-5, "{:?} {loss} {optimizer}: {} off by {gap:e}", self.layers, got.name);
         }
     }
 
-    fn reference(&self, init: &[Vec<f64>], loss: Loss, sgd: Sgd) -> Reference {
+    fn reference(&self, init: &[Vec<f64>], loss: Loss, optimizer: Optimizer) -> Reference {
         let loss = match loss {
             Loss::CrossEntropy => kiln_reference::Loss::CrossEntropy,
             Loss::MeanSquaredError => kiln_reference::Loss::MeanSquaredError,
         };
-        let sgd = kiln_reference::Sgd {
-            lr: sgd.lr,
-            momentum: sgd.momentum,
-            dampening: sgd.dampening,
-            weight_decay: sgd.weight_decay,
-            nesterov: sgd.nesterov,
+        let optimizer: kiln_reference::Optimizer = match optimizer {
+            Optimizer::Sgd(Sgd { lr, momentum, dampening, weight_decay, nesterov }) => {
+                kiln_reference::Sgd { lr, momentum, dampening, weight_decay, nesterov }.into()
+            }
+            Optimizer::AdamW(AdamW { lr, beta1, beta2, eps, weight_decay }) => {
+                kiln_reference::AdamW { lr, betas: [beta1, beta2], eps, weight_decay }.into()
+            }
         };
-        Reference::new(&self.layers, init, loss, sgd, Precision::F64).unwrap()
+        Reference::new(&self.layers, init, loss, optimizer, Precision::F64).unwrap()
     }
 }
 
@@ -142,6 +143,8 @@ fn random_models(engine: Engine) {
     let momentum = Sgd { momentum: 0.9, ..plain };
     let nesterov = Sgd { nesterov: true, weight_decay: 1e-2, ..momentum };
     let dampened = Sgd { dampening: 0.3, ..momentum };
+    // Where a gradient is next to nothing, AdamW steps by its sign: eps keeps float32 from choosing it by rounding.
+    let adamw = AdamW { lr: 0.01, eps: 1e-3, ..AdamW::default() };
     for layers in [
         &[13, 3][..],
         &[17, 65, 5],
@@ -152,9 +155,10 @@ fn random_models(engine: Engine) {
         &[1, 2, 1, 2],
     ] {
         let case = Case::new(layers);
-        for sgd in [plain, momentum, nesterov, dampened] {
-            case.check(engine, Loss::CrossEntropy, sgd);
-            case.check(engine, Loss::MeanSquaredError, sgd);
+        let sgds = [plain, momentum, nesterov, dampened].map(Optimizer::from);
+        for optimizer in sgds.into_iter().chain([adamw.into()]) {
+            case.check(engine, Loss::CrossEntropy, optimizer);
+            case.check(engine, Loss::MeanSquaredError, optimizer);
         }
     }
 }

@@ -43,7 +43,17 @@ pub enum Error {
     /// A hyperparameter is outside its range.
     #[error("optimizer: {name}: expected {expected}, found {found}")]
     Hyperparameter {
-        /// Its field in [`crate::Sgd`].
+        /// Its field in [`crate::Sgd`] or [`crate::AdamW`].
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it was.
+        found: f64,
+    },
+    /// An option of a learning rate schedule is outside its range.
+    #[error("schedule: {name}: expected {expected}, found {found}")]
+    Schedule {
+        /// Its field in [`crate::Schedule`] or its curve.
         name: &'static str,
         /// What it may be.
         expected: &'static str,

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::graph::{Graph, GraphOptions};
 use crate::host::Host;
-use crate::{Epoch, Error, Evaluation, Gradients, Loss, Mlp, Progress, Samples, Sgd};
+use crate::{Epoch, Error, Evaluation, Gradients, Loss, Mlp, Optimizer, Progress, Samples, Schedule};
 
 /// What to train, how, and on what.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,9 @@ pub struct Job<'d> {
     /// What is minimised.
     pub loss: Loss,
     /// How it is minimised.
-    pub optimizer: Sgd,
+    pub optimizer: Optimizer,
+    /// The learning rate of each step, from the optimizer's. Steps are counted over all epochs of a [`Trainer`].
+    pub schedule: Schedule,
     /// The training samples.
     pub train: Samples<'d>,
 }
@@ -21,6 +23,7 @@ pub struct Job<'d> {
 impl Job<'_> {
     fn check(&self) -> Result<(), Error> {
         self.optimizer.check()?;
+        self.schedule.check()?;
         self.train.check_for(&self.model, self.loss)
     }
 }

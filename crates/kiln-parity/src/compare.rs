@@ -153,7 +153,7 @@ fn worst(gaps: impl Iterator<Item = Gap>) -> Gap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{GoldenData, GoldenLoss, GoldenSgd};
+    use crate::{GoldenData, GoldenLoss, GoldenOptimizer, GoldenSgd};
 
     fn golden() -> Golden {
         let tensor = |name: &str, data: Vec<f64>| GoldenTensor {
@@ -168,13 +168,15 @@ mod tests {
             steps: 3,
             batch: 1,
             loss: GoldenLoss::MeanSquaredError,
-            optimizer: GoldenSgd {
+            optimizer: GoldenOptimizer::Sgd(GoldenSgd {
                 lr: 0.1,
                 momentum: 0.0,
                 dampening: 0.0,
                 weight_decay: 0.0,
                 nesterov: false,
-            },
+            }),
+            schedule: None,
+            lr: vec![0.1; 3],
             samples: 1,
             data: GoldenData::Mnist,
             order: vec![0; 3],

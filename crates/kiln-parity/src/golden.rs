@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::Deserialize;
+
+use crate::optimizer::{GoldenOptimizer, GoldenSchedule};
 
 /// Largest recording that is read.
 const BYTES_MAX: u64 = 1 << 30;
@@ -28,26 +29,6 @@ pub enum GoldenLoss {
     CrossEntropy,
     /// 1/(2N) sum (y - yhat)².
     MeanSquaredError,
-}
-
-/// The arguments of `torch.optim.SGD` in a recorded run.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GoldenSgd {
-    /// Learning rate.
-    pub lr: f64,
-    /// Momentum.
-    #[serde(default)]
-    pub momentum: f64,
-    /// Dampening.
-    #[serde(default)]
-    pub dampening: f64,
-    /// Weight decay.
-    #[serde(default)]
-    pub weight_decay: f64,
-    /// Nesterov's momentum.
-    #[serde(default)]
-    pub nesterov: bool,
 }
 
 /// The samples of a recorded run.
@@ -78,7 +59,11 @@ pub struct Golden {
     /// The loss.
     pub loss: GoldenLoss,
     /// The optimizer.
-    pub optimizer: GoldenSgd,
+    pub optimizer: GoldenOptimizer,
+    /// How its learning rate changes; `None` where it does not.
+    pub schedule: Option<GoldenSchedule>,
+    /// (steps): learning rate of each step, as PyTorch had it.
+    pub lr: Vec<f64>,
     /// How many samples of the data are used.
     pub samples: usize,
     /// Where they come from.
@@ -229,8 +214,16 @@ impl Reader<'_> {
             found => return Err(self.bad("loss", "cross_entropy or mse", found)),
         };
         let text = self.text("optimizer")?;
-        let optimizer = serde_json::from_str(text)
-            .map_err(|e| self.bad("optimizer", &format!("arguments of torch.optim.SGD ({e})"), text))?;
+        let optimizer = GoldenOptimizer::parse(text).map_err(|e| {
+            self.bad("optimizer", &format!("arguments of torch.optim.SGD or AdamW ({e})"), text)
+        })?;
+        let schedule = self.schedule()?;
+        // Read first: a count of steps is believed once there are as many losses.
+        let loss_f64 = self.f64s("loss.f64", &[steps])?;
+        let lr = match schedule {
+            Some(_) => self.f64s("lr", &[steps])?,
+            None => vec![optimizer.lr(); steps],
+        };
         let (inputs, outputs) = (layers[0], layers[layers.len() - 1]);
         let data = match self.text("data")? {
             "mnist" => GoldenData::Mnist,
@@ -246,11 +239,13 @@ impl Reader<'_> {
             batch,
             loss,
             optimizer,
+            schedule,
+            lr,
             samples,
             data,
             order: self.order(steps, batch, samples)?,
             init: self.parameters("init", &layers, Self::f32s)?,
-            loss_f64: self.f64s("loss.f64", &[steps])?,
+            loss_f64,
             grad0_f64: self.parameters("grad0.f64", &layers, Self::f64s)?,
             final_f64: self.parameters("final.f64", &layers, Self::f64s)?,
             layers,
@@ -281,6 +276,14 @@ impl Reader<'_> {
             Ok(layers) if layers.len() >= 2 && !layers.contains(&0) => Ok(layers),
             _ => Err(self.bad("layers", "a JSON list of two or more widths, all at least 1", text)),
         }
+    }
+
+    /// How the learning rate changes, where the metadata says that it does.
+    fn schedule(&self) -> Result<Option<GoldenSchedule>, GoldenError> {
+        let Some(text) = self.metadata.get("schedule") else { return Ok(None) };
+        let expected = |e| format!("type and arguments of one of torch.optim.lr_scheduler ({e})");
+        let parsed = serde_json::from_str(text).map_err(|e| self.bad("schedule", &expected(e), text))?;
+        Ok(Some(parsed))
     }
 
     fn order(&self, steps: usize, batch: usize, samples: usize) -> Result<Vec<u32>, GoldenError> {

@@ -7,7 +7,9 @@
 mod close;
 mod compare;
 mod golden;
+mod optimizer;
 
 pub use close::{Mismatch, Worst, close, gamma};
 pub use compare::{BOUND, CompareError, Gap, Recording, Report, compare};
-pub use golden::{Golden, GoldenData, GoldenError, GoldenLoss, GoldenSgd, GoldenTensor};
+pub use golden::{Golden, GoldenData, GoldenError, GoldenLoss, GoldenTensor};
+pub use optimizer::{GoldenAdamW, GoldenOptimizer, GoldenSchedule, GoldenSgd};

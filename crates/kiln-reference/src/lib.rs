@@ -1,4 +1,4 @@
-//! The second opinion on gradients: the same multilayer perceptron, losses and SGD, but by candle's autograd.
+//! The second opinion on gradients: the same multilayer perceptron, losses and optimizers, but by candle's autograd.
 //!
 //! Shares no code with the engines that it checks. In float64 ([`Precision::F64`]) it is the truth to some twelve
 //! digits, in float32 it shows what an honest float32 computation loses. It is slow, and runs on the CPU only.
@@ -6,7 +6,12 @@
 //! Three things of candle's own are not used, because they are not PyTorch's: its `Linear` (Kaiming initialisation;
 //! parameters come in from outside here), its `SGD` (no momentum), and its `relu`, whose gradient at zero is one.
 
+mod optimizer;
+
 use candle_core::{D, DType, Device, Tensor, Var};
+
+use optimizer::State;
+pub use optimizer::{AdamW, Optimizer, Sgd};
 
 /// The arithmetic of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,22 +29,6 @@ pub enum Loss {
     CrossEntropy,
     /// `1/(2N) sum (y - yhat)²` over samples and outputs.
     MeanSquaredError,
-}
-
-/// `torch.optim.SGD`: weight decay is added to the gradient; `v = g` first, then
-/// `v = momentum v + (1 - dampening) g`; `p -= lr v`, or `p -= lr (g + momentum v)` with `nesterov`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Sgd {
-    /// Learning rate.
-    pub lr: f64,
-    /// Momentum; without it there is no velocity, and dampening has no effect.
-    pub momentum: f64,
-    /// Dampening of the gradient that enters the velocity.
-    pub dampening: f64,
-    /// L2 penalty.
-    pub weight_decay: f64,
-    /// Nesterov's look-ahead.
-    pub nesterov: bool,
 }
 
 /// What a batch should give.
@@ -110,12 +99,12 @@ pub enum Error {
 pub struct Reference {
     layers: Vec<usize>,
     loss: Loss,
-    sgd: Sgd,
+    optimizer: Optimizer,
     dtype: DType,
     /// Weight (out, in) and bias (out) of each layer, flat: fc1.weight, fc1.bias, fc2.weight, ..
     parameters: Vec<Var>,
-    /// As many, once a step has been made with momentum.
-    velocities: Vec<Tensor>,
+    /// As many: what the optimizer keeps of each.
+    states: Vec<State>,
 }
 
 impl Reference {
@@ -127,7 +116,7 @@ impl Reference {
         layers: &[usize],
         parameters: &[Vec<f64>],
         loss: Loss,
-        sgd: Sgd,
+        optimizer: impl Into<Optimizer>,
         precision: Precision,
     ) -> Result<Self, Error> {
         if layers.len() < 2 || layers.contains(&0) {
@@ -146,7 +135,9 @@ impl Reference {
             let tensor = Tensor::from_slice(values, shape, &Device::Cpu)?.to_dtype(dtype)?;
             vars.push(Var::from_tensor(&tensor)?);
         }
-        Ok(Self { layers: layers.to_vec(), loss, sgd, dtype, parameters: vars, velocities: Vec::new() })
+        let states = vars.iter().map(|_| State::default()).collect();
+        let (layers, optimizer) = (layers.to_vec(), optimizer.into());
+        Ok(Self { layers, loss, optimizer, dtype, parameters: vars, states })
     }
 
     /// The loss of a batch, and the gradient of every parameter, flat and in the order of [`Reference::new`].
@@ -158,29 +149,23 @@ impl Reference {
         Ok((loss, gradients.iter().map(flat).collect::<Result<_, _>>()?))
     }
 
-    /// One step of training; answers the loss before it.
+    /// One step of training with the optimizer's own learning rate; answers the loss before it.
     ///
     /// # Errors
     /// As [`Reference::gradients`].
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<f64, Error> {
+        self.step_with(batch, self.optimizer.lr())
+    }
+
+    /// One step of training with a learning rate of its own, as a schedule gives it; answers the loss before it.
+    ///
+    /// # Errors
+    /// As [`Reference::gradients`].
+    pub fn step_with(&mut self, batch: &Batch<'_>, lr: f64) -> Result<f64, Error> {
         let (loss, gradients) = self.backward(batch)?;
-        let Sgd { lr, momentum, dampening, weight_decay, nesterov } = self.sgd;
-        let mut velocities = Vec::new();
-        for (i, (parameter, gradient)) in self.parameters.iter().zip(&gradients).enumerate() {
-            let gradient = (gradient + (parameter.as_tensor() * weight_decay)?)?;
-            let along = if momentum == 0.0 {
-                gradient
-            } else {
-                let velocity = match self.velocities.get(i) {
-                    None => gradient.clone(),
-                    Some(old) => ((old * momentum)? + (&gradient * (1.0 - dampening))?)?,
-                };
-                velocities.push(velocity.clone());
-                if nesterov { (gradient + (velocity * momentum)?)? } else { velocity }
-            };
-            parameter.set(&(parameter.as_tensor() - (along * lr)?)?)?;
+        for ((parameter, state), gradient) in self.parameters.iter().zip(&mut self.states).zip(&gradients) {
+            parameter.set(&state.moved(&self.optimizer, lr, parameter.as_tensor(), gradient)?)?;
         }
-        self.velocities = velocities;
         Ok(loss)
     }
 

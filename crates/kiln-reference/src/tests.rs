@@ -117,6 +117,39 @@ fn the_optimizer_is_pytorchs() {
     }
 }
 
+/// One weight and one bias, several steps of AdamW with a learning rate each: the same in scalar arithmetic.
+#[test]
+fn adamw_is_pytorchs() {
+    let base = AdamW { lr: 0.1, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 };
+    let options = [
+        base,
+        AdamW { betas: [0.5, 0.7], ..base },
+        AdamW { eps: 0.3, ..base },
+        AdamW { weight_decay: 0.8, ..base },
+    ];
+    for adamw in options {
+        let start = [vec![0.7], vec![-0.2]];
+        let loss = Loss::MeanSquaredError;
+        let mut model = Reference::new(&[1, 1], &start, loss, adamw, Precision::F64).unwrap();
+        let (mut p, mut m, mut v) = ([0.7, -0.2], [0.0; 2], [0.0; 2]);
+        for t in 1..6 {
+            let (x, y, lr) = (f64::from(t) - 2.5, 0.25, adamw.lr / f64::from(t));
+            model.step_with(&Batch { inputs: &[x], targets: Targets::Values(&[y]) }, lr).unwrap();
+            let error = p[0] * x + p[1] - y;
+            for (i, g) in [error * x, error].into_iter().enumerate() {
+                p[i] *= 1.0 - lr * adamw.weight_decay;
+                m[i] += (1.0 - adamw.betas[0]) * (g - m[i]);
+                v[i] = adamw.betas[1] * v[i] + (1.0 - adamw.betas[1]) * g * g;
+                let (bias1, bias2) = (1.0 - adamw.betas[0].powi(t), 1.0 - adamw.betas[1].powi(t));
+                p[i] -= lr / bias1 * m[i] / (v[i].sqrt() / bias2.sqrt() + adamw.eps);
+            }
+            for (got, expected) in model.parameters().unwrap().iter().zip(p) {
+                assert!((got[0] - expected).abs() <= 1e-14, "{adamw:?} step {t}: {} {expected}", got[0]);
+            }
+        }
+    }
+}
+
 #[test]
 fn bad_models_and_batches_are_told() {
     let new = |layers: &[usize], parameters: &[Vec<f64>]| {

@@ -1,27 +1,48 @@
 //! What can be typed.
 
+mod optimization;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
 use kiln_engine::{GraphOptions, Loss, Placement, Precision, Submission};
+
+pub(crate) use optimization::OptimizerArgs;
 
 /// Trains multilayer perceptrons, and proves that their gradients are right.
 ///
 /// `kiln train` runs the textbook job: MNIST, layers 784-128-10 with ReLU, cross entropy, SGD with learning rate
 /// 0.01 and momentum 0.9, batches of 64, 10 epochs. The data is fetched where it is not there yet.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "kiln", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// What was typed. Ends the process where it makes no sense, with exit code 2.
+    pub(crate) fn read() -> Self {
+        let cli = Self::parse();
+        if let Command::Train(arguments) = &cli.command
+            && let Err(reason) = arguments.optimization.check()
+        {
+            let mut command = Self::command();
+            command.build();
+            let train = command.find_subcommand_mut("train").expect("there is a command train");
+            train.error(ErrorKind::ArgumentConflict, reason).exit();
+        }
+        cli
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Train a model, print a line an epoch, and write model.safetensors and metrics.jsonl
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Loss and accuracy of a saved model
     Eval(EvalArgs),
     /// Replay recorded training trajectories and compare losses, gradients and parameters
@@ -38,21 +59,8 @@ pub(crate) struct TrainArgs {
     /// cross-entropy (mean over the batch) or mse, 1/(2N) sum (y - yhat)²
     #[arg(long, default_value_t = Loss::CrossEntropy)]
     pub(crate) loss: Loss,
-    /// Learning rate
-    #[arg(long, default_value_t = 0.01, value_parser = at_least_zero)]
-    pub(crate) lr: f64,
-    /// Momentum; 0 with the other options at 0 is plain gradient descent
-    #[arg(long, default_value_t = 0.9, value_parser = at_least_zero)]
-    pub(crate) momentum: f64,
-    /// Dampening of the momentum
-    #[arg(long, default_value_t = 0.0, value_parser = at_least_zero)]
-    pub(crate) dampening: f64,
-    /// Weight decay (L2 penalty), added to the gradient
-    #[arg(long, default_value_t = 0.0, value_parser = at_least_zero)]
-    pub(crate) weight_decay: f64,
-    /// Nesterov's momentum
-    #[arg(long)]
-    pub(crate) nesterov: bool,
+    #[command(flatten)]
+    pub(crate) optimization: OptimizerArgs,
     /// Samples a batch; the last batch of an epoch may be smaller
     #[arg(long, default_value = "64")]
     pub(crate) batch: NonZeroUsize,

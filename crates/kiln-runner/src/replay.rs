@@ -4,8 +4,11 @@ use std::num::NonZeroUsize;
 
 use anyhow::{bail, ensure};
 use kiln_data::Dataset;
-use kiln_engine::{GraphOptions, Job, Loss, Mlp, Samples, Sgd, Targets, Tensor, Trainer};
-use kiln_parity::{Golden, GoldenData, GoldenLoss, Recording};
+use kiln_engine::{
+    AdamW, Curve, GraphOptions, Job, Loss, Mlp, OneCycle, Optimizer, Samples, Schedule, Sgd, Targets, Tensor,
+    Trainer,
+};
+use kiln_parity::{Golden, GoldenData, GoldenLoss, GoldenOptimizer, GoldenSchedule, Recording};
 
 use crate::commands::data;
 use crate::engine::threads_for;
@@ -45,7 +48,8 @@ fn job<'d>(golden: &'d Golden, mnist: Option<&'d Dataset>) -> anyhow::Result<Job
         GoldenLoss::CrossEntropy => Loss::CrossEntropy,
         GoldenLoss::MeanSquaredError => Loss::MeanSquaredError,
     };
-    Ok(Job { model, loss, optimizer: sgd(golden), train: samples(golden, mnist)? })
+    let (optimizer, schedule) = (optimizer(golden), schedule(golden));
+    Ok(Job { model, loss, optimizer, schedule, train: samples(golden, mnist)? })
 }
 
 fn replay(golden: &Golden, mut trainer: Trainer<'_>) -> anyhow::Result<Recording> {
@@ -58,14 +62,48 @@ fn replay(golden: &Golden, mut trainer: Trainer<'_>) -> anyhow::Result<Recording
     Ok(Recording { losses, grad0, finals: doubles(trainer.model()?.tensors()) })
 }
 
-fn sgd(golden: &Golden) -> Sgd {
-    let o = golden.optimizer;
-    Sgd {
-        lr: o.lr,
-        momentum: o.momentum,
-        dampening: o.dampening,
-        weight_decay: o.weight_decay,
-        nesterov: o.nesterov,
+fn optimizer(golden: &Golden) -> Optimizer {
+    match golden.optimizer {
+        GoldenOptimizer::Sgd(o) => Optimizer::Sgd(Sgd {
+            lr: o.lr,
+            momentum: o.momentum,
+            dampening: o.dampening,
+            weight_decay: o.weight_decay,
+            nesterov: o.nesterov,
+        }),
+        GoldenOptimizer::AdamW(o) => Optimizer::AdamW(AdamW {
+            lr: o.lr,
+            beta1: o.betas[0],
+            beta2: o.betas[1],
+            eps: o.eps,
+            weight_decay: o.weight_decay,
+        }),
+    }
+}
+
+/// The schedule that was recorded: its terms, not the learning rates that they came to.
+fn schedule(golden: &Golden) -> Schedule {
+    let after = |warmup_steps, curve| Schedule { warmup_steps, curve };
+    match golden.schedule {
+        None => Schedule::default(),
+        Some(GoldenSchedule::ConstantLR { warmup_steps }) => after(warmup_steps, Curve::Constant),
+        Some(GoldenSchedule::StepLR { step_size, gamma, warmup_steps }) => {
+            after(warmup_steps, Curve::Step { every_steps: step_size, gamma })
+        }
+        Some(GoldenSchedule::CosineAnnealingLR { t_max, eta_min, warmup_steps }) => {
+            after(warmup_steps, Curve::Cosine { half_period_steps: t_max, min_lr: eta_min })
+        }
+        Some(GoldenSchedule::OneCycleLR {
+            max_lr,
+            total_steps,
+            pct_start,
+            div_factor,
+            final_div_factor,
+            warmup_steps,
+        }) => {
+            let cycle = OneCycle { max_lr, total_steps, pct_start, div_factor, final_div_factor };
+            after(warmup_steps, Curve::OneCycle(cycle))
+        }
     }
 }
 
@@ -87,11 +125,11 @@ fn samples<'d>(golden: &'d Golden, mnist: Option<&'d Dataset>) -> anyhow::Result
 pub mod reference {
     use anyhow::Context;
     use kiln_data::Dataset;
-    use kiln_parity::{Golden, GoldenData, GoldenLoss, Recording};
+    use kiln_parity::{Golden, GoldenData, GoldenLoss, GoldenOptimizer, Recording};
     pub use kiln_reference::Precision;
-    use kiln_reference::{Batch, Loss, Reference, Sgd, Targets};
+    use kiln_reference::{AdamW, Batch, Loss, Optimizer, Reference, Sgd, Targets};
 
-    /// Replays a recording through the reference; `mnist` as in [`super::host`].
+    /// Replays a recording through the reference, with the learning rates that were recorded; `mnist` as in [`super::host`].
     ///
     /// # Errors
     /// Where the recording makes no model, or MNIST is wanted and missing.
@@ -100,23 +138,15 @@ pub mod reference {
         mnist: Option<&Dataset>,
         precision: Precision,
     ) -> anyhow::Result<Recording> {
-        let o = golden.optimizer;
-        let sgd = Sgd {
-            lr: o.lr,
-            momentum: o.momentum,
-            dampening: o.dampening,
-            weight_decay: o.weight_decay,
-            nesterov: o.nesterov,
-        };
         let loss = match golden.loss {
             GoldenLoss::CrossEntropy => Loss::CrossEntropy,
             GoldenLoss::MeanSquaredError => Loss::MeanSquaredError,
         };
         let init: Vec<Vec<f64>> =
             golden.init.iter().map(|t| t.data.iter().map(|&v| v.into()).collect()).collect();
-        let mut reference = Reference::new(&golden.layers, &init, loss, sgd, precision)?;
+        let mut reference = Reference::new(&golden.layers, &init, loss, optimizer(golden), precision)?;
         let mut run = Recording::default();
-        for (step, rows) in golden.order.chunks(golden.batch).enumerate() {
+        for (step, (rows, &lr)) in golden.order.chunks(golden.batch).zip(&golden.lr).enumerate() {
             let (inputs, labels, values) =
                 gather(golden, mnist, rows).context("the recording needs MNIST")?;
             let targets = match loss {
@@ -127,10 +157,25 @@ pub mod reference {
             if step == 0 {
                 run.grad0 = reference.gradients(&batch)?.1;
             }
-            run.losses.push(reference.step(&batch)?);
+            run.losses.push(reference.step_with(&batch, lr)?);
         }
         run.finals = reference.parameters()?;
         Ok(run)
+    }
+
+    fn optimizer(golden: &Golden) -> Optimizer {
+        match golden.optimizer {
+            GoldenOptimizer::Sgd(o) => Optimizer::Sgd(Sgd {
+                lr: o.lr,
+                momentum: o.momentum,
+                dampening: o.dampening,
+                weight_decay: o.weight_decay,
+                nesterov: o.nesterov,
+            }),
+            GoldenOptimizer::AdamW(o) => {
+                Optimizer::AdamW(AdamW { lr: o.lr, betas: o.betas, eps: o.eps, weight_decay: o.weight_decay })
+            }
+        }
     }
 
     /// Inputs of the rows, and their labels or their values.

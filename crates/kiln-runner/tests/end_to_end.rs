@@ -103,6 +103,8 @@ fn json_lines_tell_the_whole_run() {
     let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["start", "epoch", "epoch", "epoch", "summary"]);
     assert_eq!(events[4]["steps"], 15);
+    assert_eq!(events[0]["optimizer"], "SGD lr 0.01");
+    assert_eq!(events[0]["schedule"], "constant");
     assert!(events[3]["train_loss"].as_f64() < events[1]["train_loss"].as_f64(), "it learns");
 }
 
@@ -142,10 +144,93 @@ fn wrong_usage_is_exit_code_2() {
     }
 }
 
+/// Flags that would have no effect, or that need another, are refused by name.
+#[test]
+fn flags_that_do_not_go_together_are_exit_code_2() {
+    let cases: [(&[&str], &str); 13] = [
+        (
+            &["--optimizer", "adamw", "--momentum", "0.9"],
+            "--momentum belongs to --optimizer sgd, not to adamw",
+        ),
+        (&["--optimizer", "adamw", "--nesterov"], "--nesterov belongs to --optimizer sgd, not to adamw"),
+        (&["--beta1", "0.9"], "--beta1 belongs to --optimizer adamw, not to sgd"),
+        (&["--eps", "1e-8"], "--eps belongs to --optimizer adamw, not to sgd"),
+        (&["--optimizer", "adamw", "--beta2", "1"], "expected a number, at least 0 and below 1"),
+        (&["--optimizer", "adam"], "possible values: sgd, adamw"),
+        (&["--schedule", "step"], "--schedule step needs --schedule-steps"),
+        (&["--schedule", "one-cycle"], "--schedule one-cycle needs --max-lr"),
+        (
+            &["--schedule", "one-cycle", "--max-lr", "1", "--lr", "1"],
+            "--lr has no effect with --schedule one-cycle",
+        ),
+        (&["--schedule", "cosine", "--gamma", "0.5"], "--gamma has no effect with --schedule cosine"),
+        (&["--min-lr", "0.1"], "--min-lr has no effect with --schedule constant"),
+        (&["--schedule-steps", "10"], "--schedule-steps has no effect with --schedule constant"),
+        (&["--schedule", "cosine", "--schedule-steps", "0"], "--schedule-steps"),
+    ];
+    for (arguments, reason) in cases {
+        let output = run(&[&["train"][..], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        let error = stderr(&output);
+        let usage = error.contains("--help") && !error.contains("kiln-runner");
+        assert!(error.contains(reason) && usage, "{arguments:?}: {error}");
+    }
+}
+
+/// The line of the job names what trains: 40 samples in batches of 8 are 5 steps an epoch.
+#[test]
+fn optimizers_and_schedules_are_named_and_learn() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "; SGD lr 0.01 momentum 0.9; batch 8;"),
+        (&["--optimizer", "adamw"], "; AdamW lr 0.001 betas 0.9 0.999 eps 1e-8 weight decay 0.01; batch 8;"),
+        (
+            &[
+                "--optimizer",
+                "adamw",
+                "--lr",
+                "0.01",
+                "--weight-decay",
+                "0",
+                "--schedule",
+                "cosine",
+                "--warmup-steps",
+                "3",
+            ],
+            "eps 1e-8 weight decay 0; schedule: warm-up of 3 steps, cosine to 0 over 12 steps; batch 8;",
+        ),
+        (
+            &["--schedule", "step", "--schedule-steps", "5", "--gamma", "0.5"],
+            "; SGD lr 0.01 momentum 0.9; schedule: times 0.5 every 5 steps; batch 8;",
+        ),
+        (
+            &["--schedule", "one-cycle", "--max-lr", "0.1"],
+            "; SGD lr 0.004 momentum 0.9; schedule: one cycle to 0.1 over 15 steps; batch 8;",
+        ),
+        (&["--warmup-steps", "2"], "; schedule: warm-up of 2 steps, constant; batch 8;"),
+    ];
+    for (arguments, line) in cases {
+        let output = train_tiny(&data, out.path(), &[&["--epochs", "3"][..], arguments].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        let lines = stdout(&output);
+        let job = lines.lines().find(|line| line.starts_with("Job: ")).expect("the job's line");
+        assert!(job.contains(line), "{arguments:?}: {job}");
+        let metrics = fs::read_to_string(out.path().join("metrics.jsonl")).unwrap();
+        let loss =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["train_loss"].as_f64();
+        let losses: Vec<Option<f64>> = metrics.lines().map(loss).collect();
+        assert!(losses[2] < losses[0], "{arguments:?} learns: {losses:?}");
+    }
+}
+
 #[test]
 fn jobs_that_cannot_be_are_exit_code_1() {
     let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--layers", "16,10", "--epochs", "1", "--schedule", "cosine", "--warmup-steps", "1"],
+            "--warmup-steps 1 leaves nothing of 1 steps to cosine",
+        ),
         (&["--layers", "16"], "expected two or more widths"),
         (&["--layers", "17,10"], "expected 17, as the model has it, found 16"),
         (&["--layers", "16,9"], "expected a class below 9, found 9"),

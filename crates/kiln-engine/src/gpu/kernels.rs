@@ -17,9 +17,10 @@ use crate::{Error, Precision};
 pub(super) type Module = (&'static str, &'static str);
 
 /// Modules that every precision needs.
-const COMMON: [Module; 3] = [
+const COMMON: [Module; 4] = [
     ("epoch", include_str!("../../../../kernels/ptx/epoch.ptx")),
     ("mse", include_str!("../../../../kernels/ptx/mse.ptx")),
+    ("optimizer", include_str!("../../../../kernels/ptx/optimizer.ptx")),
     ("softmax_loss", include_str!("../../../../kernels/ptx/softmax_loss.ptx")),
 ];
 
@@ -88,6 +89,10 @@ pub(super) trait Number: DeviceRepr {
 
 impl Number for u32 {
     const TYPE: &'static str = "u32";
+}
+
+impl Number for u64 {
+    const TYPE: &'static str = "u64";
 }
 
 impl Number for f32 {

@@ -12,6 +12,7 @@ mod kernels;
 mod linear;
 mod loss;
 mod memory;
+mod optimizer;
 mod pinned;
 mod weight_gradient;
 
@@ -22,8 +23,9 @@ pub(crate) use kernels::{Dims, Position};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
+pub(crate) use optimizer::{AdamWOptions, Moments, Scalars, adamw};
 pub(crate) use pinned::{Copies, Staged, point};
-pub(crate) use weight_gradient::{Scalars, Sink, weight_gradient};
+pub(crate) use weight_gradient::{Sink, weight_gradient};
 
 #[cfg(test)]
 mod tests;

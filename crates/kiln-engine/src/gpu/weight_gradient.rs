@@ -1,30 +1,8 @@
 //! Launches of `kernels/weight_gradient.cuh`.
 
-#![allow(unsafe_code)] // the layout of a row of scalars
-
-use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
-
 use super::kernels::{Launch, Tile};
-use super::{Dims, Gpu, Position, Region, Source};
+use super::{Dims, Gpu, Position, Region, Scalars, Source};
 use crate::Error;
-
-/// What changes from step to step, a row a step: `Scalars` of the kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C, align(16))]
-pub(crate) struct Scalars {
-    /// Learning rate.
-    pub(crate) lr: f32,
-    /// Share of the velocity that is kept.
-    pub(crate) keep: f32,
-    /// Share of the gradient that enters the velocity.
-    pub(crate) fresh: f32,
-    pub(crate) unused: f32,
-}
-
-// SAFETY: four floats in C's layout, as the kernels have it; no padding, no pointers.
-unsafe impl DeviceRepr for Scalars {}
-// SAFETY: four zeros are four floats.
-unsafe impl ValidAsZeroBits for Scalars {}
 
 /// Where the gradient of a layer goes.
 #[derive(Clone, Copy)]

@@ -12,15 +12,16 @@ mod streamed;
 
 use crate::engine::Engine;
 use crate::gpu::{
-    Dims, Gpu, Scalars, Sink, Source, batch_sums, input_gradient, linear, loss, weight_gradient,
+    Dims, Gpu, Scalars, Sink, Source, adamw, batch_sums, input_gradient, linear, loss, weight_gradient,
 };
 use crate::{
-    Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Precision, Progress, Samples, Sgd, Targets,
+    AdamW, Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples,
+    Schedule, Targets,
 };
 use arenas::Arenas;
 use capture::{Captured, STEPS};
 use feed::{Data, Feed, Resident};
-use net::Net;
+use net::{Net, adamw_options, scalars};
 
 /// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
 const EVALUATION_BATCH: usize = 2048;
@@ -71,9 +72,11 @@ pub(crate) struct Graph<'d> {
     arenas: Arenas,
     evaluation: Option<(Resident, Arenas)>,
     loss: Loss,
-    sgd: Sgd,
+    optimizer: Optimizer,
+    schedule: Schedule,
     options: GraphOptions,
-    started: bool,
+    /// Steps done or submitted, over all epochs.
+    step: u64,
     gpu: Gpu,
 }
 
@@ -101,7 +104,7 @@ impl<'d> Graph<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, options: GraphOptions) -> Result<Self, Error> {
         let gpu = Gpu::open(options.device, options.precision)?;
-        let Job { model, loss, optimizer, train } = job;
+        let Job { model, loss, optimizer, schedule, train } = job;
         let net = Net::new(&gpu, model, &optimizer)?;
         let train = Data::new(&gpu, train, options.placement)?;
         Ok(Self {
@@ -111,23 +114,37 @@ impl<'d> Graph<'d> {
             train,
             evaluation: None,
             loss,
-            sgd: optimizer,
+            optimizer,
+            schedule,
             options,
-            started: false,
+            step: 0,
             gpu,
         })
     }
 
-    /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see.
+    /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see. SGD's update
+    /// is in one pass with the gradient; AdamW's is one pass over all layers at the end.
     fn submit_step(&self, batch: Batch) -> Result<(), Error> {
         self.forward(self.train.feed(batch.side), &self.arenas, batch)?;
+        self.backward(batch, Goal::Update)
+    }
+
+    /// From the gradient at the outputs down through all layers.
+    fn backward(&self, batch: Batch, goal: Goal) -> Result<(), Error> {
         for layer in (0..self.net.depth()).rev() {
             if layer > 0 {
                 self.input_gradient(layer, batch)?;
             }
-            self.weight_gradient(layer, batch, Goal::Update)?;
+            let sink = match (goal, &self.optimizer) {
+                (Goal::Update, Optimizer::Sgd(sgd)) => self.net.update(layer, sgd, self.arenas.scalars.all()),
+                (Goal::Update, Optimizer::AdamW(_)) | (Goal::Store, _) => self.net.store(layer)?,
+            };
+            self.weight_gradient(layer, batch, &sink)?;
         }
-        Ok(())
+        match (goal, &self.optimizer) {
+            (Goal::Update, Optimizer::AdamW(options)) => self.adamw(batch, options),
+            _ => Ok(()),
+        }
     }
 
     /// From the gathered batch through all layers to loss, hits and the gradient at the outputs.
@@ -154,20 +171,20 @@ impl<'d> Graph<'d> {
         self.submitted("input_gradient")
     }
 
-    /// The gradient of a layer's parameters, to where the goal says.
-    fn weight_gradient(&self, layer: usize, batch: Batch, goal: Goal) -> Result<(), Error> {
-        let sink = match goal {
-            Goal::Update => self.net.update(layer, &self.sgd, self.arenas.scalars.all()),
-            Goal::Store => self.net.store(layer)?,
-        };
-        self.gradient_into(layer, batch, &sink)
-    }
-
-    fn gradient_into(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
+    /// The gradient of a layer's parameters, into the sink.
+    fn weight_gradient(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
         let x = self.source(layer, self.train.feed(batch.side), &self.arenas);
         let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
         weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))?;
         self.submitted("weight_gradient")
+    }
+
+    /// AdamW's update of all layers by the gradients that are stored.
+    fn adamw(&self, batch: Batch, options: &AdamW) -> Result<(), Error> {
+        let (parameters, moments, gradients) = self.net.adamw();
+        let (scalars, at) = (self.arenas.scalars.all(), self.arenas.position(batch));
+        adamw(&self.gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))?;
+        self.submitted("adamw")
     }
 
     /// What a layer reads.
@@ -275,9 +292,10 @@ impl Engine for Graph<'_> {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
         let (rows, stride) = (order.len(), batch.min(order.len()));
-        let scalars = self.net.scalars(&self.sgd, rows.div_ceil(stride), !self.started);
+        let steps = rows.div_ceil(stride);
+        let scalars = scalars(&self.optimizer, &self.schedule, self.step, steps);
         self.reserve(stride, rows)?;
-        self.started = true;
+        self.step += steps as u64;
         self.run_epoch(order, stride, &scalars)?;
         let (sums, _) = self.sums(&self.arenas, rows, stride)?;
         let mut total = 0.0;
@@ -306,12 +324,7 @@ impl Engine for Graph<'_> {
         }
         let batch = Batch { slot: 0, rows: count as u32, stride: count as u32, side: 0 };
         self.forward(self.train.feed(0), &self.arenas, batch)?;
-        for layer in (0..self.net.depth()).rev() {
-            if layer > 0 {
-                self.input_gradient(layer, batch)?;
-            }
-            self.weight_gradient(layer, batch, Goal::Store)?;
-        }
+        self.backward(batch, Goal::Store)?;
         let (sums, _) = self.sums(&self.arenas, count, count)?;
         let tensors = self.net.download_gradients(&self.gpu)?;
         Ok(Gradients { loss: sums[0] / count as f64, tensors })

@@ -1,12 +1,39 @@
-//! The model on the device: parameters, velocities and gradients, each one arena.
+//! The model on the device: parameters, what the optimizer keeps of each, and gradients, each one arena.
 
 use std::ops::Range;
 
-use crate::gpu::{Activation, Buffer, Gpu, Region, Scalars, Sink};
-use crate::{Error, Mlp, Sgd, Tensor};
+use crate::gpu::{Activation, AdamWOptions, Buffer, Gpu, Moments, Region, Scalars, Sink};
+use crate::{AdamW, Error, Mlp, Optimizer, Schedule, Sgd, Tensor};
 
 /// Values that a tensor's place is a multiple of, so that every tensor begins at 16 bytes.
 const ALIGN: usize = 4;
+
+/// The scalars of the steps from `first` on, counted over all epochs, one row each.
+pub(super) fn scalars(optimizer: &Optimizer, schedule: &Schedule, first: u64, steps: usize) -> Vec<Scalars> {
+    let row = |step: u64| {
+        let lr = schedule.lr(optimizer.lr(), step) as f32;
+        match optimizer {
+            // The velocity of the very first step has no past: it is the gradient.
+            Optimizer::Sgd(_) if step == 0 => Scalars::sgd(lr, 0.0, 1.0),
+            Optimizer::Sgd(sgd) => Scalars::sgd(lr, sgd.momentum as f32, (1.0 - sgd.dampening) as f32),
+            Optimizer::AdamW(adamw) => {
+                let (correction1, correction2) = adamw.corrections(step);
+                Scalars::adamw(lr, correction1 as f32, correction2 as f32)
+            }
+        }
+    };
+    (first..).take(steps).map(row).collect()
+}
+
+/// AdamW's options in the precision of the parameters.
+pub(super) fn adamw_options(adamw: &AdamW) -> AdamWOptions {
+    AdamWOptions {
+        fresh1: (1.0 - adamw.beta1) as f32,
+        fresh2: (1.0 - adamw.beta2) as f32,
+        eps: adamw.eps as f32,
+        weight_decay: adamw.weight_decay as f32,
+    }
+}
 
 /// Layers and their arenas.
 pub(super) struct Net {
@@ -16,14 +43,16 @@ pub(super) struct Net {
     /// Weight (N, K) and bias (N) of each layer: where they lie in every arena.
     places: Vec<(Range<usize>, Range<usize>)>,
     parameters: Buffer<f32>,
-    /// None without momentum.
-    velocities: Option<Buffer<f32>>,
-    /// Made when gradients are first asked for.
+    /// SGD's velocities, or AdamW's first moments; none for SGD without momentum.
+    first: Option<Buffer<f32>>,
+    /// AdamW's second moments.
+    second: Option<Buffer<f32>>,
+    /// Made when gradients are first stored: at once for AdamW, else when they are first asked for.
     gradients: Option<Buffer<f32>>,
 }
 
 impl Net {
-    pub(super) fn new(gpu: &Gpu, model: Mlp, sgd: &Sgd) -> Result<Self, Error> {
+    pub(super) fn new(gpu: &Gpu, model: Mlp, optimizer: &Optimizer) -> Result<Self, Error> {
         let mut end = 0;
         let mut place = |len: usize| {
             let start = end;
@@ -43,8 +72,17 @@ impl Net {
             image[bias.clone()].copy_from_slice(b);
         }
         let parameters = Buffer::with(gpu, "parameters", &image)?;
-        let velocities = if sgd.momentum == 0.0 { None } else { Some(Buffer::new(gpu, "velocities", end)?) };
-        Ok(Self { widths: model.layers().to_vec(), model, places, parameters, velocities, gradients: None })
+        let arena = |wanted: bool, what| wanted.then(|| Buffer::new(gpu, what, end)).transpose();
+        let moments = optimizer.moments();
+        Ok(Self {
+            widths: model.layers().to_vec(),
+            model,
+            places,
+            parameters,
+            first: arena(moments > 0, "velocities or first moments")?,
+            second: arena(moments > 1, "second moments")?,
+            gradients: arena(matches!(optimizer, Optimizer::AdamW(_)), "gradients")?,
+        })
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -65,11 +103,11 @@ impl Net {
         (arena.part(weight.clone()), arena.part(bias.clone()))
     }
 
-    /// The update of a layer by its gradient.
+    /// SGD's update of a layer by its gradient.
     pub(super) fn update<'b>(&'b self, layer: usize, sgd: &Sgd, scalars: Region<'b, Scalars>) -> Sink<'b> {
         let (w, b) = self.parameters(layer);
         let decay = sgd.weight_decay as f32;
-        let Some(velocities) = &self.velocities else { return Sink::Descent { w, b, scalars, decay } };
+        let Some(velocities) = &self.first else { return Sink::Descent { w, b, scalars, decay } };
         let (vw, vb) = self.of(velocities, layer);
         let (gradient_share, velocity_share) =
             if sgd.nesterov { (1.0, sgd.momentum as f32) } else { (0.0, 1.0) };
@@ -93,16 +131,14 @@ impl Net {
         Ok(Sink::Store { dw, db })
     }
 
-    /// The scalars of so many steps. At the very first step of a run the velocity is the gradient.
-    pub(super) fn scalars(&self, sgd: &Sgd, steps: usize, first: bool) -> Vec<Scalars> {
-        let lr = sgd.lr as f32;
-        let usual =
-            Scalars { lr, keep: sgd.momentum as f32, fresh: (1.0 - sgd.dampening) as f32, unused: 0.0 };
-        let mut rows = vec![usual; steps];
-        if first {
-            rows[0] = Scalars { keep: 0.0, fresh: 1.0, ..usual };
-        }
-        rows
+    /// What AdamW's kernel works on: parameters, moments and gradients, whole.
+    pub(super) fn adamw(&self) -> (Region<'_, f32>, Moments<'_>, Region<'_, f32>) {
+        let (Some(first), Some(second), Some(gradients)) = (&self.first, &self.second, &self.gradients)
+        else {
+            unreachable!("AdamW's arenas are made with the net")
+        };
+        let moments = Moments { first: first.all(), second: second.all() };
+        (self.parameters.all(), moments, gradients.all())
     }
 
     /// The parameters as they are.

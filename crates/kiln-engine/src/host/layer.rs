@@ -6,9 +6,9 @@
 
 use super::matmul::{View, matmul};
 use super::threads::{each, each_chunk};
-use super::update::Update;
+use super::update::{Moments, Update};
 use crate::mlp::zeros;
-use crate::{Error, Sgd};
+use crate::{Error, Optimizer};
 
 /// Output units a block: four AVX-512 or eight AVX registers wide.
 pub(crate) const BLOCK: usize = 64;
@@ -29,12 +29,12 @@ pub(crate) struct Layer {
 struct Block {
     start: usize,
     units: usize,
-    weight: Vec<f32>,          // (K, n)
-    weight_velocity: Vec<f32>, // (K, n), or empty without momentum
-    bias: Vec<f32>,            // (n)
-    bias_velocity: Vec<f32>,   // (n), or empty without momentum
-    gradient: Vec<f32>,        // (STRETCH, n)
-    out: Vec<f32>,             // (B, n), before bias and ReLU
+    weight: Vec<f32>,        // (K, n)
+    weight_moments: Moments, // (K, n) each
+    bias: Vec<f32>,          // (n)
+    bias_moments: Moments,   // (n) each
+    gradient: Vec<f32>,      // (STRETCH, n)
+    out: Vec<f32>,           // (B, n), before bias and ReLU
 }
 
 /// Where a layer's gradient goes.
@@ -47,20 +47,24 @@ pub(crate) enum Sink<'a> {
 
 impl Layer {
     /// A layer with parameters in PyTorch's layout: weight (N, K), bias (N).
-    pub(crate) fn new(weight: &[f32], bias: &[f32], relu: bool, sgd: &Sgd) -> Result<Self, Error> {
+    pub(crate) fn new(
+        weight: &[f32],
+        bias: &[f32],
+        relu: bool,
+        optimizer: &Optimizer,
+    ) -> Result<Self, Error> {
         let outputs = bias.len();
         let inputs = weight.len() / outputs;
         let mut blocks = Vec::new();
         for start in (0..outputs).step_by(BLOCK) {
             let units = BLOCK.min(outputs - start);
-            let velocity = |len| zeros("velocity", &[if sgd.momentum == 0.0 { 0 } else { len }]);
             let mut block = Block {
                 start,
                 units,
                 weight: zeros("parameters", &[inputs, units])?,
-                weight_velocity: velocity(inputs * units)?,
+                weight_moments: Moments::new(optimizer, inputs * units)?,
                 bias: bias[start..start + units].to_vec(),
-                bias_velocity: velocity(units)?,
+                bias_moments: Moments::new(optimizer, units)?,
                 gradient: zeros("gradients", &[STRETCH, units])?,
                 out: Vec::new(),
             };
@@ -139,14 +143,12 @@ impl Layer {
         match sink {
             Sink::Update(update) => each(&mut self.blocks, x.len() * outputs, |block| {
                 block.bias_gradient(dz, outputs);
-                update.apply(&mut block.bias, &mut block.bias_velocity, &block.gradient[..block.units]);
+                let moments = block.bias_moments.stretch(0..block.units);
+                update.apply(&mut block.bias, moments, &block.gradient[..block.units]);
                 for first in (0..inputs).step_by(STRETCH) {
                     let stretch = block.stretch_gradient(first, x, inputs, scale, dz, outputs);
-                    let velocity = match block.weight_velocity.is_empty() {
-                        true => &mut [][..],
-                        false => &mut block.weight_velocity[stretch.clone()],
-                    };
-                    update.apply(&mut block.weight[stretch.clone()], velocity, &block.gradient);
+                    let moments = block.weight_moments.stretch(stretch.clone());
+                    update.apply(&mut block.weight[stretch], moments, &block.gradient);
                 }
             }),
             Sink::Store(weight, bias) => {

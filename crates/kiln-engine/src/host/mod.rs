@@ -15,7 +15,9 @@ use std::ops::Range;
 
 use crate::engine::Engine;
 use crate::mlp::zeros;
-use crate::{Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Progress, Samples, Sgd, Targets};
+use crate::{
+    Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Progress, Samples, Schedule, Targets,
+};
 use gather::{gather, input_scale};
 use layer::{Layer, Sink};
 use loss::{BatchLoss, loss_and_gradient};
@@ -31,9 +33,11 @@ const PROGRESS_STEPS: usize = 32;
 pub(crate) struct Host<'d> {
     threads: Threads,
     net: Net,
-    sgd: Sgd,
+    optimizer: Optimizer,
+    schedule: Schedule,
     train: Samples<'d>,
-    started: bool,
+    /// Steps done, over all epochs.
+    step: u64,
 }
 
 /// Layers and the arenas of a batch.
@@ -50,9 +54,9 @@ struct Net {
 impl<'d> Host<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, threads: usize) -> Result<Self, Error> {
-        let Job { model, loss, optimizer, train } = job;
+        let Job { model, loss, optimizer, schedule, train } = job;
         let net = Net::new(model, loss, &optimizer)?;
-        Ok(Self { threads: Threads::new(threads)?, net, sgd: optimizer, train, started: false })
+        Ok(Self { threads: Threads::new(threads)?, net, optimizer, schedule, train, step: 0 })
     }
 
     /// One training step on the training samples `rows`; answers the loss before the update.
@@ -79,11 +83,11 @@ fn indices(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
 }
 
 impl Net {
-    fn new(model: Mlp, loss: Loss, sgd: &Sgd) -> Result<Self, Error> {
+    fn new(model: Mlp, loss: Loss, optimizer: &Optimizer) -> Result<Self, Error> {
         let depth = model.depth();
         let layer = |i: usize| {
             let (weight, bias) = model.linear(i);
-            Layer::new(weight, bias, i + 1 < depth, sgd)
+            Layer::new(weight, bias, i + 1 < depth, optimizer)
         };
         let layers = (0..depth).map(layer).collect::<Result<_, _>>()?;
         let mut net = Self { model, loss, layers, inputs: vec![], deltas: vec![] };
@@ -166,13 +170,14 @@ impl Engine for Host<'_> {
         batch: usize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
-        let Self { threads, net, sgd, train, started } = self;
+        let Self { threads, net, optimizer, schedule, train, step } = self;
         net.reserve(batch.min(order.len()))?;
         threads.enter(|| {
             let (mut sum, mut steps) = (0.0, 0);
             for rows in order.chunks(batch) {
-                let loss = Self::train_step(net, train, rows, Update::new(sgd, !*started));
-                *started = true;
+                let update = Update::new(optimizer, schedule.lr(optimizer.lr(), *step), *step);
+                let loss = Self::train_step(net, train, rows, update);
+                *step += 1;
                 if !loss.is_finite() {
                     return Err(Error::Diverged { step: steps, loss });
                 }

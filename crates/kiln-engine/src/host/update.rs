@@ -1,68 +1,131 @@
 //! The optimizer's arithmetic, one value after the other, on whatever stretch of parameters is in cache.
 
-use crate::Sgd;
+use std::ops::Range;
 
-/// The optimizer's options in the precision of the parameters.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Update {
-    lr: f32,
-    /// 0 at the first step, where the velocity is the gradient.
-    momentum: f32,
-    /// 1 - dampening, and 1 at the first step.
-    fresh: f32,
-    weight_decay: f32,
-    rule: Rule,
-    /// The momentum that Nesterov's look-ahead uses, at the first step too.
-    look_ahead: f32,
+use crate::mlp::zeros;
+use crate::{AdamW, Error, Optimizer, Sgd};
+
+/// What an optimizer keeps for each of some parameters: SGD's velocity in the first, AdamW's moments in both; those that it
+/// has no use for are empty.
+pub(crate) struct Moments {
+    first: Vec<f32>,
+    second: Vec<f32>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Rule {
-    Plain,
-    Momentum,
-    Nesterov,
+impl Moments {
+    pub(crate) fn new(optimizer: &Optimizer, len: usize) -> Result<Self, Error> {
+        let moment = |wanted| zeros("the optimizer's state", &[if wanted { len } else { 0 }]);
+        let count = optimizer.moments();
+        Ok(Self { first: moment(count > 0)?, second: moment(count > 1)? })
+    }
+
+    /// Those of some of the parameters.
+    pub(crate) fn stretch(&mut self, range: Range<usize>) -> [&mut [f32]; 2] {
+        // Empty ones stay empty.
+        let of = |moment: &mut Vec<f32>| if moment.is_empty() { 0..0 } else { range.clone() };
+        let (first, second) = (of(&mut self.first), of(&mut self.second));
+        [&mut self.first[first], &mut self.second[second]]
+    }
+}
+
+/// The optimizer's options at one step, in the precision of the parameters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Update {
+    /// `p -= lr (g + decay p)`.
+    Descent { lr: f32, decay: f32 },
+    /// `v = keep v + fresh (g + decay p)`, `p -= lr v`.
+    Momentum { lr: f32, decay: f32, keep: f32, fresh: f32 },
+    /// The same `v`, and `p -= lr (g + decay p + look_ahead v)`.
+    Nesterov { lr: f32, decay: f32, keep: f32, fresh: f32, look_ahead: f32 },
+    /// See [`AdamW`].
+    AdamW(AdamWUpdate),
+}
+
+/// `m += fresh1 (g - m)`, `v += fresh2 (g² - v)`, `p -= decay p + rate m / (correction sqrt(v) + eps)`.
+///
+/// The shares that are taken keep their digits in float32, the shares that are kept would not: 0.999 is off by 1e-8, and
+/// 1 - 0.999 by a hundred thousandth, which the second moment would be off by once it has settled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamWUpdate {
+    /// 1 - beta1.
+    fresh1: f32,
+    /// 1 - beta2.
+    fresh2: f32,
+    /// lr weight_decay.
+    decay: f32,
+    /// lr / (1 - beta1^t).
+    rate: f32,
+    /// 1 / sqrt(1 - beta2^t).
+    correction: f32,
+    eps: f32,
 }
 
 impl Update {
-    /// The update of a step; `first` is the very first one, whose velocity has no past.
-    pub(crate) fn new(sgd: &Sgd, first: bool) -> Self {
-        let rule = match (sgd.momentum != 0.0, sgd.nesterov) {
-            (false, _) => Rule::Plain,
-            (true, false) => Rule::Momentum,
-            (true, true) => Rule::Nesterov,
-        };
-        Self {
-            lr: sgd.lr as f32,
-            momentum: if first { 0.0 } else { sgd.momentum as f32 },
-            fresh: if first { 1.0 } else { (1.0 - sgd.dampening) as f32 },
-            weight_decay: sgd.weight_decay as f32,
-            rule,
-            look_ahead: sgd.momentum as f32,
+    /// The update of a step, counted from 0, with the learning rate that it has.
+    pub(crate) fn new(optimizer: &Optimizer, lr: f64, step: u64) -> Self {
+        match optimizer {
+            Optimizer::Sgd(sgd) => Self::sgd(sgd, lr as f32, step),
+            Optimizer::AdamW(adamw) => Self::AdamW(AdamWUpdate::new(adamw, lr, step)),
         }
     }
 
-    /// Moves parameters `p` along their gradients `g`. The velocities `v` are as many, or none without momentum.
+    fn sgd(sgd: &Sgd, lr: f32, step: u64) -> Self {
+        let (decay, momentum) = (sgd.weight_decay as f32, sgd.momentum as f32);
+        // The velocity of the first step has no past: it is the gradient.
+        let (keep, fresh) = if step == 0 { (0.0, 1.0) } else { (momentum, (1.0 - sgd.dampening) as f32) };
+        match (sgd.momentum != 0.0, sgd.nesterov) {
+            (false, _) => Self::Descent { lr, decay },
+            (true, false) => Self::Momentum { lr, decay, keep, fresh },
+            (true, true) => Self::Nesterov { lr, decay, keep, fresh, look_ahead: momentum },
+        }
+    }
+
+    /// Moves parameters `p` along their gradients `g`. The moments that the optimizer has are as many.
     #[inline(always)]
-    pub(crate) fn apply(&self, p: &mut [f32], v: &mut [f32], g: &[f32]) {
-        match self.rule {
-            Rule::Plain => {
+    pub(crate) fn apply(&self, p: &mut [f32], [v, second]: [&mut [f32]; 2], g: &[f32]) {
+        match *self {
+            Update::Descent { lr, decay } => {
                 for (p, &g) in p.iter_mut().zip(g) {
-                    *p -= self.lr * (g + self.weight_decay * *p);
+                    *p -= lr * (g + decay * *p);
                 }
             }
-            Rule::Momentum => {
+            Update::Momentum { lr, decay, keep, fresh } => {
                 for ((p, v), &g) in p.iter_mut().zip(v).zip(g) {
-                    *v = self.momentum * *v + self.fresh * (g + self.weight_decay * *p);
-                    *p -= self.lr * *v;
+                    *v = keep * *v + fresh * (g + decay * *p);
+                    *p -= lr * *v;
                 }
             }
-            Rule::Nesterov => {
+            Update::Nesterov { lr, decay, keep, fresh, look_ahead } => {
                 for ((p, v), &g) in p.iter_mut().zip(v).zip(g) {
-                    let g = g + self.weight_decay * *p;
-                    *v = self.momentum * *v + self.fresh * g;
-                    *p -= self.lr * (g + self.look_ahead * *v);
+                    let g = g + decay * *p;
+                    *v = keep * *v + fresh * g;
+                    *p -= lr * (g + look_ahead * *v);
                 }
             }
+            Update::AdamW(update) => update.apply(p, v, second, g),
+        }
+    }
+}
+
+impl AdamWUpdate {
+    fn new(adamw: &AdamW, lr: f64, step: u64) -> Self {
+        let (first, second) = adamw.corrections(step);
+        Self {
+            fresh1: (1.0 - adamw.beta1) as f32,
+            fresh2: (1.0 - adamw.beta2) as f32,
+            decay: (lr * adamw.weight_decay) as f32,
+            rate: (lr * first) as f32,
+            correction: second as f32,
+            eps: adamw.eps as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn apply(&self, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            *m += self.fresh1 * (g - *m);
+            *v += self.fresh2 * (g * g - *v);
+            *p -= self.decay * *p + self.rate * *m / (self.correction * v.sqrt() + self.eps);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Gradients of the host engine against central differences in float64.
 
 use crate::naive;
-use kiln_engine::{Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+use kiln_engine::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
 
 /// Compares every gradient of a batch. A float32 gradient is off by some multiple of 2^-24 of its tensor's norm:
 /// K + N + B products and a handful of roundings each, well inside 1e-5; the differences by 1e-10 of the loss,
@@ -14,7 +14,8 @@ fn check(layers: &[usize], batch: usize, loss: Loss, labelled: bool, threads: us
     let targets = if labelled { Targets::Labels(&labels) } else { Targets::Values(&values) };
     let model = Mlp::new(layers, 4).unwrap();
     let train = Samples::floats(&x, inputs, targets).unwrap();
-    let job = Job { model: model.clone(), loss, optimizer: Sgd::default(), train };
+    let optimizer = Sgd::default().into();
+    let job = Job { model: model.clone(), loss, optimizer, schedule: Schedule::default(), train };
     let rows: Vec<u32> = (0..batch as u32).rev().collect();
     let got = Trainer::host(job, threads).unwrap().gradients(&rows).unwrap();
 
@@ -73,7 +74,13 @@ fn pixels_are_scaled() {
     let labels = [0, 1, 2, 1, 0];
     let model = Mlp::new(&[7, 4, 3], 0).unwrap();
     let gradients = |train| {
-        let job = Job { model: model.clone(), loss: Loss::CrossEntropy, optimizer: Sgd::default(), train };
+        let job = Job {
+            model: model.clone(),
+            loss: Loss::CrossEntropy,
+            optimizer: Sgd::default().into(),
+            schedule: Schedule::default(),
+            train,
+        };
         Trainer::host(job, 1).unwrap().gradients(&[4, 0, 3]).unwrap()
     };
     let from_pixels = gradients(Samples::pixels(&pixels, 7, Targets::Labels(&labels)).unwrap());

@@ -2,4 +2,5 @@
 
 mod gradients;
 mod naive;
+mod optimizers;
 mod training;

@@ -1,7 +1,7 @@
 //! Batches, the optimizer and bit-equality, as a user of the crate meets them.
 
 use crate::naive;
-use kiln_engine::{Error, Inputs, Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+use kiln_engine::{Error, Inputs, Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
 
 const LAYERS: [usize; 4] = [784, 200, 70, 10];
 
@@ -11,7 +11,13 @@ fn trained(threads: usize, epochs: usize) -> (Mlp, Vec<f64>) {
     let labels: Vec<u8> = (0..200).map(|i| (i * 3 % 10) as u8).collect();
     let train = Samples::pixels(&pixels, 784, Targets::Labels(&labels)).unwrap();
     let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() };
-    let job = Job { model: Mlp::new(&LAYERS, 1).unwrap(), loss: Loss::CrossEntropy, optimizer, train };
+    let job = Job {
+        model: Mlp::new(&LAYERS, 1).unwrap(),
+        loss: Loss::CrossEntropy,
+        optimizer: optimizer.into(),
+        schedule: Schedule::default(),
+        train,
+    };
     let mut trainer = Trainer::host(job, threads).unwrap();
     let order: Vec<u32> = (0..200).map(|i| i * 77 % 200).collect();
     let losses = (0..epochs).map(|_| trainer.epoch(&order, 64).unwrap().loss).collect();
@@ -47,7 +53,13 @@ fn every_option_of_the_optimizer_means_what_pytorch_means() {
         let model = Mlp::new(&[1, 1], 4).unwrap();
         let p = naive::parameters(&model);
         let mut expected = [p[0].0[0], p[0].1[0]];
-        let job = Job { model, loss: Loss::MeanSquaredError, optimizer: sgd, train };
+        let job = Job {
+            model,
+            loss: Loss::MeanSquaredError,
+            optimizer: sgd.into(),
+            schedule: Schedule::default(),
+            train,
+        };
         let mut trainer = Trainer::host(job, 1).unwrap();
         let mut velocity = [0.0; 2];
         for step in 0..7 {
@@ -78,7 +90,13 @@ fn the_tail_batch_counts() {
     let labels = [0, 1, 1, 0, 1];
     let train = Samples::floats(&x, 3, Targets::Labels(&labels)).unwrap();
     let optimizer = Sgd { lr: 0.1, momentum: 0.5, ..Sgd::default() };
-    let job = Job { model: Mlp::new(&[3, 4, 2], 0).unwrap(), loss: Loss::CrossEntropy, optimizer, train };
+    let job = Job {
+        model: Mlp::new(&[3, 4, 2], 0).unwrap(),
+        loss: Loss::CrossEntropy,
+        optimizer: optimizer.into(),
+        schedule: Schedule::default(),
+        train,
+    };
     let order = [4, 2, 0, 3, 1];
     let mut whole = Trainer::host(job.clone(), 1).unwrap();
     let epoch = whole.epoch(&order, 2).unwrap();
@@ -95,7 +113,13 @@ fn a_batch_larger_than_the_data_is_one_step() {
     let train = Samples::floats(&x, 3, Targets::Labels(&[0, 1, 1, 0, 1])).unwrap();
     let model = Mlp::new(&[3, 2], 0).unwrap();
     let optimizer = Sgd { lr: 0.1, ..Sgd::default() };
-    let job = Job { model, loss: Loss::CrossEntropy, optimizer, train };
+    let job = Job {
+        model,
+        loss: Loss::CrossEntropy,
+        optimizer: optimizer.into(),
+        schedule: Schedule::default(),
+        train,
+    };
     let order = [0, 1, 2, 3, 4];
     let (mut all, mut more) = (Trainer::host(job.clone(), 1).unwrap(), Trainer::host(job, 1).unwrap());
     assert_eq!(all.epoch(&order, 5).unwrap(), more.epoch(&order, usize::MAX).unwrap());
@@ -109,7 +133,13 @@ fn evaluation_is_a_mean_over_samples() {
     let labels: Vec<u8> = (0..300).map(|i| (i % 2) as u8).collect();
     let all = Samples::floats(&x, 3, Targets::Labels(&labels)).unwrap();
     let model = Mlp::new(&[3, 4, 2], 0).unwrap();
-    let job = Job { model, loss: Loss::CrossEntropy, optimizer: Sgd::default(), train: all };
+    let job = Job {
+        model,
+        loss: Loss::CrossEntropy,
+        optimizer: Sgd::default().into(),
+        schedule: Schedule::default(),
+        train: all,
+    };
     let mut trainer = Trainer::host(job, 1).unwrap();
     let whole = trainer.evaluate(&all).unwrap();
     let Inputs::Floats(x) = all.inputs() else { unreachable!() };
@@ -130,7 +160,13 @@ fn evaluation_is_a_mean_over_samples() {
 fn values_have_no_accuracy() {
     let train = Samples::floats(&[0.5, 1.0], 1, Targets::Values(&[1.0, 2.0])).unwrap();
     let model = Mlp::new(&[1, 1], 0).unwrap();
-    let job = Job { model, loss: Loss::MeanSquaredError, optimizer: Sgd::default(), train };
+    let job = Job {
+        model,
+        loss: Loss::MeanSquaredError,
+        optimizer: Sgd::default().into(),
+        schedule: Schedule::default(),
+        train,
+    };
     assert_eq!(Trainer::host(job, 1).unwrap().evaluate(&train).unwrap().accuracy, None);
 }
 
@@ -141,7 +177,13 @@ fn bad_input_is_an_error_and_trains_nothing() {
     let values = Samples::floats(&x, 2, Targets::Values(&[0.0; 3])).unwrap();
     let model = Mlp::new(&[2, 2], 0).unwrap();
     let optimizer = Sgd { lr: 0.1, ..Sgd::default() };
-    let job = Job { model: model.clone(), loss: Loss::CrossEntropy, optimizer, train };
+    let job = Job {
+        model: model.clone(),
+        loss: Loss::CrossEntropy,
+        optimizer: optimizer.into(),
+        schedule: Schedule::default(),
+        train,
+    };
     let refused = |job: Job<'_>| Trainer::host(job, 1).err().expect("an error");
 
     let narrow = Mlp::new(&[3, 2], 0).unwrap();
@@ -154,7 +196,7 @@ fn bad_input_is_an_error_and_trains_nothing() {
     assert_eq!(refused(Job { train: values, ..job.clone() }), Error::TargetsForLoss);
     let wide = refused(Job { train: values, loss: Loss::MeanSquaredError, ..job.clone() });
     assert!(matches!(wide, Error::SampleWidth { expected: 2, found: 1, .. }));
-    let lr = refused(Job { optimizer: Sgd { lr: f64::NAN, ..optimizer }, ..job.clone() });
+    let lr = refused(Job { optimizer: Sgd { lr: f64::NAN, ..optimizer }.into(), ..job.clone() });
     assert!(matches!(lr, Error::Hyperparameter { name: "lr", .. }));
 
     let mut trainer = Trainer::host(job, 1).unwrap();
@@ -172,7 +214,13 @@ fn a_run_that_diverges_says_where() {
     let train = Samples::floats(&x, 1, Targets::Values(&[0.0, 0.0])).unwrap();
     let model = Mlp::new(&[1, 1], 0).unwrap();
     let optimizer = Sgd { lr: 1.0, ..Sgd::default() };
-    let job = Job { model, loss: Loss::MeanSquaredError, optimizer, train };
+    let job = Job {
+        model,
+        loss: Loss::MeanSquaredError,
+        optimizer: optimizer.into(),
+        schedule: Schedule::default(),
+        train,
+    };
     let mut trainer = Trainer::host(job, 1).unwrap();
     let found = trainer.epoch(&[0, 1, 0, 1], 1);
     assert!(matches!(found, Err(Error::Diverged { step: 1, .. })), "{found:?}");

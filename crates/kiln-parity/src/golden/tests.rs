@@ -1,6 +1,7 @@
 //! The recordings of this project, and files that lie.
 
 use super::*;
+use crate::{GoldenAdamW, GoldenSgd};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
@@ -11,17 +12,31 @@ fn the_recordings_are_read() {
     let golden = Golden::read(&folder().join("odd-37-19-5.safetensors")).unwrap();
     assert_eq!((golden.layers.as_slice(), golden.steps, golden.batch), (&[37, 19, 5][..], 60, 17));
     assert_eq!((golden.loss, golden.samples), (GoldenLoss::MeanSquaredError, 300));
-    assert_eq!(
-        (golden.optimizer.lr, golden.optimizer.momentum, golden.optimizer.nesterov),
-        (0.02, 0.5, false)
-    );
+    let sgd = GoldenSgd { lr: 0.02, momentum: 0.5, dampening: 0.0, weight_decay: 0.0, nesterov: false };
+    assert_eq!((golden.optimizer, golden.schedule), (GoldenOptimizer::Sgd(sgd), None));
+    assert_eq!(golden.lr, [0.02; 60]);
     assert_eq!((golden.order.len(), golden.loss_f64.len()), (60 * 17, 60));
     assert!(matches!(&golden.data, GoldenData::Random { x, y } if x.len() == 300 * 37 && y.len() == 300 * 5));
     let deep = Golden::read(&folder().join("deep-784-64-48-32-10.safetensors")).unwrap();
-    assert_eq!(
-        (deep.init.len(), deep.init[4].name.as_str(), deep.optimizer.nesterov),
-        (8, "fc3.weight", true)
-    );
+    assert_eq!((deep.init.len(), deep.init[4].name.as_str()), (8, "fc3.weight"));
+    assert!(matches!(deep.optimizer, GoldenOptimizer::Sgd(GoldenSgd { nesterov: true, .. })));
+}
+
+#[test]
+fn recordings_of_adamw_and_of_schedules_are_read() {
+    let golden = Golden::read(&folder().join("adamw-cosine-19-13-11-2.safetensors")).unwrap();
+    let adamw = GoldenAdamW { lr: 0.005, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 };
+    assert_eq!(golden.optimizer, GoldenOptimizer::AdamW(adamw));
+    let cosine = GoldenSchedule::CosineAnnealingLR { t_max: 90, eta_min: 1e-4, warmup_steps: 10 };
+    assert_eq!(golden.schedule, Some(cosine));
+    assert_eq!((golden.lr.len(), golden.lr[10]), (100, 0.005));
+    let golden = Golden::read(&folder().join("one-cycle-17-29-3.safetensors")).unwrap();
+    assert!(matches!(
+        golden.schedule,
+        Some(GoldenSchedule::OneCycleLR { total_steps: 100, pct_start: 0.3, .. })
+    ));
+    let golden = Golden::read(&folder().join("step-21-15-4.safetensors")).unwrap();
+    assert!(matches!(golden.schedule, Some(GoldenSchedule::StepLR { step_size: 17, warmup_steps: 5, .. })));
 }
 
 /// A small recording: name to type, shape and bytes, and its metadata.
@@ -117,6 +132,16 @@ fn metadata_that_is_missing_or_wrong() {
         ("data", "cifar"),
         ("optimizer", "{}"),
         ("optimizer", r#"{"lr": 0.1, "maximize": true}"#),
+        ("optimizer", r#"{"lr": 0.1, "type": "Adam"}"#),
+        ("optimizer", r#"{"lr": 0.1, "type": 1}"#),
+        ("optimizer", r#"{"lr": 0.1, "type": "AdamW", "amsgrad": true}"#),
+        ("optimizer", r#"{"lr": 0.1, "type": "AdamW", "betas": [0.9]}"#),
+        ("schedule", "{}"),
+        ("schedule", r#"{"type": "ExponentialLR", "gamma": 0.9}"#),
+        ("schedule", r#"{"type": "StepLR", "gamma": 0.9}"#),
+        ("schedule", r#"{"type": "StepLR", "step_size": -1, "gamma": 0.9}"#),
+        ("schedule", r#"{"type": "ConstantLR", "factor": 0.9}"#),
+        ("schedule", r#"{"type": "OneCycleLR", "max_lr": 1, "total_steps": 3, "three_phase": true}"#),
     ];
     for (key, value) in wrong {
         let error = changed(|parts| drop(parts.metadata.insert(key.to_owned(), value.to_owned())));
@@ -138,9 +163,15 @@ fn tensors_that_are_missing_or_wrong() {
     }
     let error = changed(|parts| parts.tensor("order").1 = Dtype::U32);
     assert!(matches!(&error, GoldenError::Tensor { .. }), "{error}");
+    // With a schedule, the learning rates must be there.
+    let schedule = r#"{"type": "ConstantLR"}"#.to_owned();
+    let error = changed(|parts| drop(parts.metadata.insert("schedule".to_owned(), schedule)));
+    assert!(matches!(&error, GoldenError::TensorMissing { name, .. } if name == "lr"), "{error}");
     // Absurd sizes in the metadata only fail to match the tensors; nothing is allocated for them.
-    let error = changed(|parts| drop(parts.metadata.insert("samples".to_owned(), u64::MAX.to_string())));
-    assert!(matches!(&error, GoldenError::Tensor { .. }), "{error}");
+    for key in ["samples", "steps"] {
+        let error = changed(|parts| drop(parts.metadata.insert(key.to_owned(), u64::MAX.to_string())));
+        assert!(matches!(&error, GoldenError::Tensor { .. }), "{error}");
+    }
 }
 
 #[test]

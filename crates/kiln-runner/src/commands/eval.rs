@@ -1,6 +1,6 @@
 //! `kiln eval`.
 
-use kiln_engine::{Job, Sgd};
+use kiln_engine::{Job, Schedule, Sgd};
 
 use super::data;
 use crate::cli::{EvalArgs, Split};
@@ -14,7 +14,8 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
         Split::Train => &dataset.train,
         Split::Test => &dataset.test,
     })?;
-    let job = Job { model, loss: arguments.loss, optimizer: Sgd::default(), train: samples };
+    let optimizer = Sgd::default().into(); // nothing is trained
+    let job = Job { model, loss: arguments.loss, optimizer, schedule: Schedule::default(), train: samples };
     let (mut trainer, line) = engine::trainer(job, &arguments.engine)?;
     let found = trainer.evaluate(&samples)?;
     if arguments.json {

@@ -1,7 +1,7 @@
 //! `kiln parity --random`: gradients of random models of depth 1 to 5, an engine's and candle's, against candle in float64.
 
 use anyhow::ensure;
-use kiln_engine::{Gradients, Job, Loss, Mlp, Samples, Sgd, Targets, Trainer};
+use kiln_engine::{Gradients, Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
 use kiln_parity::BOUND;
 use kiln_reference::{Batch, Precision, Reference};
 use rand::rngs::SmallRng;
@@ -88,7 +88,7 @@ impl Case {
         };
         let train = Samples::floats(&self.inputs, self.layers[0], targets)?;
         let threads = threads_for(&model, arguments.threads);
-        let job = Job { model, loss, optimizer: Sgd::default(), train };
+        let job = Job { model, loss, optimizer: Sgd::default().into(), schedule: Schedule::default(), train };
         let mut trainer = match arguments.engine {
             ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options())?,
             _ => Trainer::host(job, threads)?,

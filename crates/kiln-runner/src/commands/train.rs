@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use kiln_data::{Dataset, Shuffle};
-use kiln_engine::{Job, Mlp, Samples, Sgd, Trainer};
+use kiln_engine::{Job, Mlp, Optimizer, Samples, Schedule, Trainer};
 use serde::Serialize;
 
 use super::data;
@@ -32,9 +32,24 @@ struct Metrics {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    Start { engine: &'a str, layers: &'a [usize], samples: usize, batch: usize, epochs: usize, seed: u64 },
+    Start {
+        engine: &'a str,
+        layers: &'a [usize],
+        samples: usize,
+        optimizer: String,
+        schedule: String,
+        batch: usize,
+        epochs: usize,
+        seed: u64,
+    },
     Epoch(&'a Metrics),
-    Summary { train_seconds: f64, steps: usize, us_per_step: f64, model: &'a Path, metrics: &'a Path },
+    Summary {
+        train_seconds: f64,
+        steps: usize,
+        us_per_step: f64,
+        model: &'a Path,
+        metrics: &'a Path,
+    },
 }
 
 /// Where the results go.
@@ -53,36 +68,37 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let job = Job { model, loss: arguments.loss, optimizer: sgd(arguments), train };
+    let run_steps = train.len().div_ceil(arguments.batch.get()) as u64 * arguments.epochs.get() as u64;
+    let (optimizer, schedule) = arguments.optimization.optimization(run_steps)?;
+    let job = Job { model, loss: arguments.loss, optimizer, schedule, train };
     let (trainer, line) = engine::trainer(job, &arguments.engine)?;
-    start(arguments, &layers, &dataset, &line)?;
+    start(arguments, &layers, &dataset, (&optimizer, &schedule), &line)?;
     epochs(arguments, trainer, &test, train.len(), &output)
 }
 
-fn sgd(arguments: &TrainArgs) -> Sgd {
-    Sgd {
-        lr: arguments.lr,
-        momentum: arguments.momentum,
-        dampening: arguments.dampening,
-        weight_decay: arguments.weight_decay,
-        nesterov: arguments.nesterov,
-    }
-}
-
-fn start(arguments: &TrainArgs, layers: &[usize], dataset: &Dataset, engine: &str) -> anyhow::Result<()> {
+fn start(
+    arguments: &TrainArgs,
+    layers: &[usize],
+    dataset: &Dataset,
+    (optimizer, schedule): (&Optimizer, &Schedule),
+    engine: &str,
+) -> anyhow::Result<()> {
     let (samples, batch, epochs) = (dataset.train.len(), arguments.batch.get(), arguments.epochs.get());
     if arguments.json {
-        return say_json(&Event::Start { engine, layers, samples, batch, epochs, seed: arguments.seed });
+        let (optimizer, schedule) = (optimizer.to_string(), schedule.to_string());
+        let seed = arguments.seed;
+        return say_json(&Event::Start { engine, layers, samples, optimizer, schedule, batch, epochs, seed });
     }
     say(engine)?;
+    // The textbook's constant learning rate goes without saying.
+    let scheduled =
+        if *schedule == Schedule::default() { String::new() } else { format!("; schedule: {schedule}") };
     let widths: Vec<String> = layers.iter().map(usize::to_string).collect();
     say(&format!(
-        "Job: {}, {samples} samples; layers {}; {}; SGD lr {} momentum {}; batch {batch}; {epochs} epochs; seed {}",
+        "Job: {}, {samples} samples; layers {}; {}; {optimizer}{scheduled}; batch {batch}; {epochs} epochs; seed {}",
         arguments.dataset,
         widths.join("-"),
         arguments.loss,
-        arguments.lr,
-        arguments.momentum,
         arguments.seed
     ))
 }

@@ -5,6 +5,7 @@
 
 mod losses;
 mod mutants;
+mod optimizer;
 mod products;
 mod weights;
 

@@ -20,7 +20,7 @@ const FOUND: i32 = 86;
 /// Of a test that fails.
 const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 7] = [
+const MUTANTS: [Mutant; 9] = [
     Mutant {
         name: "no barrier between staging and use",
         module: "linear_f32",
@@ -69,6 +69,20 @@ const MUTANTS: [Mutant; 7] = [
         kernel: "softmax_cross_entropy",
         mutate: |text| replaced(text, "shfl.sync.bfly.b32", "shfl.sync.idx.b32"),
         status: &[FAILED],
+    },
+    Mutant {
+        name: "the root of AdamW's second moment is not taken",
+        module: "optimizer",
+        kernel: "adamw",
+        mutate: |text| replaced(text, "sqrt.rn.f32", "abs.f32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "AdamW goes on past the last parameter",
+        module: "optimizer",
+        kernel: "adamw",
+        mutate: |text| replaced(text, "setp.ge.u64", "setp.gt.u64"),
+        status: &[FOUND],
     },
 ];
 
@@ -144,6 +158,7 @@ fn run_one() {
     super::products::outputs(&gpu, Precision::F32, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
     super::weights::case_of_hidden(&gpu, Dims { b: 66, k: 33, n: 35 });
     super::losses::case_of_labels(&gpu, 9, 33, 1.0);
+    super::optimizer::case_of_adamw(&gpu, 257);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use crate::gpu::{Scalars, Sink, Source, weight_gradient};
 
 const SAMPLES: u32 = 23;
 const DECAY: f32 = 0.01;
-const SCALARS: Scalars = Scalars { lr: 0.05, keep: 0.9, fresh: 0.75, unused: 0.0 };
+const LR: f32 = 0.05;
+const KEEP: f32 = 0.9;
+const FRESH: f32 = 0.75;
 const SHARES: (f32, f32) = (1.0, 0.9);
 
 /// What a case works on: x (B, K) as numbers before they are scaled, dz (B, N), and the state that an update finds.
@@ -46,8 +48,7 @@ impl Case {
             (f64::from(self.state[usize::from(bias)][at]), f64::from(self.state[2 + usize::from(bias)][at]));
         let (g, off) = self.gradient(bias, at);
         let wide = |x: f32| f64::from(x);
-        let (lr, keep, fresh, decay) =
-            (wide(SCALARS.lr), wide(SCALARS.keep), wide(SCALARS.fresh), wide(DECAY));
+        let (lr, keep, fresh, decay) = (wide(LR), wide(KEEP), wide(FRESH), wide(DECAY));
         let (gshare, vshare) = (wide(SHARES.0), wide(SHARES.1));
         let step = |g: f64, p: f64, v: f64| {
             let g = g + decay * p;
@@ -66,7 +67,7 @@ impl Case {
     fn descent(&self, bias: bool, at: usize) -> (f64, f64) {
         let p = f64::from(self.state[usize::from(bias)][at]);
         let (g, off) = self.gradient(bias, at);
-        let (lr, decay) = (f64::from(SCALARS.lr), f64::from(DECAY));
+        let (lr, decay) = (f64::from(LR), f64::from(DECAY));
         let size = p.abs() + lr * (g.abs() + decay * p.abs());
         (p - lr * (g + decay * p), lr * off + 8.0 * U * size)
     }
@@ -133,8 +134,8 @@ fn sinks(gpu: &Gpu, case: &Case, epoch: &Epoch, source: &Source<'_>) {
     assert_close(&what("db"), &read(gpu, &db, units), |at| case.gradient(true, at));
 
     // Only the row of this step may be read: the others are NaN.
-    let nan = Scalars { lr: f32::NAN, ..SCALARS };
-    let scalars = buffer(gpu, &[nan, nan, SCALARS]);
+    let nan = Scalars::sgd(f32::NAN, f32::NAN, f32::NAN);
+    let scalars = buffer(gpu, &[nan, nan, Scalars::sgd(LR, KEEP, FRESH)]);
     let fresh = || [0, 1, 2, 3].map(|at| buffer(gpu, &case.state[at]));
     let [w, b, ..] = fresh();
     run(&Sink::Descent { w: w.all(), b: b.all(), scalars: scalars.all(), decay: DECAY });

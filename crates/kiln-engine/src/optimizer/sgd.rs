@@ -1,5 +1,8 @@
 //! Stochastic gradient descent, with PyTorch's meaning of every option.
 
+use std::fmt;
+
+use super::at_least_zero;
 use crate::Error;
 
 /// `torch.optim.SGD`. All options zero but `lr` is plain gradient descent, `p -= lr g`.
@@ -29,14 +32,6 @@ impl Sgd {
     /// # Errors
     /// [`Error::Hyperparameter`] names the first option that is out of its range.
     pub fn check(&self) -> Result<(), Error> {
-        let at_least_zero = |name, found: f64| {
-            let fits = found.is_finite() && found >= 0.0 && (found as f32).is_finite();
-            if fits {
-                Ok(())
-            } else {
-                Err(Error::Hyperparameter { name, expected: "a finite number, at least 0", found })
-            }
-        };
         at_least_zero("lr", self.lr)?;
         at_least_zero("momentum", self.momentum)?;
         at_least_zero("weight_decay", self.weight_decay)?;
@@ -53,6 +48,19 @@ impl Sgd {
             return Err(Error::Hyperparameter { name: "dampening", expected, found: self.dampening });
         }
         Ok(())
+    }
+}
+
+/// The options that are not zero: `SGD lr 0.01 momentum 0.9`.
+impl fmt::Display for Sgd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SGD lr {}", self.lr)?;
+        let options =
+            [("momentum", self.momentum), ("dampening", self.dampening), ("weight decay", self.weight_decay)];
+        for (name, value) in options.into_iter().filter(|option| option.1 != 0.0) {
+            write!(f, " {name} {value}")?;
+        }
+        f.write_str(if self.nesterov { " nesterov" } else { "" })
     }
 }
 
@@ -80,5 +88,13 @@ mod tests {
                 other => panic!("{sgd:?}: {other:?}"),
             }
         }
+    }
+    #[test]
+    fn a_person_reads_what_is_set() {
+        let sgd = Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() };
+        assert_eq!(sgd.to_string(), "SGD lr 0.01 momentum 0.9");
+        assert_eq!(Sgd { lr: 0.5, ..Sgd::default() }.to_string(), "SGD lr 0.5");
+        let all = Sgd { dampening: 0.1, weight_decay: 1e-4, nesterov: true, ..sgd };
+        assert_eq!(all.to_string(), "SGD lr 0.01 momentum 0.9 dampening 0.1 weight decay 0.0001 nesterov");
     }
 }

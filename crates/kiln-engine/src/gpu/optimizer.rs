@@ -1,0 +1,85 @@
+//! Launches of `kernels/optimizer.cu`, and the table of scalars that all updates read.
+
+#![allow(unsafe_code)] // the layout of a row of scalars
+
+use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
+
+use super::kernels::Launch;
+use super::{Dims, Gpu, Position, Region};
+use crate::Error;
+
+/// What changes from step to step, a row a step, in device memory: a schedule needs no new capture. Each family of kernels
+/// has its own meaning of the four floats.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C, align(16))]
+pub(crate) struct Scalars([f32; 4]);
+
+impl Scalars {
+    /// For `weight_gradient.cuh`: learning rate, share of the velocity that is kept, share of the gradient that enters it.
+    pub(crate) const fn sgd(lr: f32, keep: f32, fresh: f32) -> Self {
+        Self([lr, keep, fresh, 0.0])
+    }
+
+    /// For `adamw`: learning rate, `1 / (1 - beta1^t)`, `1 / sqrt(1 - beta2^t)`.
+    pub(crate) const fn adamw(lr: f32, correction1: f32, correction2: f32) -> Self {
+        Self([lr, correction1, correction2, 0.0])
+    }
+}
+
+// SAFETY: four floats in C's layout, as the kernels have it; no padding, no pointers.
+unsafe impl DeviceRepr for Scalars {}
+// SAFETY: four zeros are four floats.
+unsafe impl ValidAsZeroBits for Scalars {}
+
+/// AdamW's options, but for those that change from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct AdamWOptions {
+    /// 1 - beta1.
+    pub(crate) fresh1: f32,
+    /// 1 - beta2.
+    pub(crate) fresh2: f32,
+    pub(crate) eps: f32,
+    pub(crate) weight_decay: f32,
+}
+
+/// AdamW's moments, as many values each as there are parameters.
+#[derive(Clone, Copy)]
+pub(crate) struct Moments<'b> {
+    pub(crate) first: Region<'b, f32>,
+    pub(crate) second: Region<'b, f32>,
+}
+
+/// Threads of a block, and the most blocks a multiprocessor that a launch has: further values take another turn.
+const THREADS: u32 = 256;
+const BLOCKS_MAX: u32 = 8;
+
+/// One step of AdamW on all parameters `p` with their gradients `g`.
+pub(crate) fn adamw(
+    gpu: &Gpu,
+    p: Region<'_, f32>,
+    moments: &Moments<'_>,
+    g: Region<'_, f32>,
+    scalars: Region<'_, Scalars>,
+    at: &Position<'_>,
+    options: &AdamWOptions,
+) -> Result<(), Error> {
+    let (count, values) = (p.len(), p.len() as u64);
+    let blocks =
+        values.div_ceil(u64::from(THREADS)).min(u64::from(gpu.multiprocessors.saturating_mul(BLOCKS_MAX)));
+    // For the error's text alone: there is no batch, and all parameters are one row.
+    let dims = Dims { b: 1, k: 1, n: u32::try_from(count).unwrap_or(u32::MAX) };
+    Launch::new(gpu, "adamw", dims)
+        .pointer(&p, count)
+        .pointer(&moments.first, count)
+        .pointer(&moments.second, count)
+        .pointer(&g, count)
+        .pointer(&scalars, at.slot as usize + 1)
+        .pointer(&at.step, 1)
+        .number(&at.slot)
+        .number(&options.fresh1)
+        .number(&options.fresh2)
+        .number(&options.eps)
+        .number(&options.weight_decay)
+        .number(&values)
+        .submit((blocks as u32, 1, 1), THREADS)
+}

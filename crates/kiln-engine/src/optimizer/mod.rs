@@ -1,0 +1,79 @@
+//! Optimizers: what a step makes of a gradient, with PyTorch's meaning of every option.
+
+mod adamw;
+mod sgd;
+
+use std::fmt;
+
+use crate::Error;
+pub use adamw::AdamW;
+pub use sgd::Sgd;
+
+/// How a loss is minimised. An [`Sgd`] or an [`AdamW`] turns into one with `into()`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    /// Gradient descent, with or without momentum.
+    Sgd(Sgd),
+    /// Adam with decoupled weight decay.
+    AdamW(AdamW),
+}
+
+impl Optimizer {
+    /// The learning rate that a [`crate::Schedule`] starts from.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Optimizer::Sgd(sgd) => sgd.lr,
+            Optimizer::AdamW(adamw) => adamw.lr,
+        }
+    }
+
+    /// Checks the ranges, as PyTorch's constructors do, and that every value is finite.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] names the first option that is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Optimizer::Sgd(sgd) => sgd.check(),
+            Optimizer::AdamW(adamw) => adamw.check(),
+        }
+    }
+
+    /// Values that are kept from step to step for every parameter: the velocity, or AdamW's two moments.
+    pub(crate) fn moments(&self) -> usize {
+        match self {
+            Optimizer::Sgd(sgd) => usize::from(sgd.momentum != 0.0),
+            Optimizer::AdamW(_) => 2,
+        }
+    }
+}
+
+impl From<Sgd> for Optimizer {
+    fn from(sgd: Sgd) -> Self {
+        Optimizer::Sgd(sgd)
+    }
+}
+
+impl From<AdamW> for Optimizer {
+    fn from(adamw: AdamW) -> Self {
+        Optimizer::AdamW(adamw)
+    }
+}
+
+impl fmt::Display for Optimizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Optimizer::Sgd(sgd) => sgd.fmt(f),
+            Optimizer::AdamW(adamw) => adamw.fmt(f),
+        }
+    }
+}
+
+/// A finite number, at least 0, in float32 too.
+fn at_least_zero(name: &'static str, found: f64) -> Result<(), Error> {
+    let fits = found.is_finite() && found >= 0.0 && (found as f32).is_finite();
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::Hyperparameter { name, expected: "a finite number, at least 0", found })
+    }
+}
