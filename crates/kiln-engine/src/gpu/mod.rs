@@ -1,6 +1,6 @@
 //! CUDA devices: what engines that run on one share.
 //!
-//! `device` opens a GPU and says what is wrong where it cannot; `memory` holds buffers on it; `kernels` the embedded PTX and the
+//! `probe` finds a GPU and says what is wrong where it cannot; `device` opens one; `memory` holds buffers on it; `kernels` the embedded PTX and the
 //! functions in it; the other modules launch one family of kernels each, under the name of its source in `kernels/`. A launch
 //! wrapper checks shapes, chooses the tile, and names kernel and dimensions in its error.
 //!
@@ -13,16 +13,18 @@ mod linear;
 mod loss;
 mod memory;
 mod pinned;
+mod probe;
 mod weight_gradient;
 
+pub use device::load_kernels;
 pub(crate) use device::{Gpu, fault};
-pub use device::{GpuInfo, probe};
 pub(crate) use epoch::{advance, batch_sums};
 pub(crate) use kernels::{Dims, Position};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
 pub(crate) use pinned::{Copies, Staged, point};
+pub use probe::{CudaVersion, GpuInfo, devices, driver, free_memory, inspect, probe};
 pub(crate) use weight_gradient::{Scalars, Sink, weight_gradient};
 
 #[cfg(test)]

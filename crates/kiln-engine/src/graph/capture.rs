@@ -34,13 +34,17 @@ impl Captured {
     /// Runs `steps` steps like this one on the device, which is not waited for.
     pub(super) fn run(&mut self, engine: &Graph<'_>, steps: usize, batch: Batch) -> Result<(), Error> {
         let Batch { rows, stride, side, .. } = batch;
-        let sizes = std::iter::repeat_n(STEPS, steps / STEPS).chain(std::iter::repeat_n(1, steps % STEPS));
-        for steps in sizes {
+        let mut left = steps;
+        while left > 0 {
+            let steps = if engine.steps.together(left) < STEPS { 1 } else { STEPS };
             let shape = Shape { steps, rows, stride, side };
+            let numbers = engine.steps.begin(&engine.gpu, steps)?;
             match engine.options.submission {
                 Submission::Captured => self.replay(engine, shape)?,
-                Submission::Direct | Submission::Synchronous => submit(engine, shape)?,
+                Submission::Direct | Submission::Synchronous => submit(engine, shape, numbers.start)?,
             }
+            engine.steps.end(&engine.gpu)?;
+            left -= steps;
         }
         Ok(())
     }
@@ -54,21 +58,33 @@ impl Captured {
     }
 }
 
-/// The launches of some steps, after which the counter is moved on by as many.
-fn submit(engine: &Graph<'_>, shape: Shape) -> Result<(), Error> {
+/// Submits steps from number `first` of the run on.
+fn submit(engine: &Graph<'_>, shape: Shape, first: usize) -> Result<(), Error> {
     for slot in 0..shape.steps {
-        let Shape { rows, stride, side, .. } = shape;
-        engine.submit_step(Batch { slot: slot as u32, rows, stride, side })?;
+        submit_slot(engine, shape, slot).map_err(|error| match engine.options.submission {
+            // All before it was waited for: it is this step that failed.
+            Submission::Synchronous => error.during(first + slot..first + slot + 1),
+            Submission::Captured | Submission::Direct => error,
+        })?;
     }
-    advance(&engine.gpu, engine.arenas.step.all(), shape.steps as u32)?;
-    engine.submitted("epoch")
+    Ok(())
+}
+
+/// The launches of one step of some; after the last the counter is moved on by as many.
+fn submit_slot(engine: &Graph<'_>, shape: Shape, slot: usize) -> Result<(), Error> {
+    let Shape { steps, rows, stride, side } = shape;
+    engine.submit_step(Batch { slot: slot as u32, rows, stride, side })?;
+    match slot + 1 == steps {
+        true => advance(&engine.gpu, engine.arenas.step.all(), steps as u32),
+        false => Ok(()),
+    }
 }
 
 fn capture(engine: &Graph<'_>, shape: Shape) -> Result<CudaGraph, Error> {
     let stream = &engine.gpu.stream;
     let failed = |error| fault("capturing a step", error);
     stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(failed)?;
-    let submitted = submit(engine, shape);
+    let submitted = (0..shape.steps).try_for_each(|slot| submit_slot(engine, shape, slot));
     // A capture is ended whatever came of it: a stream that is left in one refuses all further work.
     let ended = stream.end_capture(Flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
     submitted?;

@@ -8,6 +8,7 @@ mod arenas;
 mod capture;
 mod feed;
 mod net;
+mod steps;
 mod streamed;
 
 use crate::engine::Engine;
@@ -21,6 +22,8 @@ use arenas::Arenas;
 use capture::{Captured, STEPS};
 use feed::{Data, Feed, Resident};
 use net::Net;
+pub use steps::StepRange;
+use steps::Steps;
 
 /// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
 const EVALUATION_BATCH: usize = 2048;
@@ -60,6 +63,9 @@ pub struct GraphOptions {
     pub submission: Submission,
     /// Where the training samples are.
     pub placement: Placement,
+    /// Steps that a profiler that has been told to wait for its start sees: all before is done when they begin, and they are
+    /// done when it stops. Same results, bit for bit.
+    pub profile: Option<StepRange>,
 }
 
 /// The engine: a device, a net on it, and the arenas of training and of evaluation.
@@ -73,7 +79,7 @@ pub(crate) struct Graph<'d> {
     loss: Loss,
     sgd: Sgd,
     options: GraphOptions,
-    started: bool,
+    steps: Steps,
     gpu: Gpu,
 }
 
@@ -100,7 +106,8 @@ enum Goal {
 impl<'d> Graph<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, options: GraphOptions) -> Result<Self, Error> {
-        let gpu = Gpu::open(options.device, options.precision)?;
+        let mut gpu = Gpu::open(options.device, options.precision)?;
+        gpu.waits = options.submission == Submission::Synchronous;
         let Job { model, loss, optimizer, train } = job;
         let net = Net::new(&gpu, model, &optimizer)?;
         let train = Data::new(&gpu, train, options.placement)?;
@@ -113,7 +120,7 @@ impl<'d> Graph<'d> {
             loss,
             sgd: optimizer,
             options,
-            started: false,
+            steps: Steps::new(options.profile),
             gpu,
         })
     }
@@ -138,20 +145,17 @@ impl<'d> Graph<'d> {
             let (w, b) = self.net.parameters(layer);
             let y = arenas.outputs[layer].all();
             linear(&self.gpu, &x, &at, w, b, y, self.net.activation(layer), self.dims(layer, batch))?;
-            self.submitted("linear")?;
         }
         let last = self.net.depth() - 1;
         let (z, losses, hits) = (arenas.outputs[last].all(), arenas.losses.all(), arenas.hits.all());
-        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, self.dims(last, batch))?;
-        self.submitted("loss")
+        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, self.dims(last, batch))
     }
 
     /// The gradient at the outputs of the layer below.
     fn input_gradient(&self, layer: usize, batch: Batch) -> Result<(), Error> {
         let (w, _) = self.net.parameters(layer);
         let (dz, x) = (self.arenas.delta(layer), self.arenas.outputs[layer - 1].all());
-        input_gradient(&self.gpu, dz, w, x, self.arenas.delta(layer - 1), self.dims(layer, batch))?;
-        self.submitted("input_gradient")
+        input_gradient(&self.gpu, dz, w, x, self.arenas.delta(layer - 1), self.dims(layer, batch))
     }
 
     /// The gradient of a layer's parameters, to where the goal says.
@@ -166,8 +170,7 @@ impl<'d> Graph<'d> {
     fn gradient_into(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
         let x = self.source(layer, self.train.feed(batch.side), &self.arenas);
         let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
-        weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))?;
-        self.submitted("weight_gradient")
+        weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))
     }
 
     /// What a layer reads.
@@ -181,14 +184,6 @@ impl<'d> Graph<'d> {
     fn dims(&self, layer: usize, batch: Batch) -> Dims {
         let width = |at: usize| self.net.widths[at] as u32;
         Dims { b: batch.rows, k: width(layer), n: width(layer + 1) }
-    }
-
-    /// After each kernel: waits for it where that was asked for, so that a fault is the kernel's.
-    fn submitted(&self, kernel: &str) -> Result<(), Error> {
-        match self.options.submission {
-            Submission::Synchronous => self.gpu.synchronize(&format!("running a kernel of {kernel}")),
-            Submission::Captured | Submission::Direct => Ok(()),
-        }
     }
 
     /// Runs the steps of `rows` rows from where the epoch stands: whole batches, and a tail.
@@ -263,6 +258,13 @@ impl<'d> Graph<'d> {
     }
 }
 
+impl Drop for Graph<'_> {
+    fn drop(&mut self) {
+        // A run that ended early, by an error or by its caller's wish, leaves no profiler running; its error is told already.
+        let _ = self.steps.stop_profiler(&self.gpu);
+    }
+}
+
 impl Engine for Graph<'_> {
     fn describe(&self) -> String {
         format!("graph, {}, {}, {}", self.gpu.name, self.options.precision, self.train.describe())
@@ -275,11 +277,12 @@ impl Engine for Graph<'_> {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
         let (rows, stride) = (order.len(), batch.min(order.len()));
-        let scalars = self.net.scalars(&self.sgd, rows.div_ceil(stride), !self.started);
+        let scalars = self.net.scalars(&self.sgd, rows.div_ceil(stride), self.steps.none());
         self.reserve(stride, rows)?;
-        self.started = true;
-        self.run_epoch(order, stride, &scalars)?;
-        let (sums, _) = self.sums(&self.arenas, rows, stride)?;
+        let done = self.run_epoch(order, stride, &scalars);
+        let sums = done.and_then(|()| self.sums(&self.arenas, rows, stride));
+        let (sums, _) = sums.map_err(|error| error.during(self.steps.open()))?;
+        self.steps.done();
         let mut total = 0.0;
         for (step, sum) in sums.iter().enumerate() {
             let loss = sum / (rows - step * stride).min(stride) as f64;

@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
         Split::Test => &dataset.test,
     })?;
     let job = Job { model, loss: arguments.loss, optimizer: Sgd::default(), train: samples };
-    let (mut trainer, line) = engine::trainer(job, &arguments.engine)?;
+    let (mut trainer, line) = engine::trainer(job, &arguments.engine, None)?;
     let found = trainer.evaluate(&samples)?;
     if arguments.json {
         let object = serde_json::json!({
