@@ -56,9 +56,10 @@ impl Gpu {
         self.settle().and_then(|()| profiler_start()).map_err(|error| fault("starting the profiler", error))
     }
 
-    /// Stops the profiler's collection, when all that was submitted is done.
+    /// Stops the profiler's collection, when all that was submitted is done; also where that has failed.
     pub(crate) fn stop_profiler(&self) -> Result<(), Error> {
-        self.settle().and_then(|()| profiler_stop()).map_err(|error| fault("stopping the profiler", error))
+        let settled = self.settle();
+        profiler_stop().and(settled).map_err(|error| fault("stopping the profiler", error))
     }
 
     /// Waits for every stream of the device: copies run on one of their own.

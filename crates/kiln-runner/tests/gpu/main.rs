@@ -5,6 +5,7 @@ mod tiny;
 
 mod doctor;
 mod errors;
+mod profile;
 
 use std::path::Path;
 use std::process::{Command, Output};
