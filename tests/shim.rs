@@ -39,6 +39,19 @@ pub fn no_driver() -> PathBuf {
     folder
 }
 
+/// A tool that NVTX loads where `NVTX_INJECTION64_PATH` names it, and that records ranges to the file that `SHIM_RECORD` names.
+///
+/// # Panics
+/// Where it cannot be built.
+pub fn nvtx() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let library = sim::folder().with_extension("shim-nvtx").join("libnvtx.so");
+        build("nvtx.c", &library, &[]);
+        library
+    })
+}
+
 /// A command that finds the libraries of a folder before all others.
 pub fn command(program: &Path, folder: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);

@@ -40,6 +40,7 @@ mod graph;
 mod host;
 mod loss;
 mod mlp;
+mod nvtx;
 mod optimizer;
 mod precision;
 mod samples;

@@ -7,6 +7,7 @@ use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use super::kernels::{Launch, Tile};
 use super::{Dims, Gpu, Position, Region, Source};
 use crate::Error;
+use crate::nvtx::range;
 
 /// What changes from step to step, a row a step: `Scalars` of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -87,6 +88,7 @@ pub(crate) fn weight_gradient(
     sink: &Sink<'_>,
     dims: Dims,
 ) -> Result<(), Error> {
+    let _range = range(format_args!("weight_gradient"));
     let tile = Tile::pick(gpu, dims.n, dims.k);
     let threads = if tile == Tile::Large { 256 } else { 128 };
     let name = format!("weight_gradient_{}_{}_{}", x.name(), sink.name(), tile.name());

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::gpu::{
     Dims, Gpu, Scalars, Sink, Source, batch_sums, input_gradient, linear, loss, weight_gradient,
 };
+use crate::nvtx::range;
 use crate::{
     Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Precision, Progress, Samples, Sgd, Targets,
 };
@@ -80,6 +81,7 @@ pub(crate) struct Graph<'d> {
     sgd: Sgd,
     options: GraphOptions,
     steps: Steps,
+    epochs: usize,
     gpu: Gpu,
 }
 
@@ -121,6 +123,7 @@ impl<'d> Graph<'d> {
             sgd: optimizer,
             options,
             steps: Steps::new(options.profile),
+            epochs: 0,
             gpu,
         })
     }
@@ -222,7 +225,10 @@ impl<'d> Graph<'d> {
     /// Puts samples on a side, where they are streamed.
     fn load(&mut self, rows: &[u32], side: usize) -> Result<(), Error> {
         match &mut self.train {
-            Data::Streamed(_, Some(streamed)) => streamed.load(&self.gpu, side, rows),
+            Data::Streamed(_, Some(streamed)) => {
+                let _range = range(format_args!("load {} samples", rows.len()));
+                streamed.load(&self.gpu, side, rows)
+            }
             _ => Ok(()),
         }
     }
@@ -239,6 +245,7 @@ impl<'d> Graph<'d> {
 
     /// Sums what the rows of an epoch came to: one loss a step, not yet divided by its rows, and one count of hits.
     fn sums(&self, arenas: &Arenas, rows: usize, batch: usize) -> Result<(Vec<f64>, Vec<u32>), Error> {
+        let _range = range(format_args!("read back"));
         let (losses, hits) = (arenas.losses.all(), arenas.hits.all());
         let (step_losses, step_hits) = (&arenas.step_losses, &arenas.step_hits);
         batch_sums(
@@ -276,6 +283,8 @@ impl Engine for Graph<'_> {
         batch: usize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
+        self.epochs += 1;
+        let _range = range(format_args!("epoch {}", self.epochs));
         let (rows, stride) = (order.len(), batch.min(order.len()));
         let scalars = self.net.scalars(&self.sgd, rows.div_ceil(stride), self.steps.none());
         self.reserve(stride, rows)?;
@@ -297,6 +306,7 @@ impl Engine for Graph<'_> {
     }
 
     fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
+        let _range = range(format_args!("gradients"));
         let count = rows.len();
         self.reserve(count, count)?;
         self.net.reserve_gradients(&self.gpu)?;
@@ -321,6 +331,7 @@ impl Engine for Graph<'_> {
     }
 
     fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
+        let _range = range(format_args!("evaluation"));
         let stride = EVALUATION_BATCH.min(samples.len());
         let order: Vec<u32> = (0..stride as u32).collect();
         let (mut resident, mut arenas) = match self.evaluation.take() {

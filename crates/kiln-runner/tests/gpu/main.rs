@@ -6,7 +6,9 @@ mod tiny;
 mod doctor;
 mod errors;
 mod profile;
+mod ranges;
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -55,4 +57,11 @@ fn train(driver: Driver, settings: &[(&str, &str)], more: &[&str]) -> Run {
     }
     arguments.extend(more);
     run(command(driver, settings), &arguments, out)
+}
+
+/// Losses of every epoch that a run has written.
+fn losses(run: &Run) -> Vec<String> {
+    let metrics = fs::read_to_string(run.out.path().join("metrics.jsonl")).unwrap();
+    let metrics = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    metrics.map(|line| format!("{} {}", line["train_loss"], line["test_loss"])).collect()
 }

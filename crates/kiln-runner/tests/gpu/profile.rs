@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::{Driver, Run, train};
+use super::{Driver, Run, losses, train};
 
 /// What the shim recorded of a run on the graph engine, and the run.
 fn recorded(flags: &[&str]) -> (Vec<String>, Run) {
@@ -35,12 +35,6 @@ fn parameters(run: &Run) -> Vec<u8> {
     let bytes = fs::read(run.out.path().join("model.safetensors")).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     bytes[8 + header..].to_vec()
-}
-
-fn losses(run: &Run) -> Vec<String> {
-    let metrics = fs::read_to_string(run.out.path().join("metrics.jsonl")).unwrap();
-    let metrics = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    metrics.map(|line| format!("{} {}", line["train_loss"], line["test_loss"])).collect()
 }
 
 /// Two epochs of 20 steps, each step six kernels; and one more after every submission.
