@@ -2,7 +2,6 @@
  * calls are found that are not defined here. Variables say what is to be different, and where calls are recorded:
  *
  *     SHIM_INIT=N            cuInit answers N
- *     SHIM_VERSION=N         cuDriverGetVersion says N: 12020 is CUDA 12.2
  *     SHIM_CAPABILITY=N      devices have compute capability N: 75 is 7.5
  *     SHIM_RECORD=FILE       a line for each launch and for each call that starts or stops the profiler, or that waits
  *
@@ -45,11 +44,6 @@ Result cuInit(unsigned flags) {
     int answer;
     if (setting("SHIM_INIT", &answer)) return answer;
     return ((Result(*)(unsigned))real("cuInit"))(flags);
-}
-
-Result cuDriverGetVersion(int *version) {
-    if (setting("SHIM_VERSION", version)) return 0;
-    return ((Result(*)(int *))real("cuDriverGetVersion"))(version);
 }
 
 /* 75 and 76 are the attributes of the capability's major and minor number. */

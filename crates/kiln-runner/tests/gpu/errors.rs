@@ -32,7 +32,7 @@ fn no_driver_no_device_no_such_device() {
 #[test]
 fn a_driver_or_a_device_that_is_too_old() {
     let old = ["the driver supports CUDA 12.2, expected 12.4 or newer (driver R550)", DOCTOR];
-    fails(Driver::Shim, &[("SHIM_VERSION", "12020")], &[], &old);
+    fails(Driver::Simulator, &[("KILN_SIM_DRIVER", "12020")], &[], &old);
     let old = ["Kiln simulator (sm_90) has compute capability 7.5, expected 8.0 or newer", DOCTOR];
     fails(Driver::Shim, &[("SHIM_CAPABILITY", "75")], &[], &old);
 }
@@ -41,7 +41,7 @@ fn a_driver_or_a_device_that_is_too_old() {
 fn without_a_usable_gpu_auto_trains_on_the_host_and_says_why() {
     let cases = [
         (Driver::None, ("SHIM_INIT", ""), "libcuda.so was not found"),
-        (Driver::Shim, ("SHIM_VERSION", "12020"), "the driver supports CUDA 12.2"),
+        (Driver::Simulator, ("KILN_SIM_DRIVER", "12020"), "the driver supports CUDA 12.2"),
         (Driver::Shim, ("SHIM_CAPABILITY", "75"), "compute capability 7.5"),
     ];
     for (driver, setting, reason) in cases {
