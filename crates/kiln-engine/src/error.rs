@@ -1,5 +1,7 @@
 //! What can be wrong with a job, a batch or a run.
 
+use std::ops::Range;
+
 /// An error of model, data or training, each saying what was expected and what was found.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -150,6 +152,15 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// There is a driver, and it does not start.
+    #[error(
+        "GPU: the CUDA driver does not start: {reason}; it may have been updated since the machine was started, or its parts may \
+         be of different versions"
+    )]
+    DriverBroken {
+        /// The driver's reason.
+        reason: String,
+    },
     /// The driver is older than the kernels need.
     #[error(
         "GPU: the driver supports CUDA {found}, expected {needed} or newer (driver R550): update NVIDIA's driver, or use the \
@@ -179,7 +190,8 @@ pub enum Error {
     },
     /// The device has too little memory.
     #[error(
-        "GPU memory: {what}: {bytes} bytes asked for, {free} of {total} free; a smaller batch or smaller layers need less"
+        "GPU memory: {what}: {bytes} bytes asked for, {free} of {total} free; a smaller batch or smaller layers need less, and \
+         other programs may hold the rest"
     )]
     DeviceMemory {
         /// What it was for.
@@ -199,6 +211,17 @@ pub enum Error {
         /// The driver's reason.
         reason: String,
     },
+    /// The driver refused something, or a kernel failed, while training steps ran.
+    #[error("GPU: {}: {what}: {reason}", span(steps))]
+    Fault {
+        /// The steps that may have failed, counted over the run from 0: one where each kernel is waited for, otherwise all
+        /// since the device was last waited for.
+        steps: Range<usize>,
+        /// What was done: an operation, or a kernel and its dimensions.
+        what: String,
+        /// The driver's reason.
+        reason: String,
+    },
     /// The host's threads could not be started.
     #[error("threads: {threads} threads could not be started: {reason}")]
     Threads {
@@ -207,4 +230,22 @@ pub enum Error {
         /// The system's reason.
         reason: String,
     },
+}
+
+/// Steps, for a person.
+fn span(steps: &Range<usize>) -> String {
+    match steps.len() {
+        1 => format!("step {}", steps.start),
+        _ => format!("one of the steps {}..{}", steps.start, steps.end),
+    }
+}
+
+impl Error {
+    /// The same error, said of these steps where it is the device's.
+    pub(crate) fn during(self, steps: Range<usize>) -> Self {
+        match self {
+            Error::Gpu { what, reason } => Error::Fault { steps, what, reason },
+            other => other,
+        }
+    }
 }

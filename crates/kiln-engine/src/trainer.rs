@@ -58,8 +58,8 @@ impl<'d> Trainer<'d> {
     /// A trainer on a GPU, with a training step captured in a CUDA graph.
     ///
     /// # Errors
-    /// What is wrong with the job; [`Error::NoGpu`], [`Error::DriverTooOld`] or [`Error::Capability`] where there is no device
-    /// that it could run on; [`Error::DeviceMemory`]; [`Error::Gpu`] for what else the driver refuses.
+    /// What is wrong with the job; [`Error::NoGpu`], [`Error::DriverBroken`], [`Error::DriverTooOld`] or [`Error::Capability`]
+    /// where there is no device that it could run on; [`Error::DeviceMemory`]; [`Error::Gpu`] for what else the driver refuses.
     pub fn graph(job: Job<'d>, options: &GraphOptions) -> Result<Self, Error> {
         job.check()?;
         let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
@@ -76,7 +76,8 @@ impl<'d> Trainer<'d> {
     ///
     /// # Errors
     /// [`Error::Batch`], [`Error::Empty`] and [`Error::Order`] for bad input, before anything is trained;
-    /// [`Error::Diverged`] where a loss is not finite, after which the parameters are lost.
+    /// [`Error::Diverged`] where a loss is not finite, after which the parameters are lost; [`Error::Fault`] where a device
+    /// failed, after which they are, too.
     pub fn epoch(&mut self, order: &[u32], batch: usize) -> Result<Epoch, Error> {
         self.epoch_with(order, batch, &mut |_| ())
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
-use kiln_engine::{GraphOptions, Loss, Placement, Precision, Submission};
+use kiln_engine::{GraphOptions, Loss, Placement, Precision, StepRange, Submission};
 
 pub(crate) use optimization::OptimizerArgs;
 
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Parity(ParityArgs),
     /// Fetch and inspect data sets
     Data(DataArgs),
+    /// What this machine can train on, a verdict a line; exit code 1 where something is broken
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +74,9 @@ pub(crate) struct TrainArgs {
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    /// Let a profiler see these steps alone, counted over the whole run from 0, B not among them: see scripts/profile
+    #[arg(long, value_name = "A..B")]
+    pub(crate) profile_steps: Option<StepRange>,
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// Data set
@@ -137,6 +142,15 @@ pub(crate) struct ParityArgs {
 pub(crate) struct DataArgs {
     #[command(subcommand)]
     pub(crate) command: DataCommand,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Print one JSON object in place of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -211,7 +225,7 @@ pub(crate) enum SubmissionChoice {
 }
 
 impl GpuArgs {
-    pub(crate) fn options(&self) -> GraphOptions {
+    pub(crate) fn options(&self, profile: Option<StepRange>) -> GraphOptions {
         let submission = match self.submission {
             SubmissionChoice::Captured => Submission::Captured,
             SubmissionChoice::Direct => Submission::Direct,
@@ -222,7 +236,7 @@ impl GpuArgs {
             PlacementChoice::Resident => Placement::Resident,
             PlacementChoice::Streamed => Placement::Streamed,
         };
-        GraphOptions { device: self.device, precision: self.precision, submission, placement }
+        GraphOptions { device: self.device, precision: self.precision, submission, placement, profile }
     }
 }
 

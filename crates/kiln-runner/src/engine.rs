@@ -3,12 +3,16 @@
 use std::num::NonZeroUsize;
 
 use anyhow::{Context, ensure};
-use kiln_engine::{Job, Mlp, Precision, Trainer, host_threads, probe};
+use kiln_engine::{Job, Mlp, Precision, StepRange, Trainer, host_threads, probe};
 
 use crate::cli::{EngineArgs, EngineChoice};
 
-/// A trainer for the job, and the line that says what it runs on and why.
-pub(crate) fn trainer<'d>(job: Job<'d>, arguments: &EngineArgs) -> anyhow::Result<(Trainer<'d>, String)> {
+/// A trainer for the job, of which a profiler may see some steps, and the line that says what it runs on and why.
+pub(crate) fn trainer<'d>(
+    job: Job<'d>,
+    arguments: &EngineArgs,
+    profile: Option<StepRange>,
+) -> anyhow::Result<(Trainer<'d>, String)> {
     let found = match arguments.engine {
         EngineChoice::Host => None,
         EngineChoice::Graph => Some("as asked".to_owned()),
@@ -16,7 +20,7 @@ pub(crate) fn trainer<'d>(job: Job<'d>, arguments: &EngineArgs) -> anyhow::Resul
             probe(arguments.gpu.device).ok().map(|_| "a GPU that can run it is there".to_owned())
         }
     };
-    let options = arguments.gpu.options();
+    let options = arguments.gpu.options(profile);
     if let Some(why) = found {
         let trainer = Trainer::graph(job, &options).context("the job cannot be trained on the GPU")?;
         let line = format!("Engine: {} ({why})", trainer.describe());
@@ -26,6 +30,10 @@ pub(crate) fn trainer<'d>(job: Job<'d>, arguments: &EngineArgs) -> anyhow::Resul
         options.precision == Precision::F32,
         "--precision {} needs a GPU: the host engine computes in f32 alone",
         options.precision
+    );
+    ensure!(
+        profile.is_none(),
+        "--profile-steps needs a GPU (--engine graph): on the host engine no kernels run that a CUDA profiler could see"
     );
     let why = match (arguments.engine, probe(arguments.gpu.device)) {
         (EngineChoice::Auto, Err(reason)) => reason.to_string(),
@@ -44,7 +52,7 @@ pub(crate) fn threads_for(model: &Mlp, asked: Option<NonZeroUsize>) -> usize {
 }
 
 /// The processor's name where the system tells it, otherwise its architecture.
-fn cpu_name() -> String {
+pub(crate) fn cpu_name() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     name.map_or_else(|| format!("{} CPU", std::env::consts::ARCH), |(_, name)| name.trim().to_owned())

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod engine;
 mod files;
+mod help;
 mod model_file;
 pub mod replay;
 mod terminal;
@@ -21,11 +22,15 @@ pub fn main() -> ExitCode {
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Parity(arguments) => commands::parity::run(&arguments),
         Command::Data(arguments) => commands::data::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
+            if let Some(help) = help::of(&error) {
+                eprintln!("help: {help}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use kiln_data::{Source, default_dir, fetch, is_present};
 use tempfile::TempDir;
 
+mod tiny;
+
+use tiny::tiny_data;
+
 /// `kiln` with the data of this machine's cache; nothing of the caller's environment names another.
 fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
@@ -38,25 +42,6 @@ fn real_data() -> PathBuf {
         fetch(Source::Mnist, &folder, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
     }
     folder
-}
-
-/// A data set in MNIST's files: 40 training and 10 test images of 4x4 pixels, whose label is where they are bright.
-fn tiny_data() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("mnist");
-    fs::create_dir(&folder).unwrap();
-    for (name, count) in [("train", 40u8), ("t10k", 10)] {
-        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 4, 0, 0, 0, 4];
-        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
-        for i in 0..count {
-            let label = i % 10;
-            images.extend((0..16).map(|pixel| if pixel == label { 255 } else { i }));
-            labels.push(label);
-        }
-        fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
-        fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
-    }
-    dir
 }
 
 /// `kiln train` on the tiny data, to `out`, with more flags.

@@ -4,11 +4,16 @@ use std::path::PathBuf;
 
 use kiln_sim::arch::Arch;
 
+/// The version of the driver API whose calls are exported.
+const DRIVER: i32 = 12_080;
+
 /// The settings, as `KILN_SIM_*` variables give them. Read once, when the driver is initialised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// `KILN_SIM_ARCH`: what every device is, sm_90 unless told otherwise.
     pub(crate) arch: Arch,
+    /// `KILN_SIM_DRIVER`: the CUDA version that the driver says it supports, 12080 (12.8) unless told otherwise.
+    pub(crate) driver: i32,
     /// `KILN_SIM_DEVICES`: how many devices there are, 1 unless told otherwise.
     pub(crate) devices: usize,
     /// `KILN_SIM_MEMORY`: bytes of memory of each device; the simulator's default unless told otherwise.
@@ -81,6 +86,7 @@ impl Settings {
                     wrong("KILN_SIM_ARCH", &text, "sm_80, sm_86, sm_89, sm_90, sm_100 or sm_120")
                 })?,
             },
+            driver: number("KILN_SIM_DRIVER", 11_000, 13_990)?.map_or(DRIVER, |version| version as i32),
             devices: number("KILN_SIM_DEVICES", 1, 64)?.map_or(1, |count| count as usize),
             memory: match get("KILN_SIM_MEMORY") {
                 None => None,
@@ -162,6 +168,7 @@ mod tests {
     fn nothing_set_is_one_sm_90() {
         let settings = read(&[]).unwrap();
         assert_eq!((settings.arch, settings.devices, settings.seed), (Arch::Sm90, 1, None));
+        assert_eq!(settings.driver, 12_080);
         assert_eq!(settings.faults, Faults::default());
         assert_eq!(read(&[("KILN_SIM_ARCH", "")]), Ok(settings));
     }
@@ -170,6 +177,7 @@ mod tests {
     fn everything_can_be_set() {
         let settings = read(&[
             ("KILN_SIM_ARCH", "sm_120"),
+            ("KILN_SIM_DRIVER", "12020"),
             ("KILN_SIM_DEVICES", "2"),
             ("KILN_SIM_MEMORY", "3g"),
             ("KILN_SIM_SEED", "0"),
@@ -178,7 +186,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!((settings.arch, settings.devices, settings.memory), (Arch::Sm120, 2, Some(3 << 30)));
-        assert_eq!((settings.seed, settings.checks), (Some(0), false));
+        assert_eq!((settings.seed, settings.checks, settings.driver), (Some(0), false, 12_020));
         let all = Faults { allocation: Some(3), bytes: Some(2 << 20), launch: Some(1), lost: Some(9) };
         assert_eq!(settings.faults, all);
     }
@@ -187,6 +195,8 @@ mod tests {
     fn what_may_not_be_said_is_named() {
         for (name, value) in [
             ("KILN_SIM_ARCH", "sm_75"),
+            ("KILN_SIM_DRIVER", "12.2"),
+            ("KILN_SIM_DRIVER", "550"),
             ("KILN_SIM_DEVICES", "0"),
             ("KILN_SIM_DEVICES", "65"),
             ("KILN_SIM_SEED", "-1"),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -64,6 +64,11 @@ impl Kernels {
             }
         }
         Ok(Self(functions))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     fn get(&self, name: &str) -> &Kernel {
@@ -162,6 +167,8 @@ pub(super) struct Launch<'a> {
     args: LaunchArgs<'a>,
     pushed: Vec<&'static str>,
     wrong: Option<String>,
+    stream: &'a Arc<CudaStream>,
+    waits: bool,
 }
 
 impl<'a> Launch<'a> {
@@ -169,7 +176,9 @@ impl<'a> Launch<'a> {
         let wrong =
             (dims.b == 0 || dims.k == 0 || dims.n == 0).then(|| "every dimension is at least 1".to_owned());
         let Kernel { function, params } = gpu.kernels.get(name);
-        Self { name, dims, params, args: gpu.stream.launch_builder(function), pushed: Vec::new(), wrong }
+        let (stream, waits) = (&gpu.stream, gpu.waits);
+        let args = stream.launch_builder(function);
+        Self { name, dims, params, args, pushed: Vec::new(), wrong, stream, waits }
     }
 
     /// The next parameter: a pointer to at least `needed` values.
@@ -203,14 +212,14 @@ impl<'a> Launch<'a> {
         self.number(&dims.b).number(&dims.k).number(&dims.n)
     }
 
-    /// Submits it.
+    /// Submits it, and waits for it where the device's kernels are waited for.
     ///
     /// # Errors
     /// [`Error::Gpu`] with the kernel's name and dimensions, where parameters are not the kernel's, a buffer is too small or
     /// the driver refuses.
     pub(super) fn submit(mut self, grid: (u32, u32, u32), threads: u32) -> Result<(), Error> {
         let Dims { b, k, n } = self.dims;
-        let what = format!("launching {} with B {b}, K {k}, N {n}", self.name);
+        let what = |doing: &str| format!("{doing} {} with B {b}, K {k}, N {n}", self.name);
         if grid.1 > GRID_Y_MAX {
             self.wrong
                 .get_or_insert_with(|| format!("{} blocks along y, expected at most {GRID_Y_MAX}", grid.1));
@@ -219,14 +228,17 @@ impl<'a> Launch<'a> {
             self.wrong = Some(format!("parameters {:?}, expected {:?}", self.pushed, self.params));
         }
         if let Some(reason) = self.wrong {
-            return Err(Error::Gpu { what, reason });
+            return Err(Error::Gpu { what: what("launching"), reason });
         }
         let config = LaunchConfig { grid_dim: grid, block_dim: (threads, 1, 1), shared_mem_bytes: 0 };
         // SAFETY: the parameters are of the types that the PTX declares, in number and order, as was just checked; every
         // pointer is to device memory that lives (`Region` borrows it) and has as many values as the wrapper has checked; rows
         // that a position names exist, as its fields promise; the arguments outlive this call.
-        unsafe { self.args.launch(config) }.map_err(|error| fault(&what, error))?;
-        Ok(())
+        unsafe { self.args.launch(config) }.map_err(|error| fault(&what("launching"), error))?;
+        match self.waits {
+            true => self.stream.synchronize().map_err(|error| fault(&what("running"), error)),
+            false => Ok(()),
+        }
     }
 }
 

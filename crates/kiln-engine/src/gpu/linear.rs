@@ -3,6 +3,7 @@
 use super::kernels::{Launch, Tile};
 use super::{Dims, Gpu, Position, Region};
 use crate::Error;
+use crate::nvtx::range;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]
@@ -57,6 +58,7 @@ pub(crate) fn linear(
     activation: Activation,
     dims: Dims,
 ) -> Result<(), Error> {
+    let _range = range(format_args!("linear"));
     let tile = Tile::pick(gpu, dims.b, dims.n);
     let relu = if activation == Activation::Relu { "_relu" } else { "" };
     let name = format!("linear_{}{relu}_{}", x.name(), tile.name());
@@ -78,6 +80,7 @@ pub(crate) fn input_gradient(
     dx: Region<'_, f32>,
     dims: Dims,
 ) -> Result<(), Error> {
+    let _range = range(format_args!("input_gradient"));
     let tile = Tile::pick(gpu, dims.b, dims.k);
     let name = format!("input_gradient_{}", tile.name());
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);

@@ -3,6 +3,7 @@
 use super::kernels::Launch;
 use super::{Dims, Gpu, Position, Region};
 use crate::Error;
+use crate::nvtx::range;
 
 /// The loss, and the targets that it is taken against.
 #[derive(Clone, Copy)]
@@ -28,6 +29,7 @@ pub(crate) fn loss(
     hits: Region<'_, u32>,
     dims: Dims,
 ) -> Result<(), Error> {
+    let _range = range(format_args!("loss"));
     let rows = at.slot as usize * at.batch as usize + dims.b as usize;
     let launch = match wanted {
         Wanted::CrossEntropy(labels) => Launch::new(gpu, "softmax_cross_entropy", dims).pointer(labels, 1),

@@ -1,6 +1,6 @@
 //! CUDA devices: what engines that run on one share.
 //!
-//! `device` opens a GPU and says what is wrong where it cannot; `memory` holds buffers on it; `kernels` the embedded PTX and the
+//! `probe` finds a GPU and says what is wrong where it cannot; `device` opens one; `memory` holds buffers on it; `kernels` the embedded PTX and the
 //! functions in it; the other modules launch one family of kernels each, under the name of its source in `kernels/`. A launch
 //! wrapper checks shapes, chooses the tile, and names kernel and dimensions in its error.
 //!
@@ -14,10 +14,11 @@ mod loss;
 mod memory;
 mod optimizer;
 mod pinned;
+mod probe;
 mod weight_gradient;
 
+pub use device::load_kernels;
 pub(crate) use device::{Gpu, fault};
-pub use device::{GpuInfo, probe};
 pub(crate) use epoch::{advance, batch_sums};
 pub(crate) use kernels::{Dims, Position};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
@@ -25,6 +26,7 @@ pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
 pub(crate) use optimizer::{AdamWOptions, Moments, Scalars, adamw};
 pub(crate) use pinned::{Copies, Staged, point};
+pub use probe::{CudaVersion, GpuInfo, devices, driver, free_memory, inspect, probe};
 pub(crate) use weight_gradient::{Sink, weight_gradient};
 
 #[cfg(test)]

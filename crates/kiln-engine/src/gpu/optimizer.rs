@@ -7,6 +7,7 @@ use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use super::kernels::Launch;
 use super::{Dims, Gpu, Position, Region};
 use crate::Error;
+use crate::nvtx::range;
 
 /// What changes from step to step, a row a step, in device memory: a schedule needs no new capture. Each family of kernels
 /// has its own meaning of the four floats.
@@ -63,6 +64,7 @@ pub(crate) fn adamw(
     at: &Position<'_>,
     options: &AdamWOptions,
 ) -> Result<(), Error> {
+    let _range = range(format_args!("adamw"));
     let (count, values) = (p.len(), p.len() as u64);
     let blocks =
         values.div_ceil(u64::from(THREADS)).min(u64::from(gpu.multiprocessors.saturating_mul(BLOCKS_MAX)));

@@ -3,6 +3,7 @@
 use super::kernels::{Launch, Tile};
 use super::{Dims, Gpu, Position, Region, Scalars, Source};
 use crate::Error;
+use crate::nvtx::range;
 
 /// Where the gradient of a layer goes.
 #[derive(Clone, Copy)]
@@ -65,6 +66,7 @@ pub(crate) fn weight_gradient(
     sink: &Sink<'_>,
     dims: Dims,
 ) -> Result<(), Error> {
+    let _range = range(format_args!("weight_gradient"));
     let tile = Tile::pick(gpu, dims.n, dims.k);
     let threads = if tile == Tile::Large { 256 } else { 128 };
     let name = format!("weight_gradient_{}_{}_{}", x.name(), sink.name(), tile.name());

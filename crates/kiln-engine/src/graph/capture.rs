@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::Range;
 
 use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags as Flags, CUstreamCaptureMode as Mode};
@@ -13,6 +14,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags as Flags, CUstreamCaptureMode
 use super::{Batch, Graph, Submission};
 use crate::Error;
 use crate::gpu::{advance, fault};
+use crate::nvtx::range;
 
 /// Steps of the large graph.
 pub(super) const STEPS: usize = 16;
@@ -34,41 +36,69 @@ impl Captured {
     /// Runs `steps` steps like this one on the device, which is not waited for.
     pub(super) fn run(&mut self, engine: &Graph<'_>, steps: usize, batch: Batch) -> Result<(), Error> {
         let Batch { rows, stride, side, .. } = batch;
-        let sizes = std::iter::repeat_n(STEPS, steps / STEPS).chain(std::iter::repeat_n(1, steps % STEPS));
-        for steps in sizes {
+        let mut left = steps;
+        while left > 0 {
+            let steps = if engine.steps.together(left) < STEPS { 1 } else { STEPS };
             let shape = Shape { steps, rows, stride, side };
+            let numbers = engine.steps.begin(&engine.gpu, steps)?;
             match engine.options.submission {
-                Submission::Captured => self.replay(engine, shape)?,
-                Submission::Direct | Submission::Synchronous => submit(engine, shape)?,
+                Submission::Captured => self.replay(engine, shape, numbers)?,
+                Submission::Direct | Submission::Synchronous => submit(engine, shape, numbers.start)?,
             }
+            engine.steps.end(&engine.gpu)?;
+            left -= steps;
         }
         Ok(())
     }
 
-    fn replay(&mut self, engine: &Graph<'_>, shape: Shape) -> Result<(), Error> {
+    fn replay(&mut self, engine: &Graph<'_>, shape: Shape, numbers: Range<usize>) -> Result<(), Error> {
         let graph = match self.0.entry(shape) {
             Entry::Occupied(captured) => captured.into_mut(),
             Entry::Vacant(place) => place.insert(capture(engine, shape)?),
+        };
+        let _range = match numbers.len() {
+            1 => range(format_args!("step {}", numbers.start)),
+            _ => range(format_args!("steps {}..{}", numbers.start, numbers.end)),
         };
         graph.launch().map_err(|error| fault("launching captured steps", error))
     }
 }
 
-/// The launches of some steps, after which the counter is moved on by as many.
-fn submit(engine: &Graph<'_>, shape: Shape) -> Result<(), Error> {
+/// Submits steps from number `first` of the run on.
+fn submit(engine: &Graph<'_>, shape: Shape, first: usize) -> Result<(), Error> {
     for slot in 0..shape.steps {
-        let Shape { rows, stride, side, .. } = shape;
-        engine.submit_step(Batch { slot: slot as u32, rows, stride, side })?;
+        let _range = range(format_args!("step {}", first + slot));
+        submit_slot(engine, shape, slot).map_err(|error| match engine.options.submission {
+            // All before it was waited for: it is this step that failed.
+            Submission::Synchronous => error.during(first + slot..first + slot + 1),
+            Submission::Captured | Submission::Direct => error,
+        })?;
     }
-    advance(&engine.gpu, engine.arenas.step.all(), shape.steps as u32)?;
-    engine.submitted("epoch")
+    Ok(())
+}
+
+/// The launches of one step of some; after the last the counter is moved on by as many.
+fn submit_slot(engine: &Graph<'_>, shape: Shape, slot: usize) -> Result<(), Error> {
+    let Shape { steps, rows, stride, side } = shape;
+    engine.submit_step(Batch { slot: slot as u32, rows, stride, side })?;
+    match slot + 1 == steps {
+        true => advance(&engine.gpu, engine.arenas.step.all(), steps as u32),
+        false => Ok(()),
+    }
 }
 
 fn capture(engine: &Graph<'_>, shape: Shape) -> Result<CudaGraph, Error> {
+    let _range = match shape.steps {
+        1 => range(format_args!("capture of 1 step")),
+        steps => range(format_args!("capture of {steps} steps")),
+    };
     let stream = &engine.gpu.stream;
     let failed = |error| fault("capturing a step", error);
     stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(failed)?;
-    let submitted = submit(engine, shape);
+    let submitted = (0..shape.steps).try_for_each(|slot| {
+        let _range = range(format_args!("captured step {slot}"));
+        submit_slot(engine, shape, slot)
+    });
     // A capture is ended whatever came of it: a stream that is left in one refuses all further work.
     let ended = stream.end_capture(Flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
     submitted?;

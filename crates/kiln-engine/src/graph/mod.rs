@@ -8,12 +8,14 @@ mod arenas;
 mod capture;
 mod feed;
 mod net;
+mod steps;
 mod streamed;
 
 use crate::engine::Engine;
 use crate::gpu::{
     Dims, Gpu, Scalars, Sink, Source, adamw, batch_sums, input_gradient, linear, loss, weight_gradient,
 };
+use crate::nvtx::range;
 use crate::{
     AdamW, Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples,
     Schedule, Targets,
@@ -22,6 +24,8 @@ use arenas::Arenas;
 use capture::{Captured, STEPS};
 use feed::{Data, Feed, Resident};
 use net::{Net, adamw_options, scalars};
+pub use steps::StepRange;
+use steps::Steps;
 
 /// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
 const EVALUATION_BATCH: usize = 2048;
@@ -61,6 +65,9 @@ pub struct GraphOptions {
     pub submission: Submission,
     /// Where the training samples are.
     pub placement: Placement,
+    /// Steps that a profiler that has been told to wait for its start sees: all before is done when they begin, and they are
+    /// done when it stops. Same results, bit for bit.
+    pub profile: Option<StepRange>,
 }
 
 /// The engine: a device, a net on it, and the arenas of training and of evaluation.
@@ -75,8 +82,8 @@ pub(crate) struct Graph<'d> {
     optimizer: Optimizer,
     schedule: Schedule,
     options: GraphOptions,
-    /// Steps done or submitted, over all epochs.
-    step: u64,
+    steps: Steps,
+    epochs: usize,
     gpu: Gpu,
 }
 
@@ -103,7 +110,8 @@ enum Goal {
 impl<'d> Graph<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, options: GraphOptions) -> Result<Self, Error> {
-        let gpu = Gpu::open(options.device, options.precision)?;
+        let mut gpu = Gpu::open(options.device, options.precision)?;
+        gpu.waits = options.submission == Submission::Synchronous;
         let Job { model, loss, optimizer, schedule, train } = job;
         let net = Net::new(&gpu, model, &optimizer)?;
         let train = Data::new(&gpu, train, options.placement)?;
@@ -117,7 +125,8 @@ impl<'d> Graph<'d> {
             optimizer,
             schedule,
             options,
-            step: 0,
+            steps: Steps::new(options.profile),
+            epochs: 0,
             gpu,
         })
     }
@@ -155,36 +164,31 @@ impl<'d> Graph<'d> {
             let (w, b) = self.net.parameters(layer);
             let y = arenas.outputs[layer].all();
             linear(&self.gpu, &x, &at, w, b, y, self.net.activation(layer), self.dims(layer, batch))?;
-            self.submitted("linear")?;
         }
         let last = self.net.depth() - 1;
         let (z, losses, hits) = (arenas.outputs[last].all(), arenas.losses.all(), arenas.hits.all());
-        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, self.dims(last, batch))?;
-        self.submitted("loss")
+        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, self.dims(last, batch))
     }
 
     /// The gradient at the outputs of the layer below.
     fn input_gradient(&self, layer: usize, batch: Batch) -> Result<(), Error> {
         let (w, _) = self.net.parameters(layer);
         let (dz, x) = (self.arenas.delta(layer), self.arenas.outputs[layer - 1].all());
-        input_gradient(&self.gpu, dz, w, x, self.arenas.delta(layer - 1), self.dims(layer, batch))?;
-        self.submitted("input_gradient")
+        input_gradient(&self.gpu, dz, w, x, self.arenas.delta(layer - 1), self.dims(layer, batch))
     }
 
     /// The gradient of a layer's parameters, into the sink.
     fn weight_gradient(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
         let x = self.source(layer, self.train.feed(batch.side), &self.arenas);
         let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
-        weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))?;
-        self.submitted("weight_gradient")
+        weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))
     }
 
     /// AdamW's update of all layers by the gradients that are stored.
     fn adamw(&self, batch: Batch, options: &AdamW) -> Result<(), Error> {
         let (parameters, moments, gradients) = self.net.adamw();
         let (scalars, at) = (self.arenas.scalars.all(), self.arenas.position(batch));
-        adamw(&self.gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))?;
-        self.submitted("adamw")
+        adamw(&self.gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))
     }
 
     /// What a layer reads.
@@ -198,14 +202,6 @@ impl<'d> Graph<'d> {
     fn dims(&self, layer: usize, batch: Batch) -> Dims {
         let width = |at: usize| self.net.widths[at] as u32;
         Dims { b: batch.rows, k: width(layer), n: width(layer + 1) }
-    }
-
-    /// After each kernel: waits for it where that was asked for, so that a fault is the kernel's.
-    fn submitted(&self, kernel: &str) -> Result<(), Error> {
-        match self.options.submission {
-            Submission::Synchronous => self.gpu.synchronize(&format!("running a kernel of {kernel}")),
-            Submission::Captured | Submission::Direct => Ok(()),
-        }
     }
 
     /// Runs the steps of `rows` rows from where the epoch stands: whole batches, and a tail.
@@ -244,7 +240,10 @@ impl<'d> Graph<'d> {
     /// Puts samples on a side, where they are streamed.
     fn load(&mut self, rows: &[u32], side: usize) -> Result<(), Error> {
         match &mut self.train {
-            Data::Streamed(_, Some(streamed)) => streamed.load(&self.gpu, side, rows),
+            Data::Streamed(_, Some(streamed)) => {
+                let _range = range(format_args!("load {} samples", rows.len()));
+                streamed.load(&self.gpu, side, rows)
+            }
             _ => Ok(()),
         }
     }
@@ -261,6 +260,7 @@ impl<'d> Graph<'d> {
 
     /// Sums what the rows of an epoch came to: one loss a step, not yet divided by its rows, and one count of hits.
     fn sums(&self, arenas: &Arenas, rows: usize, batch: usize) -> Result<(Vec<f64>, Vec<u32>), Error> {
+        let _range = range(format_args!("read back"));
         let (losses, hits) = (arenas.losses.all(), arenas.hits.all());
         let (step_losses, step_hits) = (&arenas.step_losses, &arenas.step_hits);
         batch_sums(
@@ -280,6 +280,13 @@ impl<'d> Graph<'d> {
     }
 }
 
+impl Drop for Graph<'_> {
+    fn drop(&mut self) {
+        // A run that ended early, by an error or by its caller's wish, leaves no profiler running; its error is told already.
+        let _ = self.steps.stop_profiler(&self.gpu);
+    }
+}
+
 impl Engine for Graph<'_> {
     fn describe(&self) -> String {
         format!("graph, {}, {}, {}", self.gpu.name, self.options.precision, self.train.describe())
@@ -291,13 +298,16 @@ impl Engine for Graph<'_> {
         batch: usize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
+        self.epochs += 1;
+        let _range = range(format_args!("epoch {}", self.epochs));
         let (rows, stride) = (order.len(), batch.min(order.len()));
         let steps = rows.div_ceil(stride);
-        let scalars = scalars(&self.optimizer, &self.schedule, self.step, steps);
+        let scalars = scalars(&self.optimizer, &self.schedule, self.steps.submitted() as u64, steps);
         self.reserve(stride, rows)?;
-        self.step += steps as u64;
-        self.run_epoch(order, stride, &scalars)?;
-        let (sums, _) = self.sums(&self.arenas, rows, stride)?;
+        let done = self.run_epoch(order, stride, &scalars);
+        let sums = done.and_then(|()| self.sums(&self.arenas, rows, stride));
+        let (sums, _) = sums.map_err(|error| error.during(self.steps.open()))?;
+        self.steps.done();
         let mut total = 0.0;
         for (step, sum) in sums.iter().enumerate() {
             let loss = sum / (rows - step * stride).min(stride) as f64;
@@ -312,6 +322,7 @@ impl Engine for Graph<'_> {
     }
 
     fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
+        let _range = range(format_args!("gradients"));
         let count = rows.len();
         self.reserve(count, count)?;
         self.net.reserve_gradients(&self.gpu)?;
@@ -331,6 +342,7 @@ impl Engine for Graph<'_> {
     }
 
     fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
+        let _range = range(format_args!("evaluation"));
         let stride = EVALUATION_BATCH.min(samples.len());
         let order: Vec<u32> = (0..stride as u32).collect();
         let (mut resident, mut arenas) = match self.evaluation.take() {

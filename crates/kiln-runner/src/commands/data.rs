@@ -56,7 +56,8 @@ pub(crate) fn samples(split: &Split) -> anyhow::Result<Samples<'_>> {
     Ok(Samples::pixels(&split.images.pixels, split.width(), Targets::Labels(&split.labels))?)
 }
 
-fn folder(data: &DataDir) -> anyhow::Result<PathBuf> {
+/// Where data sets live.
+pub(crate) fn folder(data: &DataDir) -> anyhow::Result<PathBuf> {
     match &data.data_dir {
         Some(folder) => Ok(folder.clone()),
         None => default_dir().context("no folder for data: name one with --data-dir"),

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod data;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod parity;
 #[cfg(feature = "reference")]

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
 fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> anyhow::Result<Recording> {
     match arguments.engine {
         ParityEngine::Host => replay::host(golden, mnist, arguments.threads),
-        ParityEngine::Graph => replay::graph(golden, mnist, &arguments.gpu.options()),
+        ParityEngine::Graph => replay::graph(golden, mnist, &arguments.gpu.options(None)),
         #[cfg(feature = "reference")]
         ParityEngine::ReferenceF32 => {
             replay::reference::replay(golden, mnist, replay::reference::Precision::F32)

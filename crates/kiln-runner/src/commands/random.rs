@@ -90,7 +90,7 @@ impl Case {
         let threads = threads_for(&model, arguments.threads);
         let job = Job { model, loss, optimizer: Sgd::default().into(), schedule: Schedule::default(), train };
         let mut trainer = match arguments.engine {
-            ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options())?,
+            ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options(None))?,
             _ => Trainer::host(job, threads)?,
         };
         Ok(trainer.gradients(&(0..ROWS as u32).collect::<Vec<_>>())?)

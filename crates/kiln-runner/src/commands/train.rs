@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use kiln_data::{Dataset, Shuffle};
 use kiln_engine::{Job, Mlp, Optimizer, Samples, Schedule, Trainer};
 use serde::Serialize;
@@ -71,9 +71,21 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
     let run_steps = train.len().div_ceil(arguments.batch.get()) as u64 * arguments.epochs.get() as u64;
     let (optimizer, schedule) = arguments.optimization.optimization(run_steps)?;
     let job = Job { model, loss: arguments.loss, optimizer, schedule, train };
-    let (trainer, line) = engine::trainer(job, &arguments.engine)?;
+    check_profile(arguments, train.len())?;
+    let (trainer, line) = engine::trainer(job, &arguments.engine, arguments.profile_steps)?;
     start(arguments, &layers, &dataset, (&optimizer, &schedule), &line)?;
     epochs(arguments, trainer, &test, train.len(), &output)
+}
+
+/// Steps to profile are steps of this run.
+fn check_profile(arguments: &TrainArgs, samples: usize) -> anyhow::Result<()> {
+    let Some(range) = arguments.profile_steps else { return Ok(()) };
+    let steps = samples.div_ceil(arguments.batch.get()).saturating_mul(arguments.epochs.get());
+    ensure!(
+        range.end <= steps,
+        "--profile-steps {range}: expected steps of this run, which has {steps}, from 0"
+    );
+    Ok(())
 }
 
 fn start(

@@ -4,14 +4,12 @@
 
 use std::ffi::{CStr, c_char};
 
+use crate::config::Settings;
 use crate::driver::Session;
 use crate::entry::calls;
 use crate::ffi::{Out, Text};
 use crate::report::note;
 use crate::status::{Outcome, Status};
-
-/// The version of the driver API: 12.8.
-const VERSION: i32 = 12_080;
 
 /// `CUdriverProcAddressQueryResult`.
 const FOUND: i32 = 0;
@@ -64,7 +62,12 @@ calls! {
     }
 
     fn cuDriverGetVersion(version: Out<i32>) {
-        version.set(VERSION)
+        // May be called before cuInit, and so reads the settings itself.
+        let settings = Settings::from_environment().map_err(|error| {
+            note("cuDriverGetVersion", &error.to_string());
+            Status::INVALID_VALUE
+        })?;
+        version.set(settings.driver)
     }
 
     fn cuGetErrorName(error: i32, name: Out<*const c_char>) {

@@ -139,5 +139,5 @@ fn small_buffers_are_refused() {
         assert!(error.contains("input_gradient_small with B 2, K 3, N 2"), "{error}");
         assert!(error.contains("a buffer of 5, expected 6"), "{error}");
     }
-    gpu.synchronize("nothing").unwrap();
+    gpu.stream.synchronize().unwrap();
 }

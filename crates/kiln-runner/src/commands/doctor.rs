@@ -1,0 +1,243 @@
+//! `kiln doctor`: what this machine can train on, a verdict a line.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use kiln_data::{Source, is_present, load};
+use kiln_engine::{
+    CudaVersion, Error, GpuInfo, GraphOptions, Precision, SelfTest, devices, driver, free_memory, inspect,
+    load_kernels, self_test,
+};
+use serde::Serialize;
+
+use super::data;
+use crate::cli::DoctorArgs;
+use crate::engine::cpu_name;
+use crate::terminal::say;
+
+/// What a check comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warning,
+    Failed,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Failed => "FAILED",
+        })
+    }
+}
+
+/// A line of the report.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: String,
+    verdict: Verdict,
+    detail: String,
+}
+
+/// Where training runs on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Gpu,
+    Simulator,
+    Host,
+    Broken,
+}
+
+#[derive(Debug, Default)]
+struct Report {
+    checks: Vec<Check>,
+    /// Where a job has been trained, besides the host.
+    trained: Option<Outcome>,
+}
+
+impl Report {
+    fn add(&mut self, name: impl Into<String>, verdict: Verdict, detail: impl Into<String>) {
+        self.checks.push(Check { name: name.into(), verdict, detail: detail.into() });
+    }
+
+    /// Adds what went right, or the error; gives the former.
+    fn result<T>(&mut self, name: &str, result: Result<T, Error>, say: impl Fn(&T) -> String) -> Option<T> {
+        match &result {
+            Ok(found) => self.add(name, Verdict::Ok, say(found)),
+            Err(error) => self.add(name, verdict(error), error.to_string()),
+        }
+        result.ok()
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self.checks.iter().any(|check| check.verdict == Verdict::Failed) {
+            true => Outcome::Broken,
+            false => self.trained.unwrap_or(Outcome::Host),
+        }
+    }
+}
+
+/// No GPU is no fault: the host engine trains.
+fn verdict(error: &Error) -> Verdict {
+    if matches!(error, Error::NoGpu { .. }) { Verdict::Warning } else { Verdict::Failed }
+}
+
+pub(crate) fn run(arguments: &DoctorArgs) -> anyhow::Result<()> {
+    let mut report = Report::default();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    report.add("cpu", Verdict::Ok, format!("{}, {threads} threads", cpu_name()));
+    gpus(&mut report);
+    data_sets(&mut report, arguments);
+    for tool in ["nsys", "ncu"] {
+        match on_path(tool) {
+            Some(path) => report.add(tool, Verdict::Ok, path.display().to_string()),
+            None => {
+                report.add(tool, Verdict::Warning, "not on PATH: scripts/profile needs it, training does not")
+            }
+        }
+    }
+    print(&report, arguments.json)?;
+    let failed = report.checks.iter().filter(|check| check.verdict == Verdict::Failed).count();
+    ensure!(failed == 0, "{failed} of {} checks failed", report.checks.len());
+    Ok(())
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    let outcome = report.outcome();
+    if json {
+        return say(&serde_json::json!({ "outcome": outcome, "checks": report.checks }).to_string());
+    }
+    let width = report.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    for Check { name, verdict, detail } in &report.checks {
+        say(&format!("{name:width$}  {verdict:7}  {detail}"))?;
+    }
+    say(match outcome {
+        Outcome::Gpu => "Training runs on a GPU.",
+        Outcome::Simulator => "Training runs on Kiln's simulator: there is no GPU here, or it is hidden.",
+        Outcome::Host => "No GPU: the host engine is used.",
+        Outcome::Broken => "Something is broken: see the lines that say FAILED.",
+    })
+}
+
+/// From the driver to a job that is trained on each device.
+fn gpus(report: &mut Report) {
+    let Some(version) = driver_version(report) else { return };
+    let count = report.result("devices", devices(), |count| format!("{count} found"));
+    let found: Vec<_> = (0..count.unwrap_or(0)).map(inspect).collect();
+    let usable = |info: &Result<GpuInfo, Error>| matches!(info, Ok(info) if info.check().is_ok());
+    let any = found.iter().any(usable);
+    for (ordinal, info) in found.into_iter().enumerate() {
+        let name = format!("device {ordinal}");
+        let Some(info) = report.result(&name, info, describe) else { continue };
+        if info.is_simulator() {
+            report.add(
+                &name,
+                Verdict::Warning,
+                "this is Kiln's simulator, not a GPU: right results, and no speed",
+            );
+        }
+        match info.check() {
+            Ok(()) => device(report, ordinal, &info),
+            // Said of the driver already.
+            Err(_) if version < CudaVersion::NEEDED => {}
+            // Beside a device that can be used, one that cannot is no fault.
+            Err(error) => {
+                report.add(&name, if any { Verdict::Warning } else { Verdict::Failed }, error.to_string())
+            }
+        }
+    }
+}
+
+/// The driver's version beside the one that the kernels need.
+fn driver_version(report: &mut Report) -> Option<CudaVersion> {
+    let (needed, branch) = (CudaVersion::NEEDED, CudaVersion::NEEDED_BRANCH);
+    match driver() {
+        Ok(found) if found < needed => {
+            let wrong = format!("CUDA {found}, but the kernels need {needed}");
+            let cure = format!("update NVIDIA's driver to branch {branch} or newer");
+            report.add("driver", Verdict::Failed, format!("{wrong}: {cure}"));
+            Some(found)
+        }
+        found => report.result("driver", found, |found| {
+            format!("CUDA {found}; the kernels need {needed} (driver branch {branch}) or newer")
+        }),
+    }
+}
+
+fn describe(info: &GpuInfo) -> String {
+    let (major, minor) = info.capability;
+    format!(
+        "{}, sm_{major}{minor}, {} multiprocessors, {:.1} GiB, {} KiB of shared memory a block, {}",
+        info.name,
+        info.multiprocessors,
+        gib(info.memory_bytes),
+        info.shared_bytes >> 10,
+        if info.clusters { "clusters" } else { "no clusters" }
+    )
+}
+
+/// Memory, kernels and a job on a device that can run them.
+fn device(report: &mut Report, ordinal: usize, info: &GpuInfo) {
+    let memory = free_memory(ordinal);
+    report.result(&format!("memory {ordinal}"), memory, |free| format!("{:.1} GiB free", gib(*free)));
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        let loaded = load_kernels(ordinal, precision);
+        report.result(&format!("kernels {ordinal}"), loaded, |count| format!("{precision}: {count} load"));
+    }
+    let name = format!("self-test {ordinal}");
+    match self_test(&GraphOptions { device: ordinal, ..GraphOptions::default() }) {
+        Ok(test) => {
+            let SelfTest { steps, difference } = test;
+            let verdict = if test.passes() { Verdict::Ok } else { Verdict::Failed };
+            let bound = SelfTest::TOLERANCE;
+            report.add(
+                name,
+                verdict,
+                format!(
+                    "{steps} steps, losses within {difference:.1e} of the host's, expected at most {bound:e}"
+                ),
+            );
+            let here = if info.is_simulator() { Outcome::Simulator } else { Outcome::Gpu };
+            if test.passes() && report.trained != Some(Outcome::Gpu) {
+                report.trained = Some(here);
+            }
+        }
+        Err(error) => report.add(name, Verdict::Failed, error.to_string()),
+    }
+}
+
+fn data_sets(report: &mut Report, arguments: &DoctorArgs) {
+    let folder = match data::folder(&arguments.data) {
+        Ok(folder) => folder,
+        Err(error) => return report.add("data", Verdict::Failed, format!("{error:#}")),
+    };
+    let at = folder.display();
+    for source in [Source::Mnist, Source::FashionMnist] {
+        if is_present(source, &folder) {
+            match load(source, &folder) {
+                Ok(found) => {
+                    let (train, test) = (found.train.len(), found.test.len());
+                    report.add("data", Verdict::Ok, format!("{source}: {train} and {test} samples in {at}"));
+                }
+                Err(error) => report.add("data", Verdict::Failed, error.to_string()),
+            }
+        } else if source == Source::Mnist {
+            let cure = "`kiln train` fetches it";
+            report.add("data", Verdict::Warning, format!("{source} is not in {at} yet: {cure}"));
+        }
+    }
+}
+
+fn on_path(tool: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(tool)).find(|path| path.is_file())
+}
+
+fn gib(bytes: usize) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
