@@ -19,7 +19,7 @@ extern "C" __global__ void __launch_bounds__(256) batch_sums(const float* losses
     const u32 first = blockIdx.x * batch, end = min(rows - first, batch) + first;
     double sum = 0.0;
     u32 count = 0;
-    for (u32 row = first + t; row < end; row += 256) {
+    for (size_t row = (size_t)first + t; row < end; row += 256) {
         sum += losses[row];
         count += hits[row];
     }

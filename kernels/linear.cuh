@@ -11,20 +11,17 @@
 // so that a captured launch can be replayed for another batch.
 //
 // <tile>: `small` makes 16 x 16 outputs with eight warps that share the sum, for small batches; `large` 64 x 64.
-// Grid: (ceil(N / tile), ceil(B / tile)); for the input gradient (ceil(K / tile), ceil(B / tile)). Threads: 256. No dynamic
+// Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient (ceil(B / tile), ceil(K / tile)). Threads: 256. No dynamic
 // shared memory. Float32 in and out; products as Math says, sums in float32 (NUMERICS.md). Every output is written, nothing
 // else is. Runs are equal bit for bit.
 #pragma once
 #include "product.cuh"
 
 using Small = Tile<16, 16, 1, 1, 8, 16>;
-using Large = Tile<64, 64, 2, 4, 1, 32>;
-
-constexpr float PIXEL = 1.0f / 255.0f;
 
 template <class T, class Math, bool RELU, class X>
 __device__ __forceinline__ void linear(const X& x, float scale, const float* w, const float* bias, float* y, u32 B, u32 K, u32 N) {
-    const u32 m0 = blockIdx.y * T::TM, n0 = blockIdx.x * T::TN;
+    const u32 m0 = blockIdx.x * T::TM, n0 = blockIdx.y * T::TN;
     using E = typename Math::Staged;
     product<T, Math, AlongTerms<T, E, T::TM>, AlongTerms<T, E, T::TN>>(
         x, Lines<float>{w, N, K}, m0, n0, K, Nothing(), [&](int i, int j, float sum) {
@@ -38,7 +35,7 @@ __device__ __forceinline__ void linear(const X& x, float scale, const float* w, 
 
 template <class T, class Math>
 __device__ __forceinline__ void input_gradient(const float* dz, const float* w, const float* x, float* dx, u32 B, u32 K, u32 N) {
-    const u32 m0 = blockIdx.y * T::TM, k0 = blockIdx.x * T::TN;
+    const u32 m0 = blockIdx.x * T::TM, k0 = blockIdx.y * T::TN;
     using E = typename Math::Staged;
     product<T, Math, AlongTerms<T, E, T::TM>, AcrossTerms<T, E, T::TN>>(
         Lines<float>{dz, B, N}, Lines<float>{w, N, K}, m0, k0, N, Nothing(), [&](int i, int j, float sum) {
@@ -48,11 +45,6 @@ __device__ __forceinline__ void input_gradient(const float* dz, const float* w, 
             dx[at] = x[at] > 0.0f ? sum : 0.0f;
         });
 }
-
-#define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, 2)
-// What a kernel that gathers takes: the data, and where the batch stands in the order.
-#define KILN_BATCH(TYPE) const TYPE *data, const u32 *order, const u32 *step, u32 slot, u32 batch
-#define KILN_GATHERED(TYPE) GatheredLines<TYPE>{data, order + (size_t)(*step + slot) * batch, B, K}
 
 #define KILN_LINEAR_OUTPUTS(Math, T, tile, relu, RELU)                                                                       \
     KILN_KERNEL(T) linear_pixels##relu##_##tile(KILN_BATCH(u8), const float* w, const float* b, float* y, u32 B, u32 K, u32 N) { \

@@ -379,3 +379,15 @@ struct Nothing {
     template <int LOADS>
     __device__ void operator()(const float (&)[LOADS]) const {}
 };
+
+// ---- What the entry points share -----------------------------------------------------------------------------------
+
+using Large = Tile<64, 64, 2, 4, 1, 32>;
+
+// What a pixel's unit is worth.
+constexpr float PIXEL = 1.0f / 255.0f;
+
+#define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, 2)
+// What a kernel that gathers takes: the data, and where the batch stands in the order.
+#define KILN_BATCH(TYPE) const TYPE *data, const u32 *order, const u32 *step, u32 slot, u32 batch
+#define KILN_GATHERED(TYPE) GatheredLines<TYPE>{data, order + (size_t)(*step + slot) * batch, B, K}

@@ -21,9 +21,6 @@
 #include "product.cuh"
 
 using Small = Tile<32, 32, 2, 2, 1, 32>;
-using Large = Tile<64, 64, 2, 4, 1, 32>;
-
-constexpr float PIXEL = 1.0f / 255.0f;
 
 // Row of the table of scalars: 16 bytes.
 struct alignas(16) Scalars {
@@ -82,10 +79,6 @@ __device__ __forceinline__ void weight_gradient(const X& x, float scale, const f
     for (int i = 0; i < SA::STEP; i++) db += shares[threadIdx.x + i * T::TM];
     sink(true, n0 + threadIdx.x, db);
 }
-
-#define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, 2)
-#define KILN_BATCH(TYPE) const TYPE *data, const u32 *order, const u32 *step, u32 slot, u32 batch
-#define KILN_GATHERED(TYPE) GatheredLines<TYPE>{data, order + (size_t)(*step + slot) * batch, B, K}
 
 // The three sinks of one source of x. INPUT are the parameters that name x, X makes it, SCALE is what its products lack.
 #define KILN_WEIGHT_GRADIENT_FROM(Math, T, tile, from, X, SCALE, ...)                                                        \

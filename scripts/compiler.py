@@ -94,7 +94,9 @@ class Nvrtc:
         options += [f"-I{source.parent}", f"-I{HOME / 'nvidia' / 'cuda_runtime' / 'include'}"]
         encoded = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         program = ctypes.c_void_p()
-        self.lib.nvrtcCreateProgram(ctypes.byref(program), code, source.name.encode(), 0, None, None)
+        status = self.lib.nvrtcCreateProgram(ctypes.byref(program), code, source.name.encode(), 0, None, None)
+        if status != 0:
+            raise ValueError(f"NVRTC status {status}")
         status = self.lib.nvrtcCompileProgram(program, len(options), encoded)
         log = self.text(program, "ProgramLog").strip()
         if status != 0 or log:

@@ -11,7 +11,8 @@ const REAL: &str = "KILN_TEST_GPU";
 
 /// Whether this process is to run a test's body on its device.
 pub fn on_device() -> bool {
-    std::env::var_os(INSIDE).is_some() || std::env::var_os(REAL).is_some()
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+    set(INSIDE) || set(REAL)
 }
 
 /// The folder in which the simulator is called `libcuda.so`. Builds the simulator, in the profile that this test has.

@@ -114,6 +114,12 @@ pub enum Error {
         /// What was empty.
         what: &'static str,
     },
+    /// An epoch of more rows than 32 bits count.
+    #[error("order: expected at most {} rows, found {found}", u32::MAX)]
+    OrderLength {
+        /// Its rows.
+        found: usize,
+    },
     /// The order names a sample that does not exist.
     #[error("order: position {position}: expected a sample below {samples}, found {found}")]
     Order {

@@ -134,6 +134,9 @@ impl<'d> Trainer<'d> {
         if order.is_empty() {
             return Err(Error::Empty { what: "order" });
         }
+        if order.len() > u32::MAX as usize {
+            return Err(Error::OrderLength { found: order.len() });
+        }
         match order.iter().position(|&row| row as usize >= self.samples) {
             Some(position) => Err(Error::Order { position, samples: self.samples, found: order[position] }),
             None => Ok(()),

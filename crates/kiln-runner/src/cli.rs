@@ -202,6 +202,9 @@ pub(crate) struct GpuArgs {
     /// Where the training samples are while the GPU trains
     #[arg(long, value_enum, default_value_t = PlacementChoice::Auto)]
     pub(crate) placement: PlacementChoice,
+    /// Rows of a chunk of streamed samples, at most [default: what 64 MiB hold]
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_rows: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -236,7 +239,14 @@ impl GpuArgs {
             PlacementChoice::Resident => Placement::Resident,
             PlacementChoice::Streamed => Placement::Streamed,
         };
-        GraphOptions { device: self.device, precision: self.precision, submission, placement, profile }
+        GraphOptions {
+            device: self.device,
+            precision: self.precision,
+            submission,
+            placement,
+            profile,
+            chunk_rows: self.chunk_rows.map(NonZeroUsize::get),
+        }
     }
 }
 

@@ -13,19 +13,21 @@ pub(crate) fn trainer<'d>(
     arguments: &EngineArgs,
     profile: Option<StepRange>,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    let found = match arguments.engine {
-        EngineChoice::Host => None,
-        EngineChoice::Graph => Some("as asked".to_owned()),
-        EngineChoice::Auto => {
-            probe(arguments.gpu.device).ok().map(|_| "a GPU that can run it is there".to_owned())
-        }
-    };
     let options = arguments.gpu.options(profile);
-    if let Some(why) = found {
+    let host = match arguments.engine {
+        EngineChoice::Host => Some("as asked".to_owned()),
+        EngineChoice::Graph => None,
+        EngineChoice::Auto => probe(arguments.gpu.device).err().map(|reason| reason.to_string()),
+    };
+    let Some(why) = host else {
+        let why = match arguments.engine {
+            EngineChoice::Auto => "a GPU that can run it is there",
+            _ => "as asked",
+        };
         let trainer = Trainer::graph(job, &options).context("the job cannot be trained on the GPU")?;
         let line = format!("Engine: {} ({why})", trainer.describe());
         return Ok((trainer, line));
-    }
+    };
     ensure!(
         options.precision == Precision::F32,
         "--precision {} needs a GPU: the host engine computes in f32 alone",
@@ -35,10 +37,6 @@ pub(crate) fn trainer<'d>(
         profile.is_none(),
         "--profile-steps needs a GPU (--engine graph): on the host engine no kernels run that a CUDA profiler could see"
     );
-    let why = match (arguments.engine, probe(arguments.gpu.device)) {
-        (EngineChoice::Auto, Err(reason)) => reason.to_string(),
-        _ => "as asked".to_owned(),
-    };
     let threads = threads_for(&job.model, arguments.threads);
     let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;
     let line = format!("Engine: {} on {} ({why})", trainer.describe(), cpu_name());

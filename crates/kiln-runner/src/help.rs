@@ -6,6 +6,9 @@ use kiln_engine::Error;
 pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
     let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
     let text = match error {
+        Error::DeviceMemory { what: "the data set" | "labels" | "targets", .. } => {
+            "--placement streamed keeps the data on the host and copies it in chunks"
+        }
         Error::DeviceMemory { .. } => {
             "`kiln train` needs less with a smaller --batch or narrower --layers; nvidia-smi shows what else is on the GPU"
         }

@@ -46,7 +46,8 @@ fn real_data() -> PathBuf {
 
 /// `kiln train` on the tiny data, to `out`, with more flags.
 fn train_tiny(data: &TempDir, out: &Path, more: &[&str]) -> Output {
-    let fixed = ["train", "--layers", "16,8,10", "--batch", "8", "--data-dir", text(data.path())];
+    let fixed =
+        ["train", "--engine", "host", "--layers", "16,8,10", "--batch", "8", "--data-dir", text(data.path())];
     run(&[&fixed[..], &["--out", text(out)], more].concat())
 }
 
@@ -55,7 +56,7 @@ fn train_tiny(data: &TempDir, out: &Path, more: &[&str]) -> Output {
 fn one_epoch_of_the_real_job() {
     let (data, out) = (real_data(), tempfile::tempdir().unwrap());
     let place = ["--data-dir", text(&data), "--out", text(out.path())];
-    let output = run(&[&["train", "--epochs", "1"][..], &place].concat());
+    let output = run(&[&["train", "--engine", "host", "--epochs", "1"][..], &place].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let lines = stdout(&output);
     assert!(lines.starts_with("Engine: host, "), "{lines}");
@@ -70,7 +71,7 @@ fn one_epoch_of_the_real_job() {
     assert!(field("train_loss") < 0.6 && field("test_loss") < 0.35 && field("seconds") > 0.0, "{metrics}");
 
     let model = out.path().join("model.safetensors");
-    let eval = run(&["eval", text(&model), "--json", "--data-dir", text(&data)]);
+    let eval = run(&["eval", text(&model), "--engine", "host", "--json", "--data-dir", text(&data)]);
     let found: serde_json::Value = serde_json::from_str(&stdout(&eval)).unwrap();
     assert_eq!(
         (found["accuracy"].as_f64(), found["loss"].as_f64()),

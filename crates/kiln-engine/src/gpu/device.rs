@@ -36,8 +36,8 @@ impl Gpu {
         let found = probe(ordinal)?;
         let failed = |error| fault("opening the device", error);
         let context = CudaContext::new(ordinal).map_err(failed)?;
-        // SAFETY: cudarc's events order the use of a buffer on several streams; every buffer here is used on the one stream
-        // that is made next, and is freed on it.
+        // SAFETY: cudarc's events order the use of a buffer on several streams. Here all is computed on the one stream that is
+        // made next, and freed on it; what the second stream copies (`pinned`) is ordered by events of its own.
         unsafe { context.disable_event_tracking() };
         // Not the default stream: work on that cannot be captured.
         let stream = context.new_stream().map_err(failed)?;

@@ -142,10 +142,11 @@ impl Tile {
         if blocks >= u64::from(gpu.multiprocessors) { Tile::Large } else { Tile::Small }
     }
 
-    /// The grid for a product of rows x columns, where the small tile has sides of `small`.
-    pub(super) fn grid(self, small: u32, rows: u32, columns: u32) -> (u32, u32, u32) {
+    /// The grid for a product, where the small tile has sides of `small`: tiles along the first dimension, which may be of any
+    /// size, and along the second.
+    pub(super) fn grid(self, small: u32, first: u32, second: u32) -> (u32, u32, u32) {
         let side = if self == Tile::Large { Self::LARGE } else { small };
-        (columns.div_ceil(side), rows.div_ceil(side), 1)
+        (first.div_ceil(side), second.div_ceil(side), 1)
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -156,7 +157,7 @@ impl Tile {
     }
 }
 
-/// Blocks that a grid may have along y and z.
+/// Blocks that a grid may have along y: 4,194,240 outputs or inputs of a layer, in large tiles.
 const GRID_Y_MAX: u32 = 65_535;
 
 /// A launch in the making: kernel, arguments, and the checks that its safety rests on.

@@ -49,13 +49,16 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
         Ok(buffer)
     }
 
-    /// Copies `values` to the start. The host's memory may be used again at once.
+    /// Copies `values` to the start, and waits for that: where host and device share memory, CUDA need not have read them yet.
     pub(crate) fn upload(&mut self, gpu: &Gpu, values: &[T]) -> Result<(), Error> {
         assert!(values.len() <= self.len(), "{}: more values than the buffer holds", self.what);
         if values.is_empty() {
             return Ok(());
         }
-        gpu.stream.memcpy_htod(values, &mut self.slice).map_err(|error| self.failed("copying to", error))
+        gpu.stream
+            .memcpy_htod(values, &mut self.slice)
+            .and_then(|()| gpu.stream.synchronize())
+            .map_err(|error| self.failed("copying to", error))
     }
 
     /// Copies all of pinned host memory to the start, in the order of another stream.

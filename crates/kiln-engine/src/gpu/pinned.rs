@@ -10,9 +10,13 @@ use super::{Buffer, Gpu, fault};
 use crate::Error;
 
 /// Pinned host memory and a buffer of the same size on the device.
+///
+/// cudarc's own event of a pinned slice is recorded only where it tracks events, which it does not here.
 pub(crate) struct Staged<T> {
     host: PinnedHostSlice<T>,
     device: Buffer<T>,
+    /// After the last copy from the host's side.
+    copied: Option<CudaEvent>,
 }
 
 impl<T: DeviceRepr + ValidAsZeroBits + Default + Clone> Staged<T> {
@@ -24,12 +28,16 @@ impl<T: DeviceRepr + ValidAsZeroBits + Default + Clone> Staged<T> {
         let failed = |error| fault(&format!("allocating pinned host memory for {what}"), error);
         let mut host: PinnedHostSlice<T> = host.map_err(failed)?;
         host.as_mut_slice().map_err(failed)?.fill(T::default());
-        Ok(Self { host, device })
+        Ok(Self { host, device, copied: None })
     }
 
     /// The host's side, once the last copy from it is done.
     pub(crate) fn host(&mut self) -> Result<&mut [T], Error> {
-        self.host.as_mut_slice().map_err(|error| fault("waiting for a copy", error))
+        let failed = |error| fault("waiting for a copy", error);
+        if let Some(copied) = self.copied.take() {
+            copied.synchronize().map_err(failed)?;
+        }
+        self.host.as_mut_slice().map_err(failed)
     }
 
     /// The device's side.
@@ -39,7 +47,9 @@ impl<T: DeviceRepr + ValidAsZeroBits + Default + Clone> Staged<T> {
 
     /// Copies all of the host's side to the device's.
     pub(crate) fn copy(&mut self, copies: &Copies) -> Result<(), Error> {
-        self.device.upload_on(&copies.0, &self.host)
+        self.device.upload_on(&copies.0, &self.host)?;
+        self.copied = Some(record(&copies.0)?);
+        Ok(())
     }
 }
 

@@ -76,5 +76,5 @@ pub(crate) fn weight_gradient(
     }
     sink.push(launch.pointer(&dz, dims.b as usize * dims.n as usize), at.slot, dims)
         .dims(&dims)
-        .submit(tile.grid(SMALL, dims.n, dims.k), threads)
+        .submit(tile.grid(SMALL, dims.k, dims.n), threads)
 }

@@ -9,8 +9,10 @@ pub(super) struct Arenas {
     widths: Vec<usize>,
     /// Rows that a batch may have.
     batch: usize,
-    /// Rows, and so at most steps, that an epoch may have.
+    /// Rows that an epoch may have.
     rows: usize,
+    /// Steps that an epoch may have.
+    steps: usize,
     /// Outputs (B, N) of each layer; those of the last become the gradient there when the loss is taken.
     pub(super) outputs: Vec<Buffer<f32>>,
     /// Gradients (B, N) at the outputs of each layer but the last.
@@ -38,6 +40,7 @@ impl Arenas {
             widths: widths.to_vec(),
             batch: 0,
             rows: 0,
+            steps: 0,
             outputs: Vec::new(),
             deltas: Vec::new(),
             order: Buffer::new(gpu, "the order of samples", 0)?,
@@ -50,9 +53,15 @@ impl Arenas {
         })
     }
 
-    /// Makes room for batches of so many rows in epochs of so many; whether anything has moved.
-    pub(super) fn reserve(&mut self, gpu: &Gpu, batch: usize, rows: usize) -> Result<bool, Error> {
-        let (wider, longer) = (batch > self.batch, rows > self.rows);
+    /// Makes room for batches of so many rows in epochs of so many rows and steps; whether anything has moved.
+    pub(super) fn reserve(
+        &mut self,
+        gpu: &Gpu,
+        batch: usize,
+        rows: usize,
+        steps: usize,
+    ) -> Result<bool, Error> {
+        let (wider, longer, more) = (batch > self.batch, rows > self.rows, steps > self.steps);
         if wider {
             let arena = |width: &usize| Buffer::new(gpu, "activations", batch.saturating_mul(*width));
             let outputs = &self.widths[1..];
@@ -65,14 +74,18 @@ impl Arenas {
         if longer {
             self.rows = 0;
             self.order = Buffer::new(gpu, "the order of samples", rows)?;
-            self.scalars = Buffer::new(gpu, "learning rates", rows)?;
             self.losses = Buffer::new(gpu, "losses", rows)?;
             self.hits = Buffer::new(gpu, "hits", rows)?;
-            self.step_losses = Buffer::new(gpu, "losses of steps", rows)?;
-            self.step_hits = Buffer::new(gpu, "hits of steps", rows)?;
             self.rows = rows;
         }
-        Ok(wider || longer)
+        if more {
+            self.steps = 0;
+            self.scalars = Buffer::new(gpu, "learning rates", steps)?;
+            self.step_losses = Buffer::new(gpu, "losses of steps", steps)?;
+            self.step_hits = Buffer::new(gpu, "hits of steps", steps)?;
+            self.steps = steps;
+        }
+        Ok(wider || longer || more)
     }
 
     /// Begins an epoch.

@@ -18,6 +18,8 @@ use crate::nvtx::range;
 
 /// Steps of the large graph.
 pub(super) const STEPS: usize = 16;
+/// Graphs that are kept.
+const GRAPHS_MAX: usize = 64;
 
 /// What a capture depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,7 +53,11 @@ impl Captured {
         Ok(())
     }
 
+    /// Graphs are of a few shapes; a caller whose epochs are all of different lengths must not fill the device with them.
     fn replay(&mut self, engine: &Graph<'_>, shape: Shape, numbers: Range<usize>) -> Result<(), Error> {
+        if self.0.len() >= GRAPHS_MAX && !self.0.contains_key(&shape) {
+            self.0.clear();
+        }
         let graph = match self.0.entry(shape) {
             Entry::Occupied(captured) => captured.into_mut(),
             Entry::Vacant(place) => place.insert(capture(engine, shape)?),

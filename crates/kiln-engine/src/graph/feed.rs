@@ -55,14 +55,20 @@ impl<'d> Data<'d> {
         })
     }
 
-    /// Makes room for batches of `stride` rows; whether anything has moved. `steps` are captured together.
-    pub(super) fn reserve(&mut self, gpu: &Gpu, stride: usize, steps: usize) -> Result<bool, Error> {
+    /// Makes room for batches of `stride` rows; whether anything has moved. `steps` are captured together; a chunk has `most` rows.
+    pub(super) fn reserve(
+        &mut self,
+        gpu: &Gpu,
+        stride: usize,
+        steps: usize,
+        most: Option<usize>,
+    ) -> Result<bool, Error> {
         let Data::Streamed(samples, streamed) = self else { return Ok(false) };
-        if streamed.as_ref().is_some_and(|streamed| streamed.rows().is_multiple_of(stride)) {
+        if streamed.as_ref().is_some_and(|streamed| streamed.chunk(stride) > 0) {
             return Ok(false);
         }
         *streamed = None; // its memory is free before more is asked for
-        let rows = Streamed::rows_for(gpu, samples, stride, steps);
+        let rows = Streamed::rows_for(gpu, samples, stride, steps, most);
         *streamed = Some(Box::new(Streamed::new(gpu, *samples, rows)?));
         Ok(true)
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Graph::submit_step`] is the order of a training step. Data, parameters and activations live on the device from the start;
 //! an epoch sends its order of samples and its learning rates, replays captured steps without waiting for any of them, and
-//! reads back one loss a step at its end. A step allocates nothing, on the host or on the device.
+//! reads back one loss a step at its end. A replayed step allocates nothing, on the host or on the device.
 
 mod arenas;
 mod capture;
@@ -65,6 +65,8 @@ pub struct GraphOptions {
     pub submission: Submission,
     /// Where the training samples are.
     pub placement: Placement,
+    /// Most rows of a chunk of streamed samples, of which it holds whole batches; `None` for as many as 64 MiB hold.
+    pub chunk_rows: Option<usize>,
     /// Steps that a profiler that has been told to wait for its start sees: all before is done when they begin, and they are
     /// done when it stops. Same results, bit for bit.
     pub profile: Option<StepRange>,
@@ -113,6 +115,9 @@ impl<'d> Graph<'d> {
         let mut gpu = Gpu::open(options.device, options.precision)?;
         gpu.waits = options.submission == Submission::Synchronous;
         let Job { model, loss, optimizer, schedule, train } = job;
+        if model.layers().iter().any(|&width| width > u32::MAX as usize) {
+            return Err(Error::Layers { found: model.layers().to_vec() });
+        }
         let net = Net::new(&gpu, model, &optimizer)?;
         let train = Data::new(&gpu, train, options.placement)?;
         Ok(Self {
@@ -224,15 +229,17 @@ impl<'d> Graph<'d> {
             return self.run(order.len(), stride, 0);
         };
         // A chunk has its rows in the order of the epoch.
-        let chunk = streamed.rows();
+        let chunk = streamed.chunk(stride);
         let places: Vec<u32> = (0..order.len()).map(|at| (at % chunk) as u32).collect();
         self.arenas.begin(&self.gpu, &places, scalars)?;
         for (number, rows) in order.chunks(chunk).enumerate() {
             self.load(rows, number % 2)?;
-            self.run(rows.len(), stride, number % 2)?;
+            let run = self.run(rows.len(), stride, number % 2);
+            // Whatever came of it: steps that were submitted read the side.
             if let Data::Streamed(_, Some(streamed)) = &mut self.train {
                 streamed.submitted(&self.gpu, number % 2)?;
             }
+            run?;
         }
         Ok(())
     }
@@ -251,8 +258,8 @@ impl<'d> Graph<'d> {
     /// Makes room for batches of `stride` rows in epochs of `rows`.
     fn reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
         // Both, not either: each may have moved.
-        let data = self.train.reserve(&self.gpu, stride, STEPS)?;
-        if self.arenas.reserve(&self.gpu, stride, rows)? || data {
+        let data = self.train.reserve(&self.gpu, stride, STEPS, self.options.chunk_rows)?;
+        if self.arenas.reserve(&self.gpu, stride, rows, rows.div_ceil(stride))? || data {
             self.captured = Captured::default();
         }
         Ok(())
@@ -352,7 +359,7 @@ impl Engine for Graph<'_> {
                 Arenas::new(&self.gpu, &self.net.widths)?,
             ),
         };
-        arenas.reserve(&self.gpu, stride, stride)?;
+        arenas.reserve(&self.gpu, stride, stride, 1)?;
         arenas.begin(&self.gpu, &order, &[])?;
         let (mut loss, mut hits) = (0.0, 0u64);
         for first in (0..samples.len()).step_by(stride) {

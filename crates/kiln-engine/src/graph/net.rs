@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::gpu::{Activation, AdamWOptions, Buffer, Gpu, Moments, Region, Scalars, Sink};
+use crate::mlp::zeros;
 use crate::{AdamW, Error, Mlp, Optimizer, Schedule, Sgd, Tensor};
 
 /// Values that a tensor's place is a multiple of, so that every tensor begins at 16 bytes.
@@ -65,7 +66,7 @@ impl Net {
                 (place(weight.len()), place(bias.len()))
             })
             .collect();
-        let mut image = vec![0.0; end];
+        let mut image = zeros("parameters", &[end])?;
         for (layer, (weight, bias)) in places.iter().enumerate() {
             let (w, b) = model.linear(layer);
             image[weight.clone()].copy_from_slice(w);
@@ -153,7 +154,7 @@ impl Net {
     }
 
     fn fetch(&self, gpu: &Gpu, arena: &Buffer<f32>) -> Result<Mlp, Error> {
-        let mut image = vec![0.0; arena.len()];
+        let mut image = zeros("parameters", &[arena.len()])?;
         arena.download(gpu, &mut image)?;
         let mut model = self.model.clone();
         for (layer, (weight, bias)) in self.places.iter().enumerate() {

@@ -51,17 +51,25 @@ impl<'d> Streamed<'d> {
         Ok(Self { copies, samples, sides, rows })
     }
 
-    /// How many rows a side should have for batches of `stride`: whole batches, and whole captures of `steps` where they fit.
-    pub(super) fn rows_for(gpu: &Gpu, samples: &Samples<'_>, stride: usize, steps: usize) -> usize {
+    /// How many rows a side should have for batches of `stride`: whole batches, whole captures of `steps` where they fit, and
+    /// no more than there is data for, or than `most`.
+    pub(super) fn rows_for(
+        gpu: &Gpu,
+        samples: &Samples<'_>,
+        stride: usize,
+        steps: usize,
+        most: Option<usize>,
+    ) -> usize {
         let free = gpu.stream.context().mem_get_info().map_or(0, |(free, _)| free);
-        let row = samples.row_bytes().max(1);
-        let rows = SIDE_BYTES_MAX.min(free / SHARE) / row;
+        let fit = SIDE_BYTES_MAX.min(free / SHARE) / samples.row_bytes().max(1);
+        let rows = fit.min(most.unwrap_or(usize::MAX)).min(samples.len().next_multiple_of(stride));
         let whole = |of: usize| rows / of * of;
         if rows >= stride * steps { whole(stride * steps) } else { whole(stride).max(stride) }
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+    /// Rows that a chunk has in an epoch of batches of `stride`: whole batches.
+    pub(super) fn chunk(&self, stride: usize) -> usize {
+        self.rows / stride * stride
     }
 
     /// What steps of a side read.

@@ -24,11 +24,11 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
             failed.push(golden.name);
         }
     }
+    ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));
     #[cfg(feature = "reference")]
     if arguments.random {
         super::random::run(arguments)?;
     }
-    ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));
     Ok(())
 }
 

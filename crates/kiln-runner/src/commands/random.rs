@@ -1,6 +1,6 @@
 //! `kiln parity --random`: gradients of random models of depth 1 to 5, an engine's and candle's, against candle in float64.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use kiln_engine::{Gradients, Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
 use kiln_parity::BOUND;
 use kiln_reference::{Batch, Precision, Reference};
@@ -91,7 +91,12 @@ impl Case {
         let job = Job { model, loss, optimizer: Sgd::default().into(), schedule: Schedule::default(), train };
         let mut trainer = match arguments.engine {
             ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options(None))?,
-            _ => Trainer::host(job, threads)?,
+            ParityEngine::Host => Trainer::host(job, threads)?,
+            ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
+                bail!(
+                    "--random: expected --engine host or graph: the reference is what they are compared with"
+                )
+            }
         };
         Ok(trainer.gradients(&(0..ROWS as u32).collect::<Vec<_>>())?)
     }

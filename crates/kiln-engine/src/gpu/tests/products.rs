@@ -94,34 +94,34 @@ pub(super) fn outputs(gpu: &Gpu, precision: Precision, dims: Dims, values: Value
 fn gradients_at_inputs() {
     on_device!();
     for (precision, gpu) in gpus() {
-        for Dims { b, k, n } in SIZES {
-            let (rows, inputs, outputs) = (b as usize, k as usize, n as usize);
+        for dims in SIZES {
             for values in [Values::Integers, Values::Floats] {
-                let (dz, w) = (draw(1, values, rows * outputs), draw(2, values, outputs * inputs));
-                // What ReLU leaves: zeros where it cut. At zero the gradient is zero.
-                let x: Vec<f32> = draw(3, values, rows * inputs).iter().map(|v| v.max(0.0)).collect();
-                let dx = poisoned(&gpu, rows * inputs);
-                let (dz_device, w_device, x_device) = (buffer(&gpu, &dz), buffer(&gpu, &w), buffer(&gpu, &x));
-                let dims = Dims { b, k, n };
-                input_gradient(&gpu, dz_device.all(), w_device.all(), x_device.all(), dx.all(), dims)
-                    .unwrap();
-                let got = read(&gpu, &dx, rows * inputs);
-                assert_close(&format!("input gradient {precision} {dims:?} {values:?}"), &got, |at| {
-                    let (row, input) = (at / inputs, at % inputs);
-                    let terms = || {
-                        (0..outputs)
-                            .map(|o| f64::from(dz[row * outputs + o]) * f64::from(w[o * inputs + input]))
-                    };
-                    if x[at] <= 0.0 {
-                        return (0.0, 0.0);
-                    }
-                    let exact = values == Values::Integers;
-                    let factor = if exact { 0.0 } else { Bound::of(precision).factor(outputs, 0) };
-                    (terms().sum(), factor * terms().map(f64::abs).sum::<f64>())
-                });
+                gradients(&gpu, precision, dims, values);
             }
         }
     }
+}
+
+pub(super) fn gradients(gpu: &Gpu, precision: Precision, dims: Dims, values: Values) {
+    let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
+    let (dz, w) = (draw(1, values, rows * outputs), draw(2, values, outputs * inputs));
+    // What ReLU leaves: zeros where it cut. At zero the gradient is zero.
+    let x: Vec<f32> = draw(3, values, rows * inputs).iter().map(|v| v.max(0.0)).collect();
+    let dx = poisoned(gpu, rows * inputs);
+    let (dz_device, w_device, x_device) = (buffer(gpu, &dz), buffer(gpu, &w), buffer(gpu, &x));
+    input_gradient(gpu, dz_device.all(), w_device.all(), x_device.all(), dx.all(), dims).unwrap();
+    let got = read(gpu, &dx, rows * inputs);
+    assert_close(&format!("input gradient {precision} {dims:?} {values:?}"), &got, |at| {
+        let (row, input) = (at / inputs, at % inputs);
+        let terms =
+            || (0..outputs).map(|o| f64::from(dz[row * outputs + o]) * f64::from(w[o * inputs + input]));
+        if x[at] <= 0.0 {
+            return (0.0, 0.0);
+        }
+        let exact = values == Values::Integers;
+        let factor = if exact { 0.0 } else { Bound::of(precision).factor(outputs, 0) };
+        (terms().sum(), factor * terms().map(f64::abs).sum::<f64>())
+    });
 }
 
 /// A wrapper refuses a buffer that is too small, and names the kernel and its sizes.

@@ -86,8 +86,8 @@ fn gradients_and_updates() {
 }
 
 /// The case of the mutants.
-pub(super) fn case_of_hidden(gpu: &Gpu, dims: Dims) {
-    sources(gpu, Precision::F32, dims, Values::Floats);
+pub(super) fn case_of_hidden(gpu: &Gpu, precision: Precision, dims: Dims) {
+    sources(gpu, precision, dims, Values::Floats);
 }
 
 /// One size from all three sources.
