@@ -215,6 +215,7 @@ impl Session {
         let end = self.end_of(context);
         self.wait(end.pending());
         self.order.host_waited(&end);
+        self.check_sources();
         self.tear_down(context)
     }
 
@@ -228,6 +229,7 @@ impl Session {
     pub(crate) fn reach(&mut self, context: Handle, point: &Point) -> Outcome {
         self.wait(point.pending());
         self.order.host_waited(point);
+        self.check_sources();
         self.surface(context)
     }
 

@@ -21,6 +21,7 @@ use crate::order::Order;
 use crate::pool::Pool;
 use crate::queue::{Task, Ticket};
 use crate::report::{Reporter, note};
+use crate::sources::Source;
 use crate::status::{Outcome, Status};
 use crate::stream::{Event, Stream};
 
@@ -45,6 +46,8 @@ pub(crate) struct Driver {
     /// Captures under way, by number.
     pub(crate) captures: BTreeMap<u64, Capture>,
     pub(crate) memory: Memory,
+    /// What copies from pinned memory have read and the host has not yet waited for.
+    pub(crate) sources: Vec<Source>,
     pub(crate) order: Order,
     /// Operations that wait for a function of the program to return.
     pub(crate) waiting: Vec<Task>,
@@ -104,6 +107,7 @@ impl Driver {
             captures_begun: 0,
             captures: BTreeMap::new(),
             memory: Memory::default(),
+            sources: Vec::new(),
             order: Order::default(),
             waiting: Vec::new(),
             reporter,

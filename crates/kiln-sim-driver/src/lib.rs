@@ -40,6 +40,7 @@ mod order;
 mod pool;
 mod queue;
 mod report;
+mod sources;
 mod status;
 mod stream;
 mod work;

@@ -7,6 +7,7 @@
 use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_sim::device::{ExternalMemory, MemoryError};
 
@@ -54,6 +55,16 @@ pub(crate) struct Block {
     pub(crate) call: &'static str,
     /// Flags of the call.
     pub(crate) flags: u32,
+    /// How often the device has written to it, if it is memory of the host.
+    writes: Option<Arc<AtomicU64>>,
+}
+
+impl Block {
+    /// How often the device has written to it, for memory that the program and copies share: pinned or registered.
+    pub(crate) fn device_writes(&self) -> Option<u64> {
+        let shared = matches!(self.kind, Kind::Pinned | Kind::Registered);
+        self.writes.as_ref().filter(|_| shared).map(|writes| writes.load(Ordering::Relaxed))
+    }
 }
 
 /// All blocks, by address.
@@ -97,6 +108,7 @@ struct HostBlock {
     bytes: usize,
     /// How it was allocated; none if it belongs to the program.
     layout: Option<Layout>,
+    writes: Arc<AtomicU64>,
 }
 
 /// Of the host's pages, as large as any.
@@ -111,6 +123,7 @@ impl HostBlock {
             address: HostAddress(address.expose_provenance()),
             bytes,
             layout: Some(layout),
+            writes: Arc::default(),
         })
     }
 }
@@ -138,6 +151,7 @@ impl ExternalMemory for HostBlock {
 
     fn write(&self, offset: u64, from: &[u8]) {
         assert!(self.holds(offset, from.len()), "write outside a block of host memory");
+        self.writes.fetch_add(1, Ordering::Relaxed);
         let _ = self.address.offset(offset as usize).write(from);
     }
 }
@@ -166,7 +180,7 @@ impl Driver {
             MemoryError::InvalidPointer { .. } => Status::INVALID_VALUE,
         })?;
         self.memory.used += bytes;
-        let block = Block { bytes, kind: Kind::Device(gpu), context, pool, call, flags: 0 };
+        let block = Block { bytes, kind: Kind::Device(gpu), context, pool, call, flags: 0, writes: None };
         self.memory.blocks.insert(address, block);
         self.count_in_pool(pool, bytes as i64);
         Ok(address)
@@ -200,7 +214,7 @@ impl Driver {
         if self.memory.blocks.range(..(address.0 + bytes) as u64).next_back().is_some_and(overlaps) {
             return Err(Status::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        let host = HostBlock { address, bytes, layout: None };
+        let host = HostBlock { address, bytes, layout: None, writes: Arc::default() };
         self.map_host(context, host, Kind::Registered, "cuMemHostRegister", flags).map(drop)
     }
 
@@ -212,7 +226,7 @@ impl Driver {
         call: &'static str,
         flags: u32,
     ) -> Outcome<HostAddress> {
-        let (address, bytes) = (host.address, host.len());
+        let (address, bytes, writes) = (host.address, host.len(), host.writes.clone());
         let host: Arc<dyn ExternalMemory> = Arc::new(host);
         for gpu in &self.gpus {
             gpu.device.map(address.0 as u64, host.clone()).map_err(|error| {
@@ -220,13 +234,15 @@ impl Driver {
                 Status::OUT_OF_MEMORY
             })?;
         }
-        let block = Block { bytes, kind, context, pool: None, call, flags };
+        let block = Block { bytes, kind, context, pool: None, call, flags, writes: Some(writes) };
         self.memory.blocks.insert(address.0 as u64, block);
         Ok(address)
     }
 
     /// Gives a block back, of whatever kind.
     pub(crate) fn release(&mut self, address: u64) -> Outcome {
+        let bytes = self.memory.starting(address).ok_or(Status::INVALID_VALUE)?.bytes;
+        self.check_sources_in(address, bytes);
         let block = self.memory.blocks.remove(&address).ok_or(Status::INVALID_VALUE)?;
         let free = |device: &kiln_sim::device::Device| {
             device.free(address).map_err(|error| {

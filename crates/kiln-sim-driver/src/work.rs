@@ -127,7 +127,7 @@ impl Driver {
         }
         match work {
             Work::Launch(launch) => self.launch(gpu, stamp, launch),
-            Work::Copy(copy) => self.copy(gpu, stamp, copy),
+            Work::Copy(copy) => self.copy(context, gpu, stamp, copy),
             Work::Fill(fill) => self.fill(gpu, stamp, fill),
             Work::Free(address) => self.free(stamp, *address),
             Work::Host(_) | Work::Nothing => Ok(0),
@@ -156,7 +156,7 @@ impl Driver {
         Ok(duration::launch(stats.instructions, blocks, self.limits.multiprocessors as u64))
     }
 
-    fn copy(&mut self, gpu: usize, stamp: &Stamp, copy: &Copy) -> Result<u64, Failure> {
+    fn copy(&mut self, context: Handle, gpu: usize, stamp: &Stamp, copy: &Copy) -> Result<u64, Failure> {
         let [width, height, depth] = copy.extent;
         if copy.bytes() == 0 {
             return Ok(0);
@@ -166,6 +166,9 @@ impl Driver {
                 let copied =
                     self.copy_row(gpu, stamp, copy.to.at(row, slice), copy.from.at(row, slice), width);
                 self.settle(copied)?;
+                if let Side::Device(from) = copy.from.at(row, slice) {
+                    self.remember_source(context, from, width, stamp);
+                }
             }
         }
         Ok(duration::transfer(copy.bytes()))

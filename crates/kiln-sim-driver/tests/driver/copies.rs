@@ -94,3 +94,51 @@ fn a_copy_of_more_than_there_is_takes_no_buffer_of_that_size() {
     let finding = program.run_to_finding("out-of-bounds");
     assert!(finding["message"].as_str().unwrap().starts_with(&usize::MAX.to_string()), "{finding}");
 }
+
+/// Fills pinned memory again after a copy from it has been submitted.
+fn refill(waits: bool) {
+    let (context, stream) = device();
+    // SAFETY: cudarc's events of pinned memory are to order nothing here; there is one stream.
+    unsafe { context.disable_event_tracking() };
+    let mut y = stream.alloc_zeros::<u32>(4).unwrap();
+    // SAFETY: the memory is written before it is read.
+    let mut pinned = unsafe { context.alloc_pinned::<u32>(4) }.unwrap();
+    pinned.as_mut_slice().unwrap().fill(5);
+    stream.memcpy_htod(&pinned, &mut y).unwrap();
+    if waits {
+        stream.record_event(None).unwrap().synchronize().unwrap();
+    }
+    pinned.as_mut_slice().unwrap().fill(6);
+    assert_eq!(stream.synchronize().is_ok(), waits);
+}
+
+/// Pinned memory belongs to a copy until the program has waited for it.
+#[test]
+fn pinned_memory_changed_under_a_copy_is_found() {
+    let finding = Program::new(|| refill(false)).run_to_finding("race");
+    assert!(finding["message"].as_str().unwrap().contains("changed host memory"), "{finding}");
+    assert_eq!(finding["location"]["space"], "host");
+}
+
+#[test]
+fn pinned_memory_changed_after_a_wait_is_clean() {
+    Program::new(|| refill(true)).run_clean(&[]);
+}
+
+/// What the device writes into the same memory later, in order, is no fault of the program.
+#[test]
+fn pinned_memory_that_the_device_writes_in_its_turn_is_clean() {
+    let program = Program::new(|| {
+        let (context, stream) = device();
+        let mut y = stream.alloc_zeros::<u32>(4).unwrap();
+        // SAFETY: the memory is written before it is read.
+        let mut pinned = unsafe { context.alloc_pinned::<u32>(4) }.unwrap();
+        pinned.as_mut_slice().unwrap().fill(5);
+        stream.memcpy_htod(&pinned, &mut y).unwrap();
+        stream.memset_zeros(&mut y).unwrap();
+        stream.memcpy_dtoh(&y, &mut pinned).unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(pinned.as_slice().unwrap(), [0; 4]);
+    });
+    program.run_clean(&[]);
+}
