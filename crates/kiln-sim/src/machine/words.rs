@@ -4,38 +4,36 @@
 //! same, are most of what a kernel does with memory. Nothing is decided here: whatever is not plainly right goes the long
 //! way of [`super::access`], which says what is wrong with it.
 
+use crate::check::cell::Reading;
 use crate::isa::{Access, Inst, Order, Place};
 use crate::memory::{RANK_SHIFT, SHARED_WINDOW, window};
 
 use super::Machine;
-use super::access::Spot;
+use super::access::{Spot, byte_bits, extended};
 use super::regs::{Row, Row64, lanes};
 use super::step::Running;
 
 /// Whether the lanes' accesses are as this module takes them.
 fn is_plain(access: Access, run: &Running<'_>) -> bool {
-    access.element.bytes == 4
-        && !access.wide
-        && access.sem.order == Order::Weak
-        && run.warp.view.same().is_some()
+    !access.wide && access.sem.order == Order::Weak && run.warp.view.same().is_some()
 }
 
-/// Offsets of the active lanes from `base`, in words, if all are multiples of `bytes` and end within `size`.
+/// Offsets of the active lanes from `base`, in units of `unit` bytes, if all are multiples of `bytes` and end within `size`.
 #[inline(always)]
-fn word_offsets(address: &Row64, active: u32, base: u64, bytes: u64, size: u64) -> Option<Row> {
+fn offsets(address: &Row64, active: u32, base: u64, unit: u64, bytes: u64, size: u64) -> Option<Row> {
     if size < bytes {
         return None;
     }
-    let mut words = [0; 32];
+    let mut found = [0; 32];
     for lane in 0..32 {
         let offset = address[lane].wrapping_sub(base);
         let fits = offset & (bytes - 1) == 0 && offset <= size - bytes;
         if !fits && active >> lane & 1 == 1 {
             return None;
         }
-        words[lane] = if fits { (offset / 4) as u32 } else { 0 };
+        found[lane] = if fits { (offset / unit) as u32 } else { 0 };
     }
-    Some(words)
+    Some(found)
 }
 
 impl Machine<'_> {
@@ -49,6 +47,12 @@ impl Machine<'_> {
         run: &mut Running<'_>,
     ) -> bool {
         if !is_plain(access, run) {
+            return false;
+        }
+        if access.element.bytes < 4 {
+            return access.lanes == 1 && self.load_part(inst, access, address, run);
+        }
+        if access.element.bytes != 4 {
             return false;
         }
         match self.shared_words(access, address, run) {
@@ -70,7 +74,12 @@ impl Machine<'_> {
         address: &Row64,
         run: &mut Running<'_>,
     ) -> bool {
-        if !is_plain(access, run) || access.lanes != 1 || !self.launch.checks || !self.released.is_empty() {
+        if !is_plain(access, run)
+            || access.element.bytes != 4
+            || access.lanes != 1
+            || !self.launch.checks
+            || !self.released.is_empty()
+        {
             return false;
         }
         let Some(words) = self.shared_words(access, address, run) else { return false };
@@ -119,21 +128,32 @@ impl Machine<'_> {
             _ => return None,
         };
         let size = u64::from(self.blocks[run.block].shared_bytes).min(1 << RANK_SHIFT);
-        word_offsets(address, run.active, base, 4 * u64::from(access.lanes), size)
+        offsets(address, run.active, base, 4, 4 * u64::from(access.lanes), size)
     }
 
-    /// The allocation that this instruction hit last, if all lanes lie in it.
+    /// The allocation that this instruction hit last and where in it, in words, if all lanes lie in it.
     #[inline(always)]
     fn global_words(&self, access: Access, address: &Row64, run: &Running<'_>) -> Option<(usize, Row)> {
+        self.global_offsets(access, address, run, 4, 4 * u64::from(access.lanes))
+    }
+
+    #[inline(always)]
+    fn global_offsets(
+        &self,
+        access: Access,
+        address: &Row64,
+        run: &Running<'_>,
+        unit: u64,
+        bytes: u64,
+    ) -> Option<(usize, Row)> {
         let first = address[run.active.trailing_zeros() as usize];
         if !matches!(access.place, Place::Global | Place::Generic) || window(first).is_some() {
             return None;
         }
         let index = self.hints[run.pc as usize] as usize;
         let memory = self.memory.get(index)?;
-        let size = memory.bytes.min(1 << 33);
-        word_offsets(address, run.active, memory.base, 4 * u64::from(access.lanes), size)
-            .map(|words| (index, words))
+        let size = memory.bytes.min(unit << 31);
+        offsets(address, run.active, memory.base, unit, bytes, size).map(|found| (index, found))
     }
 
     #[inline(always)]
@@ -205,13 +225,14 @@ impl Machine<'_> {
         if !self.launch.checks {
             return;
         }
-        let (base, warp) = (memory.base, run.who >> 5);
+        let base = memory.base;
+        let by = self.reading(run);
         let mut doubtful = 0u32;
         for lane in lanes(run.active) {
             for n in 0..count as u64 {
                 let offset = 4 * (u64::from(words[lane]) + n);
                 let (cell, _) = self.shadow.cell(index, base, base + offset);
-                if memory.init(offset) != 15 || !cell.read_plainly(warp, 1 << lane, self.now, run.pc) {
+                if memory.init(offset) != 15 || !cell.read_plainly(by, lane) {
                     doubtful |= 1 << lane;
                 }
             }
@@ -227,5 +248,53 @@ impl Machine<'_> {
                 false,
             );
         }
+    }
+
+    /// An ordinary read of global memory, by lanes that all know the same.
+    #[inline(always)]
+    fn reading(&self, run: &Running<'_>) -> Reading {
+        let view = &run.warp.view;
+        Reading {
+            warp: run.who >> 5,
+            now: self.now,
+            pc: run.pc,
+            known: view.block_floor(0).max(view.warp_floor),
+            neighbours: self.blocks[run.block].neighbours,
+        }
+    }
+
+    /// Loads a byte or two a lane from global memory, if that will do.
+    fn load_part(&mut self, inst: &Inst, access: Access, address: &Row64, run: &mut Running<'_>) -> bool {
+        let bytes = u32::from(access.element.bytes);
+        let Some((index, places)) = self.global_offsets(access, address, run, 1, u64::from(bytes)) else {
+            return false;
+        };
+        let memory = &self.memory[index];
+        let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[0])];
+        for lane in lanes(run.active) {
+            let place = places[lane];
+            let value = memory.word(u64::from(place & !3)) >> (8 * (place & 3)) & ((1 << (8 * bytes)) - 1);
+            row[lane] = extended(u64::from(value), access.element, false, access.half) as u32;
+        }
+        if !self.launch.checks {
+            return true;
+        }
+        let base = memory.base;
+        let by = self.reading(run);
+        let mut doubtful = 0u32;
+        for lane in lanes(run.active) {
+            let place = u64::from(places[lane]);
+            let needed = byte_bits(place, bytes);
+            let (cell, lists) = self.shadow.cell(index, base, base + place);
+            if memory.init(place & !3) & needed != needed || !lists.read_part_plainly(cell, needed, by, lane)
+            {
+                doubtful |= 1 << lane;
+            }
+        }
+        for lane in lanes(doubtful) {
+            let place = u64::from(places[lane]);
+            self.check_read(Spot::Global(index, place, base + place), bytes, None, run, lane, false);
+        }
+        true
     }
 }
