@@ -116,7 +116,16 @@ impl Cell {
         (ordered || self.write_time == 0)
             && self.write_time != PENDING
             && self.init & !15 == 0
-            && self.readers == Readers::None
+            && (self.readers == Readers::None
+                || self.readers == Readers::One && self.reader_is_known(floor, who))
+    }
+
+    /// Whether the one warp that has read is known to a thread that knows its block up to `floor`: as of its block, or
+    /// as itself.
+    #[inline(always)]
+    fn reader_is_known(&self, floor: u32, who: Who) -> bool {
+        let settled = self.read_who >> 5 == who >> 10 && self.read_time <= floor;
+        settled || self.read_who == who >> 5 && self.read_set == 1 << (who & 31)
     }
 
     /// Records an ordinary write that [`Cell::may_be_written`] still allows; whether it does.
@@ -128,6 +137,8 @@ impl Cell {
             self.write_who = who;
             self.write_pc = pc;
             self.write_strength = 0;
+            self.readers = Readers::None;
+            self.read_time = 0;
             self.init = 15;
         }
         allowed

@@ -1,15 +1,16 @@
 //! The frequent accesses, by the words of a whole warp.
 //!
-//! Weak accesses of 4-byte elements to the block's own shared memory or to one allocation, by lanes that all know the
-//! same, are most of what a kernel does with memory. Nothing is decided here: whatever is not plainly right goes the long
-//! way of [`super::access`], which says what is wrong with it.
+//! Weak accesses of 4-byte elements to the block's own shared memory or to one allocation, and loads of smaller ones from
+//! that, by lanes that all know the same, are most of what a kernel does with memory. Nothing is decided here: whatever is
+//! not plainly right goes the long way of [`super::access`], which says what is wrong with it.
 
-use crate::check::cell::Reading;
+mod global;
+
 use crate::isa::{Access, Inst, Order, Place};
-use crate::memory::{RANK_SHIFT, SHARED_WINDOW, window};
+use crate::memory::{RANK_SHIFT, SHARED_WINDOW};
 
 use super::Machine;
-use super::access::{Spot, byte_bits, extended};
+use super::access::Spot;
 use super::regs::{Row, Row64, lanes};
 use super::step::Running;
 
@@ -65,7 +66,7 @@ impl Machine<'_> {
         true
     }
 
-    /// Stores by words, if that will do: to shared memory, one word a lane.
+    /// Stores by words, if that will do.
     #[inline]
     pub(super) fn store_words(
         &mut self,
@@ -76,48 +77,69 @@ impl Machine<'_> {
     ) -> bool {
         if !is_plain(access, run)
             || access.element.bytes != 4
-            || access.lanes != 1
             || !self.launch.checks
             || !self.released.is_empty()
         {
             return false;
         }
-        let Some(words) = self.shared_words(access, address, run) else { return false };
+        let count = usize::from(access.lanes);
+        if let Some(words) = self.shared_words(access, address, run) {
+            return self.store_shared(inst, count, &words, run);
+        }
+        match self.global_words(access, address, run) {
+            Some((index, words)) if !self.memory[index].constant => {
+                self.store_global(inst, count, index, &words, run)
+            }
+            _ => false,
+        }
+    }
+
+    fn store_shared(&mut self, inst: &Inst, count: usize, words: &Row, run: &mut Running<'_>) -> bool {
         let block = &mut self.blocks[run.block];
         let warps = block.warps.len();
         let floor = run.warp.view.block_floor(0);
         // First see that nothing speaks against any of it: no later read or write of another thread.
         for lane in lanes(run.active) {
-            let word = words[lane] as usize;
-            let cell = &block.cells[word];
-            let who = run.who | lane as u32;
-            let marks = &block.reads[word * warps..(word + 1) * warps];
-            if !cell.may_be_written(floor, who) || marks.iter().any(|mark| mark.time > floor) {
+            let (first, who) = (words[lane] as usize, run.who | lane as u32);
+            let written =
+                block.cells[first..first + count].iter().all(|cell| cell.may_be_written(floor, who));
+            let marks = &block.reads[first * warps..(first + count) * warps];
+            if !written || marks.iter().any(|mark| mark.time > floor) {
                 return false;
             }
         }
-        let row = run.regs().a(inst, 0);
         for lane in lanes(run.active) {
-            let word = words[lane] as usize;
-            let who = run.who | lane as u32;
-            // A lane before may have written the same word just now.
-            if !block.cells[word].write_plainly(floor, who, self.now, run.pc) {
-                self.check_write(Spot::Shared(run.block, words[lane] * 4), 4, None, run, lane);
-                self.blocks[run.block].shared[word] = row[lane];
-                return self.store_rest(&words, &row, lane, run);
+            let (first, who) = (words[lane] as usize, run.who | lane as u32);
+            for n in 0..count {
+                // A lane before may have written the same word just now.
+                if !block.cells[first + n].write_plainly(floor, who, self.now, run.pc) {
+                    let own = run.block;
+                    self.store_rest(inst, count, |lane| Spot::Shared(own, words[lane] * 4), lane, run);
+                    return true;
+                }
+                block.shared[first + n] = run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])][lane];
             }
-            block.shared[word] = row[lane];
         }
         true
     }
 
-    /// The lanes after one that raced.
-    fn store_rest(&mut self, words: &Row, row: &Row, after: usize, run: &mut Running<'_>) -> bool {
-        for lane in lanes(run.active).filter(|lane| *lane > after) {
-            self.check_write(Spot::Shared(run.block, words[lane] * 4), 4, None, run, lane);
-            self.blocks[run.block].shared[words[lane] as usize] = row[lane];
+    /// The lanes from one on that races with a lane before it.
+    #[cold]
+    fn store_rest(
+        &mut self,
+        inst: &Inst,
+        count: usize,
+        spot: impl Fn(usize) -> Spot,
+        from: usize,
+        run: &mut Running<'_>,
+    ) {
+        for lane in lanes(run.active).filter(|lane| *lane >= from) {
+            self.check_write(spot(lane), 4 * count as u32, None, run, lane);
+            for n in 0..count {
+                let value = run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])][lane];
+                self.write_element(spot(lane), 4 * n as u32, 4, u64::from(value), run, lane);
+            }
         }
-        true
     }
 
     #[inline(always)]
@@ -129,31 +151,6 @@ impl Machine<'_> {
         };
         let size = u64::from(self.blocks[run.block].shared_bytes).min(1 << RANK_SHIFT);
         offsets(address, run.active, base, 4, 4 * u64::from(access.lanes), size)
-    }
-
-    /// The allocation that this instruction hit last and where in it, in words, if all lanes lie in it.
-    #[inline(always)]
-    fn global_words(&self, access: Access, address: &Row64, run: &Running<'_>) -> Option<(usize, Row)> {
-        self.global_offsets(access, address, run, 4, 4 * u64::from(access.lanes))
-    }
-
-    #[inline(always)]
-    fn global_offsets(
-        &self,
-        access: Access,
-        address: &Row64,
-        run: &Running<'_>,
-        unit: u64,
-        bytes: u64,
-    ) -> Option<(usize, Row)> {
-        let first = address[run.active.trailing_zeros() as usize];
-        if !matches!(access.place, Place::Global | Place::Generic) || window(first).is_some() {
-            return None;
-        }
-        let index = self.hints[run.pc as usize] as usize;
-        let memory = self.memory.get(index)?;
-        let size = memory.bytes.min(unit << 31);
-        offsets(address, run.active, memory.base, unit, bytes, size).map(|found| (index, found))
     }
 
     #[inline(always)]
@@ -212,89 +209,5 @@ impl Machine<'_> {
                 false,
             );
         }
-    }
-
-    #[inline(always)]
-    fn load_global(&mut self, inst: &Inst, count: usize, index: usize, words: &Row, run: &mut Running<'_>) {
-        let memory = &self.memory[index];
-        for n in 0..count {
-            let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])];
-            lanes(run.active)
-                .for_each(|lane| row[lane] = memory.word(4 * (u64::from(words[lane]) + n as u64)));
-        }
-        if !self.launch.checks {
-            return;
-        }
-        let base = memory.base;
-        let by = self.reading(run);
-        let mut doubtful = 0u32;
-        for lane in lanes(run.active) {
-            for n in 0..count as u64 {
-                let offset = 4 * (u64::from(words[lane]) + n);
-                let (cell, _) = self.shadow.cell(index, base, base + offset);
-                if memory.init(offset) != 15 || !cell.read_plainly(by, lane) {
-                    doubtful |= 1 << lane;
-                }
-            }
-        }
-        for lane in lanes(doubtful) {
-            let offset = 4 * u64::from(words[lane]);
-            self.check_read(
-                Spot::Global(index, offset, base + offset),
-                4 * count as u32,
-                None,
-                run,
-                lane,
-                false,
-            );
-        }
-    }
-
-    /// An ordinary read of global memory, by lanes that all know the same.
-    #[inline(always)]
-    fn reading(&self, run: &Running<'_>) -> Reading {
-        let view = &run.warp.view;
-        Reading {
-            warp: run.who >> 5,
-            now: self.now,
-            pc: run.pc,
-            known: view.block_floor(0).max(view.warp_floor),
-            neighbours: self.blocks[run.block].neighbours,
-        }
-    }
-
-    /// Loads a byte or two a lane from global memory, if that will do.
-    fn load_part(&mut self, inst: &Inst, access: Access, address: &Row64, run: &mut Running<'_>) -> bool {
-        let bytes = u32::from(access.element.bytes);
-        let Some((index, places)) = self.global_offsets(access, address, run, 1, u64::from(bytes)) else {
-            return false;
-        };
-        let memory = &self.memory[index];
-        let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[0])];
-        for lane in lanes(run.active) {
-            let place = places[lane];
-            let value = memory.word(u64::from(place & !3)) >> (8 * (place & 3)) & ((1 << (8 * bytes)) - 1);
-            row[lane] = extended(u64::from(value), access.element, false, access.half) as u32;
-        }
-        if !self.launch.checks {
-            return true;
-        }
-        let base = memory.base;
-        let by = self.reading(run);
-        let mut doubtful = 0u32;
-        for lane in lanes(run.active) {
-            let place = u64::from(places[lane]);
-            let needed = byte_bits(place, bytes);
-            let (cell, lists) = self.shadow.cell(index, base, base + place);
-            if memory.init(place & !3) & needed != needed || !lists.read_part_plainly(cell, needed, by, lane)
-            {
-                doubtful |= 1 << lane;
-            }
-        }
-        for lane in lanes(doubtful) {
-            let place = u64::from(places[lane]);
-            self.check_read(Spot::Global(index, place, base + place), bytes, None, run, lane, false);
-        }
-        true
     }
 }

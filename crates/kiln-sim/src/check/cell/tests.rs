@@ -268,3 +268,18 @@ fn a_part_that_is_read_the_short_way_races_with_a_write_of_it_alone() {
     assert_eq!(race, Some(Event { who: thread(0, 4), time: 1, pc: 7 }));
     assert!(!lists.read_part_plainly(cell, 2, by, 4), "it has been written");
 }
+
+#[test]
+fn the_short_way_of_a_write_is_closed_by_readers_that_are_not_known() {
+    let by = Reading { warp: 0, now: 2, pc: 0, known: 0, neighbours: Neighbours::ALL };
+    let mut cell = Cell::NEW;
+    assert!(cell.read_plainly(by, 4));
+    assert!(cell.may_be_written(1, thread(0, 4)), "itself");
+    assert!(
+        !cell.may_be_written(1, thread(0, 5)) && cell.may_be_written(2, thread(0, 500)),
+        "its block's barrier"
+    );
+    assert!(!cell.may_be_written(2, thread(1, 4)), "another block's");
+    assert!(cell.read_plainly(by, 5));
+    assert!(!cell.may_be_written(1, thread(0, 4)), "not alone");
+}
