@@ -11,6 +11,9 @@
 //! - two lanes that store to one address with one instruction are reported, even if the values are equal;
 //! - reads by more than [`MANY`] warps are merged into one of all blocks between the first and the last.
 //!
+//! A weak read by a stranger, a block that nothing can order before those to come, stands for all reads after it: whoever
+//! writes races with it.
+//!
 //! Towards silence: only the schedule that ran is judged. A read that would have seen another value under another schedule
 //! of *atomics* is not found; many seeds help.
 
@@ -20,7 +23,7 @@ use crate::isa::Scope;
 
 pub(crate) use bytes::{WHOLE, unordered_pair};
 
-use super::view::{COPIER, Knower, PENDING, Who, block_of, warp_of};
+use super::view::{COPIER, Knower, Neighbours, PENDING, Who, block_of, warp_of};
 
 /// Readers that are kept apart.
 pub(crate) const MANY: usize = 64;
@@ -113,7 +116,16 @@ impl Cell {
         (ordered || self.write_time == 0)
             && self.write_time != PENDING
             && self.init & !15 == 0
-            && self.readers == Readers::None
+            && (self.readers == Readers::None
+                || self.readers == Readers::One && self.reader_is_known(floor, who))
+    }
+
+    /// Whether the one warp that has read is known to a thread that knows its block up to `floor`: as of its block, or
+    /// as itself.
+    #[inline(always)]
+    fn reader_is_known(&self, floor: u32, who: Who) -> bool {
+        let settled = self.read_who >> 5 == who >> 10 && self.read_time <= floor;
+        settled || self.read_who == who >> 5 && self.read_set == 1 << (who & 31)
     }
 
     /// Records an ordinary write that [`Cell::may_be_written`] still allows; whether it does.
@@ -125,29 +137,35 @@ impl Cell {
             self.write_who = who;
             self.write_pc = pc;
             self.write_strength = 0;
+            self.readers = Readers::None;
+            self.read_time = 0;
             self.init = 15;
         }
         allowed
     }
 
-    /// Records a read of a cell that nobody has written in this launch, by lanes of the one warp that reads it; whether it
+    /// Records an ordinary read of a cell that nobody has written in this launch, where it needs no list; whether it
     /// is so.
     #[inline(always)]
-    pub(crate) fn read_plainly(&mut self, warp: u32, lanes: u32, now: u32, pc: u32) -> bool {
-        let first = self.readers == Readers::None;
-        let again = self.readers == Readers::One
-            && self.read_who == warp
-            && self.read_time == now
-            && self.read_strength == 0;
-        if self.write_time != 0 || !(first || again) {
+    pub(crate) fn read_plainly(&mut self, by: Reading, lane: usize) -> bool {
+        if self.write_time != 0 {
             return false;
         }
-        self.readers = Readers::One;
-        self.read_who = warp;
-        self.read_set = if first { lanes } else { self.read_set | lanes };
-        self.read_strength = 0;
-        self.read_time = now;
-        self.read_pc = pc;
+        if self.readers == Readers::None {
+            self.readers = Readers::One;
+            self.read_who = by.warp;
+            self.read_set = 1 << lane;
+            self.read_strength = 0;
+        } else if self.readers != Readers::One || self.read_strength != 0 {
+            return false;
+        } else if self.read_who == by.warp {
+            let known = self.read_time <= by.known && self.read_time != by.now;
+            self.read_set = if known { 1 << lane } else { self.read_set | 1 << lane };
+        } else {
+            return !by.neighbours.has(self.read_who >> 5);
+        }
+        self.read_time = by.now;
+        self.read_pc = by.pc;
         true
     }
 
@@ -161,6 +179,17 @@ impl Cell {
         self.write_who = who;
         self.write_time = time;
     }
+}
+
+/// An ordinary read by some lanes of a warp that all know the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) warp: u32,
+    pub(crate) now: u32,
+    pub(crate) pc: u32,
+    /// Up to when the lanes know of each other.
+    pub(crate) known: u32,
+    pub(crate) neighbours: Neighbours,
 }
 
 fn strength_code(strength: Strength) -> u8 {
@@ -210,6 +239,7 @@ pub(crate) struct Judge<'a> {
     pub(crate) strength: Strength,
     /// Blocks in a cluster: who is in the scope `.cluster`.
     pub(crate) cluster_blocks: u32,
+    pub(crate) neighbours: Neighbours,
 }
 
 impl Judge<'_> {
@@ -251,6 +281,9 @@ impl Judge<'_> {
 
     #[inline]
     fn record_read(&self, cell: &mut Cell, lists: &mut ReaderLists) {
+        if self.keeps_stranger(cell, lists) {
+            return;
+        }
         let (warp, lane) = (warp_of(self.me.who), 1u32 << (self.me.who & 31));
         let code = strength_code(self.strength);
         match cell.readers {
@@ -284,6 +317,25 @@ impl Judge<'_> {
         cell.read_who = warp;
         cell.read_set = lane;
         cell.read_strength = code;
+    }
+
+    /// Whether a recorded weak read is by a stranger, with whom whoever writes next has a race anyway. Then it is kept
+    /// alone, as the next reads will be by strangers too.
+    fn keeps_stranger(&self, cell: &mut Cell, lists: &mut ReaderLists) -> bool {
+        let first = match cell.readers {
+            Readers::One => Some(cell.read_who),
+            Readers::List => lists.lists[cell.read_who as usize].first().map(|reader| reader.warp),
+            Readers::None | Readers::Blocks => None,
+        };
+        let found = cell.read_strength == 0 && first.is_some_and(|warp| !self.neighbours.has(warp >> 5));
+        if found && cell.readers == Readers::List {
+            let list = cell.read_who;
+            let Reader { warp, lanes, time, pc } = lists.lists[list as usize][0];
+            lists.give(list);
+            cell.readers = Readers::One;
+            (cell.read_who, cell.read_set, cell.read_time, cell.read_pc) = (warp, lanes, time, pc);
+        }
+        found
     }
 
     /// Whether all recorded reads happened before, so that this one can stand for them. Cheap cases only.

@@ -33,6 +33,23 @@ pub(crate) fn warp_of(who: Who) -> u32 {
     (who & !MBARRIER) >> 5
 }
 
+/// Blocks that can come to know of each other within a launch. All others are strangers: nothing orders what they do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neighbours {
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+impl Neighbours {
+    /// Any block may come to know of any other.
+    pub(crate) const ALL: Neighbours = Neighbours { first: 0, count: u32::MAX };
+
+    #[inline(always)]
+    pub(crate) fn has(self, block: u32) -> bool {
+        block.wrapping_sub(self.first) < self.count
+    }
+}
+
 /// Of whom something is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {

@@ -47,7 +47,7 @@ pub(super) fn strength(sem: Sem) -> Strength {
 
 /// The bytes of a word, one bit each, that an access of `bytes` at `address` touches.
 #[inline(always)]
-fn byte_bits(address: u64, bytes: u32) -> u8 {
+pub(super) fn byte_bits(address: u64, bytes: u32) -> u8 {
     (((1u32 << bytes.min(4)) - 1) << (address & 3)) as u8
 }
 
@@ -378,7 +378,9 @@ impl Machine<'_> {
     #[inline]
     pub(super) fn judge<'v>(&self, run: &'v Running<'_>, lane: usize, strength: Strength) -> Judge<'v> {
         let me = run.warp.view.knower(run.who | lane as u32, lane);
-        Judge { me, now: self.now, pc: run.pc, strength, cluster_blocks: self.cluster_blocks }
+        let neighbours = self.blocks[run.block].neighbours;
+        let cluster_blocks = self.cluster_blocks;
+        Judge { me, now: self.now, pc: run.pc, strength, cluster_blocks, neighbours }
     }
 
     /// Judges a read of up to 32 bytes: uninitialised, racing?
@@ -657,7 +659,8 @@ pub(super) fn space(place: Place) -> &'static str {
 }
 
 /// A loaded value as the register takes it.
-fn extended(value: u64, element: Element, wide: bool, half: bool) -> u64 {
+#[inline(always)]
+pub(super) fn extended(value: u64, element: Element, wide: bool, half: bool) -> u64 {
     let unused = 64 - 8 * u32::from(element.bytes);
     let value = if element.signed { ((value << unused) as i64 >> unused) as u64 } else { value };
     match (wide, half) {

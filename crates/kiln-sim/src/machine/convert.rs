@@ -152,8 +152,47 @@ fn convert(bits: u64, cvt: Cvt) -> u64 {
     }
 }
 
+/// The frequent conversions, without the detour by [`Value`]; false for any other.
+fn plain(cvt: Cvt, inst: &Inst, regs: &mut Regs<'_>) -> bool {
+    match cvt.to {
+        CvtType::F32 if cvt.round == Round::Nearest && inst.imm != 64 => {
+            small_int_to_f32(cvt.from, inst, regs)
+        }
+        CvtType::Int(Int::U64 | Int::S64) if inst.imm == 64 => widen(cvt.from, inst, regs),
+        _ => false,
+    }
+}
+
+/// To nearest, which is what `as` does.
+fn small_int_to_f32(from: CvtType, inst: &Inst, regs: &mut Regs<'_>) -> bool {
+    let (a, d) = (regs.a(inst, 1), inst.r[0]);
+    match from {
+        CvtType::U8 => regs.write(d, |l| f32::from(a[l] as u8).to_bits()),
+        CvtType::S8 => regs.write(d, |l| f32::from(a[l] as i8).to_bits()),
+        CvtType::Int(Int::U16) => regs.write(d, |l| f32::from(a[l] as u16).to_bits()),
+        CvtType::Int(Int::S16) => regs.write(d, |l| f32::from(a[l] as i16).to_bits()),
+        CvtType::Int(Int::U32) => regs.write(d, |l| (a[l] as f32).to_bits()),
+        CvtType::Int(Int::S32) => regs.write(d, |l| (a[l] as i32 as f32).to_bits()),
+        _ => return false,
+    }
+    true
+}
+
+fn widen(from: CvtType, inst: &Inst, regs: &mut Regs<'_>) -> bool {
+    let (a, d) = (regs.a(inst, 1), inst.r[0]);
+    match from {
+        CvtType::Int(Int::U32) => regs.write64(d, |l| u64::from(a[l])),
+        CvtType::Int(Int::S32) => regs.write64(d, |l| i64::from(a[l] as i32) as u64),
+        _ => return false,
+    }
+    true
+}
+
 fn one(cvt: Cvt, inst: &Inst, regs: &mut Regs<'_>) {
     let wide_from = inst.class(1) == Some(RegClass::R64);
+    if !cvt.sat && !wide_from && plain(cvt, inst, regs) {
+        return;
+    }
     let a = if wide_from { regs.a64(inst, 1) } else { regs.a(inst, 1).map(u64::from) };
     match inst.imm {
         64 => regs.write64_each(inst.r[0], |l| convert(a[l], cvt)),

@@ -34,6 +34,7 @@ use rand::rngs::SmallRng;
 use rayon::prelude::*;
 
 use crate::check::shadow::GlobalShadow;
+use crate::check::view::Neighbours;
 use crate::finding::{Finding, Kind};
 use crate::isa::{Function, Program};
 use crate::memory::{Allocation, GlobalMemory};
@@ -96,6 +97,15 @@ impl Launch<'_> {
 
     fn cluster_blocks(&self) -> u32 {
         self.cluster.iter().product()
+    }
+
+    /// The blocks that can be ordered with a block: those of its cluster, unless all may talk to each other.
+    fn neighbours(&self, block: u32) -> Neighbours {
+        if self.cooperative || self.function().communicates {
+            return Neighbours::ALL;
+        }
+        let count = self.cluster_blocks();
+        Neighbours { first: block / count * count, count }
     }
 
     /// Runs all blocks.

@@ -74,6 +74,7 @@ impl Machine<'_> {
             id: launch.block_id(number),
             rank,
             cluster,
+            neighbours: launch.neighbours(number),
             warps,
             live_threads: threads,
             strays: false,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::check::cell::{Cell, Event, ReaderLists};
 use crate::check::reads::{Mark, unknown_reader};
-use crate::check::view::{Knower, Level, View, WarpView, block_of};
+use crate::check::view::{Knower, Level, Neighbours, View, WarpView, block_of};
 use crate::isa::{Function, Registers};
 
 use super::regs::{Row, Row64, lanes};
@@ -270,6 +270,8 @@ pub(super) struct Block {
     pub(super) rank: u32,
     /// Index of its cluster among those that run together.
     pub(super) cluster: usize,
+    /// The blocks that it can be ordered with.
+    pub(super) neighbours: Neighbours,
     pub(super) warps: Vec<Warp>,
     pub(super) live_threads: u32,
     /// Whether a thread exited after an access that no barrier of the whole block covers: then its level covers it no more.

@@ -1,11 +1,13 @@
 //! The frequent accesses, by the words of a whole warp.
 //!
-//! Weak accesses of 4-byte elements to the block's own shared memory or to one allocation, by lanes that all know the
-//! same, are most of what a kernel does with memory. Nothing is decided here: whatever is not plainly right goes the long
-//! way of [`super::access`], which says what is wrong with it.
+//! Weak accesses of 4-byte elements to the block's own shared memory or to one allocation, and loads of smaller ones from
+//! that, by lanes that all know the same, are most of what a kernel does with memory. Nothing is decided here: whatever is
+//! not plainly right goes the long way of [`super::access`], which says what is wrong with it.
+
+mod global;
 
 use crate::isa::{Access, Inst, Order, Place};
-use crate::memory::{RANK_SHIFT, SHARED_WINDOW, window};
+use crate::memory::{RANK_SHIFT, SHARED_WINDOW};
 
 use super::Machine;
 use super::access::Spot;
@@ -14,28 +16,25 @@ use super::step::Running;
 
 /// Whether the lanes' accesses are as this module takes them.
 fn is_plain(access: Access, run: &Running<'_>) -> bool {
-    access.element.bytes == 4
-        && !access.wide
-        && access.sem.order == Order::Weak
-        && run.warp.view.same().is_some()
+    !access.wide && access.sem.order == Order::Weak && run.warp.view.same().is_some()
 }
 
-/// Offsets of the active lanes from `base`, in words, if all are multiples of `bytes` and end within `size`.
+/// Offsets of the active lanes from `base`, in units of `unit` bytes, if all are multiples of `bytes` and end within `size`.
 #[inline(always)]
-fn word_offsets(address: &Row64, active: u32, base: u64, bytes: u64, size: u64) -> Option<Row> {
+fn offsets(address: &Row64, active: u32, base: u64, unit: u64, bytes: u64, size: u64) -> Option<Row> {
     if size < bytes {
         return None;
     }
-    let mut words = [0; 32];
+    let mut found = [0; 32];
     for lane in 0..32 {
         let offset = address[lane].wrapping_sub(base);
         let fits = offset & (bytes - 1) == 0 && offset <= size - bytes;
         if !fits && active >> lane & 1 == 1 {
             return None;
         }
-        words[lane] = if fits { (offset / 4) as u32 } else { 0 };
+        found[lane] = if fits { (offset / unit) as u32 } else { 0 };
     }
-    Some(words)
+    Some(found)
 }
 
 impl Machine<'_> {
@@ -51,6 +50,12 @@ impl Machine<'_> {
         if !is_plain(access, run) {
             return false;
         }
+        if access.element.bytes < 4 {
+            return access.lanes == 1 && self.load_part(inst, access, address, run);
+        }
+        if access.element.bytes != 4 {
+            return false;
+        }
         match self.shared_words(access, address, run) {
             Some(words) => self.load_shared(inst, usize::from(access.lanes), &words, run),
             None => match self.global_words(access, address, run) {
@@ -61,7 +66,7 @@ impl Machine<'_> {
         true
     }
 
-    /// Stores by words, if that will do: to shared memory, one word a lane.
+    /// Stores by words, if that will do.
     #[inline]
     pub(super) fn store_words(
         &mut self,
@@ -70,45 +75,71 @@ impl Machine<'_> {
         address: &Row64,
         run: &mut Running<'_>,
     ) -> bool {
-        if !is_plain(access, run) || access.lanes != 1 || !self.launch.checks || !self.released.is_empty() {
+        if !is_plain(access, run)
+            || access.element.bytes != 4
+            || !self.launch.checks
+            || !self.released.is_empty()
+        {
             return false;
         }
-        let Some(words) = self.shared_words(access, address, run) else { return false };
+        let count = usize::from(access.lanes);
+        if let Some(words) = self.shared_words(access, address, run) {
+            return self.store_shared(inst, count, &words, run);
+        }
+        match self.global_words(access, address, run) {
+            Some((index, words)) if !self.memory[index].constant => {
+                self.store_global(inst, count, index, &words, run)
+            }
+            _ => false,
+        }
+    }
+
+    fn store_shared(&mut self, inst: &Inst, count: usize, words: &Row, run: &mut Running<'_>) -> bool {
         let block = &mut self.blocks[run.block];
         let warps = block.warps.len();
         let floor = run.warp.view.block_floor(0);
         // First see that nothing speaks against any of it: no later read or write of another thread.
         for lane in lanes(run.active) {
-            let word = words[lane] as usize;
-            let cell = &block.cells[word];
-            let who = run.who | lane as u32;
-            let marks = &block.reads[word * warps..(word + 1) * warps];
-            if !cell.may_be_written(floor, who) || marks.iter().any(|mark| mark.time > floor) {
+            let (first, who) = (words[lane] as usize, run.who | lane as u32);
+            let written =
+                block.cells[first..first + count].iter().all(|cell| cell.may_be_written(floor, who));
+            let marks = &block.reads[first * warps..(first + count) * warps];
+            if !written || marks.iter().any(|mark| mark.time > floor) {
                 return false;
             }
         }
-        let row = run.regs().a(inst, 0);
         for lane in lanes(run.active) {
-            let word = words[lane] as usize;
-            let who = run.who | lane as u32;
-            // A lane before may have written the same word just now.
-            if !block.cells[word].write_plainly(floor, who, self.now, run.pc) {
-                self.check_write(Spot::Shared(run.block, words[lane] * 4), 4, None, run, lane);
-                self.blocks[run.block].shared[word] = row[lane];
-                return self.store_rest(&words, &row, lane, run);
+            let (first, who) = (words[lane] as usize, run.who | lane as u32);
+            for n in 0..count {
+                // A lane before may have written the same word just now.
+                if !block.cells[first + n].write_plainly(floor, who, self.now, run.pc) {
+                    let own = run.block;
+                    self.store_rest(inst, count, |lane| Spot::Shared(own, words[lane] * 4), lane, run);
+                    return true;
+                }
+                block.shared[first + n] = run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])][lane];
             }
-            block.shared[word] = row[lane];
         }
         true
     }
 
-    /// The lanes after one that raced.
-    fn store_rest(&mut self, words: &Row, row: &Row, after: usize, run: &mut Running<'_>) -> bool {
-        for lane in lanes(run.active).filter(|lane| *lane > after) {
-            self.check_write(Spot::Shared(run.block, words[lane] * 4), 4, None, run, lane);
-            self.blocks[run.block].shared[words[lane] as usize] = row[lane];
+    /// The lanes from one on that races with a lane before it.
+    #[cold]
+    fn store_rest(
+        &mut self,
+        inst: &Inst,
+        count: usize,
+        spot: impl Fn(usize) -> Spot,
+        from: usize,
+        run: &mut Running<'_>,
+    ) {
+        for lane in lanes(run.active).filter(|lane| *lane >= from) {
+            self.check_write(spot(lane), 4 * count as u32, None, run, lane);
+            for n in 0..count {
+                let value = run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])][lane];
+                self.write_element(spot(lane), 4 * n as u32, 4, u64::from(value), run, lane);
+            }
         }
-        true
     }
 
     #[inline(always)]
@@ -119,21 +150,7 @@ impl Machine<'_> {
             _ => return None,
         };
         let size = u64::from(self.blocks[run.block].shared_bytes).min(1 << RANK_SHIFT);
-        word_offsets(address, run.active, base, 4 * u64::from(access.lanes), size)
-    }
-
-    /// The allocation that this instruction hit last, if all lanes lie in it.
-    #[inline(always)]
-    fn global_words(&self, access: Access, address: &Row64, run: &Running<'_>) -> Option<(usize, Row)> {
-        let first = address[run.active.trailing_zeros() as usize];
-        if !matches!(access.place, Place::Global | Place::Generic) || window(first).is_some() {
-            return None;
-        }
-        let index = self.hints[run.pc as usize] as usize;
-        let memory = self.memory.get(index)?;
-        let size = memory.bytes.min(1 << 33);
-        word_offsets(address, run.active, memory.base, 4 * u64::from(access.lanes), size)
-            .map(|words| (index, words))
+        offsets(address, run.active, base, 4, 4 * u64::from(access.lanes), size)
     }
 
     #[inline(always)]
@@ -185,41 +202,6 @@ impl Machine<'_> {
         for lane in lanes(doubtful) {
             self.check_read(
                 Spot::Shared(run.block, words[lane] * 4),
-                4 * count as u32,
-                None,
-                run,
-                lane,
-                false,
-            );
-        }
-    }
-
-    #[inline(always)]
-    fn load_global(&mut self, inst: &Inst, count: usize, index: usize, words: &Row, run: &mut Running<'_>) {
-        let memory = &self.memory[index];
-        for n in 0..count {
-            let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])];
-            lanes(run.active)
-                .for_each(|lane| row[lane] = memory.word(4 * (u64::from(words[lane]) + n as u64)));
-        }
-        if !self.launch.checks {
-            return;
-        }
-        let (base, warp) = (memory.base, run.who >> 5);
-        let mut doubtful = 0u32;
-        for lane in lanes(run.active) {
-            for n in 0..count as u64 {
-                let offset = 4 * (u64::from(words[lane]) + n);
-                let (cell, _) = self.shadow.cell(index, base, base + offset);
-                if memory.init(offset) != 15 || !cell.read_plainly(warp, 1 << lane, self.now, run.pc) {
-                    doubtful |= 1 << lane;
-                }
-            }
-        }
-        for lane in lanes(doubtful) {
-            let offset = 4 * u64::from(words[lane]);
-            self.check_read(
-                Spot::Global(index, offset, base + offset),
                 4 * count as u32,
                 None,
                 run,

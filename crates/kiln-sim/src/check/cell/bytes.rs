@@ -3,7 +3,7 @@
 //! Different bytes are different memory, so neighbours may write 16-bit elements of one word. Most cells are never accessed
 //! but as a whole; one that is, is split into a cell for each byte, which lie beside the lists of readers.
 
-use super::{Cell, Event, Judge, ReaderLists, Readers, SPLIT};
+use super::{Cell, Event, Judge, ReaderLists, Readers, Reading, SPLIT};
 
 /// All four bytes of a cell.
 pub(crate) const WHOLE: u8 = 15;
@@ -50,16 +50,33 @@ impl Cell {
 
     /// Whether any byte has been read.
     pub(crate) fn was_read(&self, lists: &ReaderLists) -> bool {
-        self.parts(lists).iter().any(|part| part.readers != Readers::None)
+        match self.is_split() {
+            true => lists.parts[self.read_who as usize].iter().any(|part| part.readers != Readers::None),
+            false => self.readers != Readers::None,
+        }
     }
 
     /// Whether any byte has been written.
     pub(crate) fn was_written(&self, lists: &ReaderLists) -> bool {
-        self.parts(lists).iter().any(|part| part.last_write().is_some())
+        match self.is_split() {
+            true => lists.parts[self.read_who as usize].iter().any(|part| part.last_write().is_some()),
+            false => self.last_write().is_some(),
+        }
     }
 }
 
 impl ReaderLists {
+    /// Records an ordinary read of some bytes of a cell, as [`Cell::read_plainly`] does of all; whether it is so.
+    #[inline]
+    pub(crate) fn read_part_plainly(&mut self, cell: &mut Cell, bytes: u8, by: Reading, lane: usize) -> bool {
+        if !cell.is_split() && cell.write_time != 0 {
+            return false;
+        }
+        let index = cell.split(self);
+        let parts = &mut self.parts[index];
+        those(bytes).all(|byte| parts[byte].read_plainly(by, lane))
+    }
+
     fn copy(&mut self, index: u32) -> u32 {
         let list = self.lists[index as usize].clone();
         match self.free.pop() {
@@ -142,6 +159,9 @@ pub(crate) fn unordered_pair(
     b: &Cell,
     b_lists: &ReaderLists,
 ) -> Option<(Event, Event)> {
+    if !a.was_written(a_lists) && !b.was_written(b_lists) {
+        return None;
+    }
     if !a.is_split() && !b.is_split() {
         return pair(a, a_lists, b, b_lists);
     }

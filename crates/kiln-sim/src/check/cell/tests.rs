@@ -18,7 +18,7 @@ impl World {
     fn judge<'a>(who: Who, now: u32, view: &'a View, strength: Strength) -> Judge<'a> {
         let block_floor = view.get(Level::Block(block_of(who)));
         let me = Knower { who, block_floor, warp_floor: view.get(Level::Warp(warp_of(who))), view };
-        Judge { me, now, pc: now, strength, cluster_blocks: 2 }
+        Judge { me, now, pc: now, strength, cluster_blocks: 2, neighbours: Neighbours::ALL }
     }
 
     fn read(&mut self, who: Who, now: u32, view: &View) -> Option<Event> {
@@ -175,7 +175,8 @@ fn different_bytes_of_a_cell_are_different_memory() {
     assert_eq!(judge(1).read_bytes(cell, 0b0001, lists), None);
     assert_eq!(judge(2).write_bytes(cell, 0b0010, lists).map(|e| e.who), Some(1));
     assert!(cell.was_read(lists) && cell.was_written(lists));
-    assert!(!cell.may_be_written(9, 1) && !cell.is_settled(9, 0) && !cell.read_plainly(0, 1, 1, 1));
+    let by = Reading { warp: 0, now: 1, pc: 1, known: 0, neighbours: Neighbours::ALL };
+    assert!(!cell.may_be_written(9, 1) && !cell.is_settled(9, 0) && !cell.read_plainly(by, 0));
 }
 
 #[test]
@@ -204,4 +205,81 @@ fn workers_race_on_the_bytes_that_both_touch() {
     judge(thread(1, 2)).read_bytes(&mut b.cell, 0b0010, &mut b.lists);
     let (first, second) = unordered_pair(&a.cell, &a.lists, &b.cell, &b.lists).unwrap();
     assert_eq!((first.who, second.who), (1, thread(1, 2)));
+}
+
+#[test]
+fn a_strangers_read_stands_for_all_later_ones() {
+    let view = View::default();
+    let alone = |who, now| Judge {
+        neighbours: Neighbours { first: block_of(who), count: 1 },
+        ..World::judge(who, now, &view, None)
+    };
+    let mut world = World::new();
+    let World { cell, lists } = &mut world;
+    for (who, now) in [(thread(0, 3), 1), (thread(0, 40), 1), (thread(1, 0), 2), (thread(2, 0), 3)] {
+        assert_eq!(alone(who, now).read_bytes(cell, WHOLE, lists), None);
+    }
+    assert_eq!((cell.readers, cell.read_who, cell.read_time), (Readers::One, 0, 1), "the first alone");
+    // The last reader itself: it has not met the first.
+    let race = alone(thread(2, 0), 3).write_bytes(cell, WHOLE, lists);
+    assert_eq!(race.map(|event| event.who), Some(thread(0, 3)));
+}
+
+#[test]
+fn the_short_way_of_a_read_records_what_the_long_one_does() {
+    let view = View::default();
+    for alone in [false, true] {
+        let (mut short, mut long) = (World::new(), World::new());
+        // Two lanes, again after a barrier of the warp, another warp of the block, another block.
+        for (who, now, known) in [
+            (thread(0, 3), 1, 0),
+            (thread(0, 4), 1, 0),
+            (thread(0, 5), 3, 2),
+            (thread(1, 1), 4, 0),
+            (thread(1, 40), 4, 0),
+        ] {
+            let own = Neighbours { first: block_of(who), count: 1 };
+            let neighbours = if alone { own } else { Neighbours::ALL };
+            let mut judge = World::judge(who, now, &view, None);
+            (judge.neighbours, judge.me.warp_floor) = (neighbours, known);
+            let by = Reading { warp: warp_of(who), now, pc: now, known, neighbours };
+            if !short.cell.read_plainly(by, who as usize & 31) {
+                assert_eq!(judge.read_bytes(&mut short.cell, WHOLE, &mut short.lists), None);
+            }
+            assert_eq!(judge.read_bytes(&mut long.cell, WHOLE, &mut long.lists), None);
+            assert_eq!(
+                format!("{:?} {:?}", short.cell, short.lists.lists),
+                format!("{:?} {:?}", long.cell, long.lists.lists)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_part_that_is_read_the_short_way_races_with_a_write_of_it_alone() {
+    let view = View::default();
+    let by = Reading { warp: 0, now: 1, pc: 7, known: 0, neighbours: Neighbours::ALL };
+    let mut world = World::new();
+    let World { cell, lists } = &mut world;
+    assert!(lists.read_part_plainly(cell, 2, by, 4));
+    let other = World::judge(thread(0, 9), 1, &view, None);
+    assert_eq!(other.write_bytes(cell, 4, lists), None, "another byte");
+    let race = other.write_bytes(cell, 2, lists);
+    assert_eq!(race, Some(Event { who: thread(0, 4), time: 1, pc: 7 }));
+    assert!(!lists.read_part_plainly(cell, 2, by, 4), "it has been written");
+}
+
+#[test]
+fn the_short_way_of_a_write_is_closed_by_readers_that_are_not_known() {
+    let by = Reading { warp: 0, now: 2, pc: 0, known: 0, neighbours: Neighbours::ALL };
+    let mut cell = Cell::NEW;
+    assert!(cell.read_plainly(by, 4));
+    assert!(cell.may_be_written(1, thread(0, 4)), "itself");
+    assert!(
+        !cell.may_be_written(1, thread(0, 5)) && cell.may_be_written(2, thread(0, 500)),
+        "its block's barrier"
+    );
+    assert!(!cell.may_be_written(2, thread(1, 4)), "another block's");
+    assert!(cell.read_plainly(by, 5));
+    assert!(!cell.may_be_written(1, thread(0, 4)), "not alone");
 }

@@ -76,7 +76,24 @@ pub(crate) fn decode(module: &ast::Module, symbols: &Symbols, shared_bytes: u64)
         program.functions.push(decoded);
     }
     check_calls(&program)?;
+    communicate_by_calls(&mut program);
     Ok(program)
+}
+
+/// A kernel whose own code has no atomics may call some: any kernel that calls, where any function has them, counts.
+fn communicate_by_calls(program: &mut Program) {
+    let is_kernel = |number: &usize| program.kernels.values().any(|kernel| kernel == number);
+    let atomics = (0..program.functions.len())
+        .any(|number| program.functions[number].communicates && !is_kernel(&number));
+    if !atomics {
+        return;
+    }
+    for number in 0..program.functions.len() {
+        let end = program.functions.get(number + 1).map_or(program.code.len(), |next| next.start as usize);
+        let code = &program.code[program.functions[number].start as usize..end];
+        let calls = code.iter().any(|inst| matches!(inst.op, Op::Call | Op::CallIndirect));
+        program.functions[number].communicates |= calls;
+    }
 }
 
 /// Whether each call passes as many words as the function takes, and takes as many as it returns.

@@ -1,8 +1,14 @@
-//! What simulating one training step costs: 784-128-10, batch 64, layer by layer, every checker on.
+//! What simulating one training step costs: 784-128-10, batch 64, every checker on.
 //!
-//! `step.ptx` is `step.cu`, compiled by `scripts/corpus`. Its two large products are 12.8 M multiply-adds.
+//! Two groups. `step`: layer by layer, with kernels as a reader would write them; `step.ptx` is `step.cu`, compiled by
+//! `scripts/corpus`. `kiln`: Kiln's own kernels, as its `graph` engine launches them. The two large products of either are
+//! 12.8 M multiply-adds.
+//!
+//! `KILN_BENCH_STEPS=n` runs n steps of `kiln` and nothing else, for a profiler or a count of cycles.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+mod kernels;
+
+use criterion::{Criterion, criterion_group};
 use kiln_sim::arch::Arch;
 use kiln_sim::device::{Config, Device, Kernel, LaunchConfig, Module};
 use kiln_sim::stamp::Stamp;
@@ -12,10 +18,13 @@ const INPUTS: u32 = 784;
 const HIDDEN: u32 = 128;
 const CLASSES: u32 = 10;
 
+/// A kernel with all that it is launched with.
+type Launch = (Kernel, LaunchConfig, Vec<u8>);
+
 /// A device with the step's buffers on it.
 struct Step {
     device: Device,
-    launches: Vec<(Kernel, LaunchConfig, Vec<u8>)>,
+    launches: Vec<Launch>,
     stamp: Stamp,
 }
 
@@ -24,7 +33,7 @@ impl Step {
         let mut config = Config::new(Arch::Sm80);
         config.checks = checks;
         let device = Device::new(config);
-        let module = device.load(include_str!("step.ptx")).expect("the committed PTX loads");
+        let module = device.load(include_str!("../step.ptx")).expect("the committed PTX loads");
         let mut stamp = Stamp::sequential(1, "copy");
         let mut buffer = |words: u32, value: &dyn Fn(u32) -> f32| {
             let address = device.alloc(u64::from(words) * 4).expect("there is memory");
@@ -69,13 +78,7 @@ impl Step {
     }
 }
 
-fn launch(
-    module: &Module,
-    name: &str,
-    grid: [u32; 2],
-    threads: u32,
-    pointers: &[u64],
-) -> (Kernel, LaunchConfig, Vec<u8>) {
+fn launch(module: &Module, name: &str, grid: [u32; 2], threads: u32, pointers: &[u64]) -> Launch {
     let kernel = module.kernel(name).expect("the kernel is there");
     let mut config = LaunchConfig::linear(grid[0], threads);
     config.grid[1] = grid[1];
@@ -83,15 +86,29 @@ fn launch(
 }
 
 fn bench(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("step");
+    group(criterion, "step", Step::new);
+    group(criterion, "kiln", kernels::step);
+}
+
+fn group(criterion: &mut Criterion, what: &str, make: fn(bool) -> Step) {
+    let mut group = criterion.benchmark_group(what);
     group.sample_size(20);
     for (name, checks) in [("checked", true), ("bounds only", false)] {
-        let mut step = Step::new(checks);
-        println!("step/{name}: {} warp instructions", step.run());
+        let mut step = make(checks);
+        println!("{what}/{name}: {} warp instructions", step.run());
         group.bench_function(name, |bencher| bencher.iter(|| step.run()));
     }
     group.finish();
 }
 
 criterion_group!(benches, bench);
-criterion_main!(benches);
+
+fn main() {
+    if let Some(steps) = std::env::var("KILN_BENCH_STEPS").ok().and_then(|steps| steps.parse().ok()) {
+        let mut step = kernels::step(true);
+        (0..steps).for_each(|_| _ = step.run());
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
