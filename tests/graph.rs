@@ -1,5 +1,6 @@
 //! The graph engine as its users meet it: the same results however steps are submitted, and the host's.
 
+use kiln_data::{Shuffle, Split};
 use kiln_engine::{
     Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Schedule, Sgd,
     Submission, Targets, Trainer,
@@ -227,6 +228,36 @@ fn evaluations_in_several_parts() {
     let all = trainer.evaluate(&many).unwrap();
     assert!((one.loss - all.loss).abs() <= 1e-6, "{one:?} {all:?}");
     assert_eq!(one.accuracy, all.accuracy);
+}
+
+/// The real job: an epoch of MNIST in batches of 64, the tail of 32 among them, and its test set.
+#[test]
+fn an_epoch_of_mnist_is_the_hosts() {
+    on_device!();
+    let mnist = kiln_tests::mnist();
+    fn samples(split: &Split) -> Samples<'_> {
+        Samples::pixels(&split.images.pixels, split.width(), Targets::Labels(&split.labels)).unwrap()
+    }
+    let (train, test) = (samples(&mnist.train), samples(&mnist.test));
+    let job = || Job {
+        model: Mlp::new(&[784, 128, 10], 0).unwrap(),
+        loss: Loss::CrossEntropy,
+        optimizer: Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() }.into(),
+        schedule: Schedule::default(),
+        train,
+    };
+    let order = Shuffle::new(train.len(), 0).epoch(0);
+    let run =
+        |mut trainer: Trainer<'_>| (trainer.epoch(&order, 64).unwrap(), trainer.evaluate(&test).unwrap());
+    let (epoch, evaluation) = run(Trainer::graph(job(), &GraphOptions::default()).unwrap());
+    let (host_epoch, host_evaluation) = run(Trainer::host(job(), 2).unwrap());
+    println!("graph {epoch:?} {evaluation:?}, host {host_epoch:?} {host_evaluation:?}");
+    assert_eq!((epoch.steps, host_epoch.steps), (938, 938));
+    assert!((epoch.loss - host_epoch.loss).abs() <= 1e-4);
+    assert!((evaluation.loss - host_evaluation.loss).abs() <= 1e-4);
+    // A sample whose two largest outputs are within rounding of each other may fall either way.
+    let gap = (evaluation.accuracy.unwrap() - host_evaluation.accuracy.unwrap()).abs();
+    assert!(gap <= 2e-4, "two samples of ten thousand");
 }
 
 /// The named precisions train too, a little differently, and not worse than a hundredth.
