@@ -63,12 +63,6 @@ impl Copies {
         Ok(copies)
     }
 
-    /// Lets the copies that follow wait for what has been computed so far.
-    pub(crate) fn after_computing(&self, gpu: &Gpu) -> Result<(), Error> {
-        let done = record(&gpu.stream)?;
-        self.0.wait(&done).map_err(|error| fault("ordering copies", error))
-    }
-
     /// Lets the copies that follow wait for this point of the computation.
     pub(crate) fn after(&self, point: &CudaEvent) -> Result<(), Error> {
         self.0.wait(point).map_err(|error| fault("ordering copies", error))

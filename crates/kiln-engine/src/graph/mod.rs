@@ -151,7 +151,7 @@ impl<'d> Graph<'d> {
             }
             let sink = match (goal, &self.optimizer) {
                 (Goal::Update, Optimizer::Sgd(sgd)) => self.net.update(layer, sgd, self.arenas.scalars.all()),
-                (Goal::Update, Optimizer::AdamW(_)) | (Goal::Store, _) => self.net.store(layer)?,
+                (Goal::Update, Optimizer::AdamW(_)) | (Goal::Store, _) => self.net.store(layer),
             };
             self.weight_gradient(layer, batch, &sink)?;
         }
@@ -224,14 +224,7 @@ impl<'d> Graph<'d> {
 
     /// Begins an epoch and runs all its steps.
     fn run_epoch(&mut self, order: &[u32], stride: usize, scalars: &[Scalars]) -> Result<(), Error> {
-        let Data::Streamed(_, Some(streamed)) = &self.train else {
-            self.arenas.begin(&self.gpu, order, scalars)?;
-            return self.run(order.len(), stride, 0);
-        };
-        // A chunk has its rows in the order of the epoch.
-        let chunk = streamed.chunk(stride);
-        let places: Vec<u32> = (0..order.len()).map(|at| (at % chunk) as u32).collect();
-        self.arenas.begin(&self.gpu, &places, scalars)?;
+        let chunk = self.begin(order, stride, scalars)?;
         for (number, rows) in order.chunks(chunk).enumerate() {
             self.load(rows, number % 2)?;
             let run = self.run(rows.len(), stride, number % 2);
@@ -242,6 +235,19 @@ impl<'d> Graph<'d> {
             run?;
         }
         Ok(())
+    }
+
+    /// Begins an epoch; gives the rows of a chunk, which is the whole of it where all samples are on the device.
+    fn begin(&mut self, order: &[u32], stride: usize, scalars: &[Scalars]) -> Result<usize, Error> {
+        let Data::Streamed(_, Some(streamed)) = &self.train else {
+            self.arenas.begin(&self.gpu, order, scalars)?;
+            return Ok(order.len());
+        };
+        // A chunk has its rows in the order of the epoch.
+        let chunk = streamed.chunk(stride);
+        let places: Vec<u32> = (0..order.len()).map(|at| (at % chunk) as u32).collect();
+        self.arenas.begin(&self.gpu, &places, scalars)?;
+        Ok(chunk)
     }
 
     /// Puts samples on a side, where they are streamed.
@@ -265,8 +271,9 @@ impl<'d> Graph<'d> {
         Ok(())
     }
 
-    /// Sums what the rows of an epoch came to: one loss a step, not yet divided by its rows, and one count of hits.
-    fn sums(&self, arenas: &Arenas, rows: usize, batch: usize) -> Result<(Vec<f64>, Vec<u32>), Error> {
+    /// Sums what the rows of an epoch came to: one count of hits a step, which stays on the device, and one loss, not yet divided
+    /// by its rows.
+    fn sums(&self, arenas: &Arenas, rows: usize, batch: usize) -> Result<Vec<f64>, Error> {
         let _range = range(format_args!("read back"));
         let (losses, hits) = (arenas.losses.all(), arenas.hits.all());
         let (step_losses, step_hits) = (&arenas.step_losses, &arenas.step_hits);
@@ -279,11 +286,9 @@ impl<'d> Graph<'d> {
             rows as u32,
             batch.min(rows) as u32,
         )?;
-        let steps = rows.div_ceil(batch);
-        let (mut sums, mut counts) = (vec![0.0; steps], vec![0; steps]);
+        let mut sums = vec![0.0; rows.div_ceil(batch)];
         step_losses.download(&self.gpu, &mut sums)?;
-        step_hits.download(&self.gpu, &mut counts)?;
-        Ok((sums, counts))
+        Ok(sums)
     }
 }
 
@@ -313,7 +318,7 @@ impl Engine for Graph<'_> {
         self.reserve(stride, rows)?;
         let done = self.run_epoch(order, stride, &scalars);
         let sums = done.and_then(|()| self.sums(&self.arenas, rows, stride));
-        let (sums, _) = sums.map_err(|error| error.during(self.steps.open()))?;
+        let sums = sums.map_err(|error| error.during(self.steps.open()))?;
         self.steps.done();
         let mut total = 0.0;
         for (step, sum) in sums.iter().enumerate() {
@@ -333,17 +338,12 @@ impl Engine for Graph<'_> {
         let count = rows.len();
         self.reserve(count, count)?;
         self.net.reserve_gradients(&self.gpu)?;
-        if let Data::Streamed(..) = self.train {
-            let places: Vec<u32> = (0..count as u32).collect();
-            self.arenas.begin(&self.gpu, &places, &[])?;
-            self.load(rows, 0)?;
-        } else {
-            self.arenas.begin(&self.gpu, rows, &[])?;
-        }
+        self.begin(rows, count, &[])?;
+        self.load(rows, 0)?;
         let batch = Batch { slot: 0, rows: count as u32, stride: count as u32, side: 0 };
         self.forward(self.train.feed(0), &self.arenas, batch)?;
         self.backward(batch, Goal::Store)?;
-        let (sums, _) = self.sums(&self.arenas, count, count)?;
+        let sums = self.sums(&self.arenas, count, count)?;
         let tensors = self.net.download_gradients(&self.gpu)?;
         Ok(Gradients { loss: sums[0] / count as f64, tensors })
     }
@@ -370,9 +370,10 @@ impl Engine for Graph<'_> {
             }
             let batch = Batch { slot: 0, rows: rows as u32, stride: stride as u32, side: 0 };
             self.forward(resident.feed(), &arenas, batch)?;
-            let (sums, counts) = self.sums(&arenas, rows, rows)?;
-            loss += sums[0];
-            hits += u64::from(counts[0]);
+            loss += self.sums(&arenas, rows, rows)?[0];
+            let mut count = [0];
+            arenas.step_hits.download(&self.gpu, &mut count)?;
+            hits += u64::from(count[0]);
         }
         self.evaluation = Some((resident, arenas));
         let all = samples.len() as f64;

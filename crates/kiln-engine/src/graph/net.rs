@@ -124,12 +124,12 @@ impl Net {
     }
 
     /// The place of a layer's gradient.
-    pub(super) fn store(&self, layer: usize) -> Result<Sink<'_>, Error> {
+    pub(super) fn store(&self, layer: usize) -> Sink<'_> {
         let Some(gradients) = &self.gradients else {
             unreachable!("gradients are reserved before they are stored")
         };
         let (dw, db) = self.of(gradients, layer);
-        Ok(Sink::Store { dw, db })
+        Sink::Store { dw, db }
     }
 
     /// What AdamW's kernel works on: parameters, moments and gradients, whole.

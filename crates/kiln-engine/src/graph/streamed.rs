@@ -47,7 +47,7 @@ impl<'d> Streamed<'d> {
     pub(super) fn new(gpu: &Gpu, samples: Samples<'d>, rows: usize) -> Result<Self, Error> {
         let sides = [Side::new(gpu, &samples, rows)?, Side::new(gpu, &samples, rows)?];
         let copies = Copies::new(gpu)?;
-        copies.after_computing(gpu)?; // the buffers exist, and are zero
+        copies.after(&point(gpu)?)?; // the buffers exist, and are zero
         Ok(Self { copies, samples, sides, rows })
     }
 
