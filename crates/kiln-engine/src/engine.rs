@@ -1,5 +1,8 @@
 //! What every engine does, and what it answers.
 
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
 use crate::{Error, Mlp, Samples, Tensor};
 
 /// What an epoch came to.
@@ -9,6 +12,15 @@ pub struct Epoch {
     pub loss: f64,
     /// How many batches there were.
     pub steps: usize,
+}
+
+/// An epoch, and what it took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Trained {
+    /// What it came to.
+    pub epoch: Epoch,
+    /// Seconds of training alone: by the clock of the device where that trains several epochs on its own, else by the host's.
+    pub seconds: f64,
 }
 
 /// What a model is worth on some samples.
@@ -50,6 +62,26 @@ pub(crate) trait Engine {
         batch: usize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error>;
+
+    /// Trains on at least the first of `orders`, an epoch each, and on as many more as it takes at once. Gives an entry for each
+    /// epoch; an error is the last. What [`Engine::evaluate`] and [`Engine::model`] answer for is up to [`Engine::look_at`].
+    /// Where `stop` is set meanwhile, it ends after an epoch.
+    fn epochs(
+        &mut self,
+        orders: &[Vec<u32>],
+        batch: usize,
+        _stop: &AtomicBool,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+        let started = Instant::now();
+        let epoch = self.epoch(&orders[0], batch, progress)?;
+        Ok(vec![Ok(Trained { epoch, seconds: started.elapsed().as_secs_f64() })])
+    }
+
+    /// Lets evaluations and [`Engine::model`] see the parameters after one of the last [`Engine::epochs`].
+    fn look_at(&mut self, _epoch: usize) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Loss and gradients of the training samples `rows` as one batch; no update.
     fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error>;

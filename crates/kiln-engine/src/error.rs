@@ -209,6 +209,16 @@ pub enum Error {
         /// How much there is.
         total: usize,
     },
+    /// A job, or a device, that the `resident` engine is not made for.
+    #[error("resident engine: {what}: expected {expected}, found {found}; the graph engine trains it")]
+    Resident {
+        /// What does not fit.
+        what: &'static str,
+        /// What would.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
     /// The driver refused something, or a kernel failed.
     #[error("GPU: {what}: {reason}")]
     Gpu {

@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::graph::{Graph, GraphOptions};
 use crate::host::Host;
+use crate::resident::{Resident, ResidentOptions};
 use crate::{Epoch, Error, Evaluation, Gradients, Loss, Mlp, Optimizer, Progress, Samples, Schedule};
 
 /// What to train, how, and on what.
@@ -64,6 +65,18 @@ impl<'d> Trainer<'d> {
         job.check()?;
         let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
         let engine = Box::new(Graph::new(job, *options)?);
+        Ok(Self { engine, model, loss, samples })
+    }
+
+    /// A trainer on a GPU that runs whole epochs in one launch, for models with one hidden layer of at most 256 units: see
+    /// [`crate::resident_fits`].
+    ///
+    /// # Errors
+    /// As [`Trainer::graph`], and [`Error::Resident`] for a job or a device that it is not made for.
+    pub fn resident(job: Job<'d>, options: &ResidentOptions) -> Result<Self, Error> {
+        job.check()?;
+        let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
+        let engine = Box::new(Resident::new(job, *options)?);
         Ok(Self { engine, model, loss, samples })
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
-use kiln_engine::{GraphOptions, Loss, Placement, Precision, StepRange, Submission};
+use kiln_engine::{GraphOptions, Loss, Placement, Precision, ResidentOptions, StepRange, Submission};
 
 pub(crate) use optimization::OptimizerArgs;
 
@@ -202,6 +202,9 @@ pub(crate) struct GpuArgs {
     /// Where the training samples are while the GPU trains
     #[arg(long, value_enum, default_value_t = PlacementChoice::Auto)]
     pub(crate) placement: PlacementChoice,
+    /// Blocks of the cluster that the resident engine runs on, 8 or 16 [default: what suits the model and the GPU]
+    #[arg(long, value_name = "N", value_parser = cluster)]
+    pub(crate) cluster: Option<u32>,
     /// Rows of a chunk of streamed samples, at most [default: what 64 MiB hold]
     #[arg(long, value_name = "N")]
     pub(crate) chunk_rows: Option<NonZeroUsize>,
@@ -228,6 +231,11 @@ pub(crate) enum SubmissionChoice {
 }
 
 impl GpuArgs {
+    pub(crate) fn resident_options(&self, batch: usize) -> ResidentOptions {
+        let (device, precision, cluster) = (self.device, self.precision, self.cluster);
+        ResidentOptions { device, precision, batch, cluster, epochs: None }
+    }
+
     pub(crate) fn options(&self, profile: Option<StepRange>) -> GraphOptions {
         let submission = match self.submission {
             SubmissionChoice::Captured => Submission::Captured,
@@ -252,18 +260,21 @@ impl GpuArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EngineChoice {
-    /// graph where there is a GPU, else host
+    /// resident where the job fits it, else graph where there is a GPU, else host
     Auto,
     /// The CPU
     Host,
     /// A GPU, with training steps captured in CUDA graphs
     Graph,
+    /// A GPU with thread-block clusters, whole epochs in one launch: one hidden layer of at most 256 units
+    Resident,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ParityEngine {
     Host,
     Graph,
+    Resident,
     #[cfg(feature = "reference")]
     ReferenceF32,
     #[cfg(feature = "reference")]
@@ -274,6 +285,10 @@ pub(crate) enum ParityEngine {
 pub(crate) enum Split {
     Train,
     Test,
+}
+
+fn cluster(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|blocks| [8, 16].contains(blocks)).ok_or_else(|| "expected 8 or 16".to_owned())
 }
 
 fn at_least_zero(text: &str) -> Result<f64, String> {

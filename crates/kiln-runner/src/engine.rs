@@ -10,13 +10,24 @@ use crate::cli::{EngineArgs, EngineChoice};
 /// A trainer for the job, of which a profiler may see some steps, and the line that says what it runs on and why.
 pub(crate) fn trainer<'d>(
     job: Job<'d>,
+    batch: Option<usize>,
     arguments: &EngineArgs,
     profile: Option<StepRange>,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
+    if arguments.engine == EngineChoice::Resident {
+        ensure!(
+            profile.is_none(),
+            "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
+        );
+        let options = arguments.gpu.resident_options(batch.unwrap_or(1).min(job.train.len()));
+        let trainer = Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
+        let line = format!("Engine: {} (as asked)", trainer.describe());
+        return Ok((trainer, line));
+    }
     let options = arguments.gpu.options(profile);
     let host = match arguments.engine {
         EngineChoice::Host => Some("as asked".to_owned()),
-        EngineChoice::Graph => None,
+        EngineChoice::Graph | EngineChoice::Resident => None,
         EngineChoice::Auto => probe(arguments.gpu.device).err().map(|reason| reason.to_string()),
     };
     let Some(why) = host else {

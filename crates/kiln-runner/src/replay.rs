@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use anyhow::{bail, ensure};
 use kiln_data::Dataset;
 use kiln_engine::{
-    AdamW, Curve, GraphOptions, Job, Loss, Mlp, OneCycle, Optimizer, Samples, Schedule, Sgd, Targets, Tensor,
-    Trainer,
+    AdamW, Curve, GraphOptions, Job, Loss, Mlp, OneCycle, Optimizer, ResidentOptions, Samples, Schedule, Sgd,
+    Targets, Tensor, Trainer,
 };
 use kiln_parity::{Golden, GoldenData, GoldenLoss, GoldenOptimizer, GoldenSchedule, Recording};
 
@@ -34,6 +34,19 @@ pub fn host(
 /// As for [`host`], and where there is no GPU.
 pub fn graph(golden: &Golden, mnist: Option<&Dataset>, options: &GraphOptions) -> anyhow::Result<Recording> {
     replay(golden, Trainer::graph(job(golden, mnist)?, options)?)
+}
+
+/// Replays a recording through the resident engine, on a cluster of so many blocks or of what suits; `mnist` as in [`host`].
+///
+/// # Errors
+/// As for [`graph`], and where the engine is not made for the recording.
+pub fn resident(
+    golden: &Golden,
+    mnist: Option<&Dataset>,
+    options: &ResidentOptions,
+) -> anyhow::Result<Recording> {
+    let options = ResidentOptions { batch: golden.batch, ..*options };
+    replay(golden, Trainer::resident(job(golden, mnist)?, &options)?)
 }
 
 /// The job that was recorded.

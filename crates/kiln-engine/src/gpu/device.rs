@@ -1,10 +1,13 @@
 //! A GPU: its context, the stream that everything runs on, and its kernels.
 
-#![allow(unsafe_code)] // cudarc's event tracking is turned off
+#![allow(unsafe_code)] // cudarc's event tracking is turned off, and an event is asked for its error
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaStream, DriverError, profiler_start, profiler_stop};
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaStream, DriverError, profiler_start, profiler_stop, result,
+};
 
 use super::kernels::{Kernels, Module, modules};
 use super::probe;
@@ -16,6 +19,10 @@ pub(crate) struct Gpu {
     pub(crate) kernels: Kernels,
     /// Streaming multiprocessors: how many blocks keep the device busy.
     pub(crate) multiprocessors: u32,
+    /// Most shared memory of a block.
+    pub(crate) shared_bytes: u32,
+    /// Whether blocks can form clusters.
+    pub(crate) clusters: bool,
     /// What it is, for a person: `NVIDIA H200, sm_90, driver 12.8`.
     pub(crate) name: String,
     /// Whether each kernel is waited for, so that an error names the kernel that it is of.
@@ -29,6 +36,11 @@ impl Gpu {
     /// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses.
     pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Self, Error> {
         Self::with_modules(ordinal, &modules(precision))
+    }
+
+    /// Loads more modules.
+    pub(crate) fn load(&mut self, modules: &[Module]) -> Result<(), Error> {
+        self.kernels.add(self.stream.context(), modules)
     }
 
     /// Opens a device and loads these modules.
@@ -46,6 +58,8 @@ impl Gpu {
             stream,
             kernels,
             multiprocessors: found.multiprocessors,
+            shared_bytes: found.shared_bytes,
+            clusters: found.clusters,
             name: found.to_string(),
             waits: false,
         })
@@ -74,6 +88,16 @@ impl Gpu {
 /// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses.
 pub fn load_kernels(ordinal: usize, precision: Precision) -> Result<usize, Error> {
     Ok(Gpu::open(ordinal, precision)?.kernels.len())
+}
+
+/// Whether an event has come to pass; an error where the device has failed, which cudarc's own query takes for not yet.
+pub(crate) fn passed(event: &CudaEvent) -> Result<bool, DriverError> {
+    // SAFETY: the event lives.
+    match unsafe { result::event::query(event.cu_event()) } {
+        Ok(()) => Ok(true),
+        Err(DriverError(CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The driver's own words.

@@ -3,11 +3,12 @@
 #![allow(unsafe_code)] // the launch itself
 
 use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr::{from_ref, null_mut};
 use std::sync::Arc;
 
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
-};
+use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError};
 use cudarc::nvrtc::Ptx;
 
 use super::{Gpu, Region, fault};
@@ -38,6 +39,35 @@ fn products(precision: Precision) -> [Module; 2] {
     }
 }
 
+/// What the inputs of a model are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputForm {
+    /// Whole numbers 0..=255, which stand for 1/255 each.
+    Pixels,
+    Floats,
+}
+
+/// The modules that the `resident` engine needs beside those of its precision.
+pub(crate) fn resident_modules(precision: Precision, form: InputForm, timed: bool) -> [Module; 2] {
+    macro_rules! module {
+        ($name:literal) => {
+            ($name, include_str!(concat!("../../../../kernels/ptx/", $name, ".ptx")))
+        };
+    }
+    let training = match (form, timed, precision) {
+        (InputForm::Pixels, false, Precision::F32) => module!("resident_pixels_f32"),
+        (InputForm::Pixels, false, Precision::Tf32) => module!("resident_pixels_tf32"),
+        (InputForm::Pixels, false, Precision::Bf16) => module!("resident_pixels_bf16"),
+        (InputForm::Pixels, true, Precision::F32) => module!("resident_timed_f32"),
+        (InputForm::Pixels, true, Precision::Tf32) => module!("resident_timed_tf32"),
+        (InputForm::Pixels, true, Precision::Bf16) => module!("resident_timed_bf16"),
+        (InputForm::Floats, _, Precision::F32) => module!("resident_floats_f32"),
+        (InputForm::Floats, _, Precision::Tf32) => module!("resident_floats_tf32"),
+        (InputForm::Floats, _, Precision::Bf16) => module!("resident_floats_bf16"),
+    };
+    [module!("rows"), training]
+}
+
 /// All modules that a precision needs.
 pub(super) fn modules(precision: Precision) -> Vec<Module> {
     COMMON.into_iter().chain(products(precision)).collect()
@@ -54,16 +84,22 @@ pub(crate) struct Kernels(HashMap<&'static str, Kernel>);
 
 impl Kernels {
     pub(super) fn load(context: &Arc<CudaContext>, modules: &[Module]) -> Result<Self, Error> {
-        let mut functions = HashMap::new();
+        let mut kernels = Self(HashMap::new());
+        kernels.add(context, modules)?;
+        Ok(kernels)
+    }
+
+    /// Loads more modules.
+    pub(super) fn add(&mut self, context: &Arc<CudaContext>, modules: &[Module]) -> Result<(), Error> {
         for &(name, ptx) in modules {
             let failed = |error| fault(&format!("loading the kernels of {name}"), error);
             let module: Arc<CudaModule> = context.load_module(Ptx::from_src(ptx)).map_err(failed)?;
             for (name, params) in entries(ptx) {
                 let function = module.load_function(name).map_err(failed)?;
-                functions.insert(name, Kernel { function, params });
+                self.0.insert(name, Kernel { function, params });
             }
         }
-        Ok(Self(functions))
+        Ok(())
     }
 
     /// How many there are.
@@ -157,6 +193,73 @@ impl Tile {
     }
 }
 
+/// Blocks that work together, and the shared memory that each has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    pub(crate) blocks: u32,
+    /// Dynamic shared memory of a block.
+    pub(crate) shared_bytes: u32,
+}
+
+/// Blocks of a cluster that every device with clusters takes; more are the kernel's wish and the device's choice.
+const PORTABLE_BLOCKS: u32 = 8;
+
+impl Cluster {
+    /// Asks for it on a kernel's behalf.
+    fn allow(self, function: &CudaFunction) -> Result<(), DriverError> {
+        function.set_attribute(
+            Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            self.shared_bytes as i32,
+        )?;
+        let large = i32::from(self.blocks > PORTABLE_BLOCKS);
+        function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, large)
+    }
+
+    /// Calls `f` with the configuration of a launch.
+    fn configured<T>(
+        self,
+        stream: &CudaStream,
+        grid: (u32, u32, u32),
+        threads: u32,
+        f: impl FnOnce(&sys::CUlaunchConfig) -> T,
+    ) -> T {
+        let dim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: self.blocks, y: 1, z: 1 };
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { clusterDim: dim },
+        };
+        f(&sys::CUlaunchConfig {
+            gridDimX: grid.0,
+            gridDimY: grid.1,
+            gridDimZ: grid.2,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: self.shared_bytes,
+            hStream: stream.cu_stream(),
+            attrs: &mut attribute,
+            numAttrs: 1,
+        })
+    }
+
+    /// How many such clusters of a kernel the device holds at once: none where it cannot place even one.
+    pub(super) fn active(self, gpu: &Gpu, name: &str, threads: u32) -> Result<u32, Error> {
+        let failed =
+            |error| fault(&format!("asking for clusters of {} blocks of {name}", self.blocks), error);
+        let function = &gpu.kernels.get(name).function;
+        self.allow(function).map_err(failed)?;
+        let mut clusters = 0;
+        self.configured(&gpu.stream, (self.blocks, 1, 1), threads, |config| {
+            // SAFETY: `clusters` and `config`, with the attribute it points to, live during the call.
+            unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, function.cu_function(), config) }
+                .result()
+        })
+        .map_err(failed)?;
+        Ok(clusters.max(0) as u32)
+    }
+}
+
 /// Blocks that a grid may have along y: 4,194,240 outputs or inputs of a layer, in large tiles.
 const GRID_Y_MAX: u32 = 65_535;
 
@@ -164,9 +267,12 @@ const GRID_Y_MAX: u32 = 65_535;
 pub(super) struct Launch<'a> {
     name: &'a str,
     dims: Dims,
+    function: &'a CudaFunction,
     params: &'a [&'static str],
-    args: LaunchArgs<'a>,
+    /// Addresses of the arguments, which live as long as the launch.
+    arguments: Vec<*mut c_void>,
     pushed: Vec<&'static str>,
+    cluster: Option<Cluster>,
     wrong: Option<String>,
     stream: &'a Arc<CudaStream>,
     waits: bool,
@@ -178,8 +284,8 @@ impl<'a> Launch<'a> {
             (dims.b == 0 || dims.k == 0 || dims.n == 0).then(|| "every dimension is at least 1".to_owned());
         let Kernel { function, params } = gpu.kernels.get(name);
         let (stream, waits) = (&gpu.stream, gpu.waits);
-        let args = stream.launch_builder(function);
-        Self { name, dims, params, args, pushed: Vec::new(), wrong, stream, waits }
+        let (arguments, pushed) = (Vec::new(), Vec::new());
+        Self { name, dims, function, params, arguments, pushed, cluster: None, wrong, stream, waits }
     }
 
     /// The next parameter: a pointer to at least `needed` values.
@@ -188,14 +294,14 @@ impl<'a> Launch<'a> {
             self.wrong.get_or_insert_with(|| format!("a buffer of {}, expected {needed}", region.len()));
         }
         self.pushed.push("u64");
-        self.args.arg(region.address());
+        self.arguments.push(from_ref(region.address()).cast_mut().cast());
         self
     }
 
     /// The next parameter: a number.
     pub(super) fn number<T: Number>(mut self, value: &'a T) -> Self {
         self.pushed.push(T::TYPE);
-        self.args.arg(value);
+        self.arguments.push(from_ref(value).cast_mut().cast());
         self
     }
 
@@ -211,6 +317,12 @@ impl<'a> Launch<'a> {
     /// The last parameters of a product: B, K, N.
     pub(super) fn dims(self, dims: &'a Dims) -> Self {
         self.number(&dims.b).number(&dims.k).number(&dims.n)
+    }
+
+    /// Its blocks form clusters.
+    pub(super) fn cluster(mut self, cluster: Cluster) -> Self {
+        self.cluster = Some(cluster);
+        self
     }
 
     /// Submits it, and waits for it where the device's kernels are waited for.
@@ -231,15 +343,33 @@ impl<'a> Launch<'a> {
         if let Some(reason) = self.wrong {
             return Err(Error::Gpu { what: what("launching"), reason });
         }
-        let config = LaunchConfig { grid_dim: grid, block_dim: (threads, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the parameters are of the types that the PTX declares, in number and order, as was just checked; every
-        // pointer is to device memory that lives (`Region` borrows it) and has as many values as the wrapper has checked; rows
-        // that a position names exist, as its fields promise; the arguments outlive this call.
-        unsafe { self.args.launch(config) }.map_err(|error| fault(&what("launching"), error))?;
+        self.launch(grid, threads).map_err(|error| fault(&what("launching"), error))?;
         match self.waits {
             true => self.stream.synchronize().map_err(|error| fault(&what("running"), error)),
             false => Ok(()),
         }
+    }
+
+    fn launch(&self, grid: (u32, u32, u32), threads: u32) -> Result<(), DriverError> {
+        self.stream.context().bind_to_thread()?;
+        let (function, arguments) = (self.function.cu_function(), self.arguments.as_ptr().cast_mut());
+        let Some(cluster) = self.cluster else {
+            // SAFETY: the parameters are of the types that the PTX declares, in number and order, as `submit` has checked; every
+            // pointer is to device memory that lives (`Region` borrows it) and has as many values as the wrapper has checked;
+            // rows that a position names exist, as its fields promise; the arguments, borrowed for 'a, outlive this call,
+            // which copies them and changes nothing.
+            return unsafe {
+                let (x, y, z) = grid;
+                let stream = self.stream.cu_stream();
+                sys::cuLaunchKernel(function, x, y, z, threads, 1, 1, 0, stream, arguments, null_mut())
+            }
+            .result();
+        };
+        cluster.allow(self.function)?;
+        cluster.configured(self.stream, grid, threads, |config| {
+            // SAFETY: as above; the configuration, with the attribute it points to, lives during the call.
+            unsafe { sys::cuLaunchKernelEx(config, function, arguments, null_mut()) }.result()
+        })
     }
 }
 

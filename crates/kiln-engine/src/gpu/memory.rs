@@ -1,12 +1,14 @@
 //! Buffers in device memory, and regions of them that kernels are given.
 
+#![allow(unsafe_code)] // a copy that cudarc would order behind the computation
+
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use cudarc::driver::{
-    CudaSlice, CudaStream, DevicePtr, DeviceRepr, HostSlice, PinnedHostSlice, ValidAsZeroBits,
+    CudaSlice, CudaStream, DevicePtr, DeviceRepr, HostSlice, PinnedHostSlice, ValidAsZeroBits, result,
 };
 
 use super::{Gpu, fault};
@@ -69,6 +71,25 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
     ) -> Result<(), Error> {
         assert!(values.len() <= self.len(), "{}: more values than the buffer holds", self.what);
         stream.memcpy_htod(values, &mut self.slice).map_err(|error| self.failed("copying to", error))
+    }
+
+    /// Copies the start of another buffer's part to the start, on the device.
+    pub(crate) fn copy_from(&mut self, gpu: &Gpu, from: &Self, part: Range<usize>) -> Result<(), Error> {
+        assert!(part.len() <= self.len() && part.end <= from.len(), "{}: part {part:?}", self.what);
+        let mut to = self.slice.slice_mut(..part.len());
+        let copied = gpu.stream.memcpy_dtod(&from.slice.slice(part), &mut to);
+        copied.map_err(|error| self.failed("copying to", error))
+    }
+
+    /// Writes one value to the start while the stream goes on computing: on a stream of its own.
+    pub(crate) fn overtake(&self, gpu: &Gpu, value: T) -> Result<(), Error> {
+        let failed = |error| self.failed("copying to", error);
+        let stream = gpu.stream.context().new_stream().map_err(failed)?;
+        // SAFETY: the address is that of at least one value; the copy is waited for while `value` lives. Kernels read this
+        // value as volatile.
+        unsafe { result::memcpy_htod_async(self.address, &[value], stream.cu_stream()) }
+            .and_then(|()| stream.synchronize())
+            .map_err(failed)
     }
 
     /// Fills it with zeros.
@@ -136,6 +157,11 @@ impl<T> Region<'_, T> {
     /// Values.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// No buffer at all, for a parameter that a kernel does not look at.
+    pub(super) const fn none() -> Self {
+        Self { address: 0, len: 0, buffer: PhantomData }
     }
 
     /// The address, as a kernel's parameter.

@@ -15,12 +15,13 @@ mod memory;
 mod optimizer;
 mod pinned;
 mod probe;
+pub(crate) mod resident;
 mod weight_gradient;
 
 pub use device::load_kernels;
-pub(crate) use device::{Gpu, fault};
+pub(crate) use device::{Gpu, fault, passed};
 pub(crate) use epoch::{advance, batch_sums};
-pub(crate) use kernels::{Dims, Position};
+pub(crate) use kernels::{Dims, InputForm, Position, resident_modules};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};

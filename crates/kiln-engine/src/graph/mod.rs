@@ -13,17 +13,19 @@ mod streamed;
 
 use crate::engine::Engine;
 use crate::gpu::{
-    Dims, Gpu, Scalars, Sink, Source, adamw, batch_sums, input_gradient, linear, loss, weight_gradient,
+    Buffer, Dims, Gpu, Scalars, Sink, Source, Wanted, adamw, batch_sums, input_gradient, linear, loss,
+    weight_gradient,
 };
 use crate::nvtx::range;
 use crate::{
     AdamW, Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples,
-    Schedule, Targets,
+    Schedule, Targets, Tensor,
 };
 use arenas::Arenas;
 use capture::{Captured, STEPS};
 use feed::{Data, Feed, Resident};
-use net::{Net, adamw_options, scalars};
+pub(crate) use net::scalars;
+use net::{Net, adamw_options};
 pub use steps::StepRange;
 use steps::Steps;
 
@@ -86,7 +88,7 @@ pub(crate) struct Graph<'d> {
     options: GraphOptions,
     steps: Steps,
     epochs: usize,
-    gpu: Gpu,
+    pub(crate) gpu: Gpu,
 }
 
 /// One batch of an epoch.
@@ -134,6 +136,22 @@ impl<'d> Graph<'d> {
             epochs: 0,
             gpu,
         })
+    }
+
+    /// The samples of a job whose [`Placement`] is on the device: inputs, and what the loss takes outputs against.
+    pub(crate) fn samples(&self) -> (Source<'_>, Wanted<'_>) {
+        let feed = self.train.feed(0);
+        (feed.source, feed.wanted(self.loss))
+    }
+
+    /// The parameters that it evaluates, in one arena.
+    pub(crate) fn parameters(&mut self) -> (&Gpu, &mut Buffer<f32>) {
+        (&self.gpu, self.net.arena())
+    }
+
+    /// Values of such an arena under their parameters' names.
+    pub(crate) fn tensors(&self, arena: &Buffer<f32>) -> Result<Vec<Tensor>, Error> {
+        Ok(self.net.fetch(&self.gpu, arena)?.tensors().to_vec())
     }
 
     /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see. SGD's update

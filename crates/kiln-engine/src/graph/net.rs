@@ -10,7 +10,7 @@ use crate::{AdamW, Error, Mlp, Optimizer, Schedule, Sgd, Tensor};
 const ALIGN: usize = 4;
 
 /// The scalars of the steps from `first` on, counted over all epochs, one row each.
-pub(super) fn scalars(optimizer: &Optimizer, schedule: &Schedule, first: u64, steps: usize) -> Vec<Scalars> {
+pub(crate) fn scalars(optimizer: &Optimizer, schedule: &Schedule, first: u64, steps: usize) -> Vec<Scalars> {
     let row = |step: u64| {
         let lr = schedule.lr(optimizer.lr(), step) as f32;
         match optimizer {
@@ -86,6 +86,11 @@ impl Net {
         })
     }
 
+    /// All parameters.
+    pub(super) fn arena(&mut self) -> &mut Buffer<f32> {
+        &mut self.parameters
+    }
+
     pub(super) fn depth(&self) -> usize {
         self.places.len()
     }
@@ -153,7 +158,8 @@ impl Net {
         Ok(self.fetch(gpu, gradients)?.tensors().to_vec())
     }
 
-    fn fetch(&self, gpu: &Gpu, arena: &Buffer<f32>) -> Result<Mlp, Error> {
+    /// Values of an arena under their parameters' names.
+    pub(super) fn fetch(&self, gpu: &Gpu, arena: &Buffer<f32>) -> Result<Mlp, Error> {
         let mut image = zeros("parameters", &[arena.len()])?;
         arena.download(gpu, &mut image)?;
         let mut model = self.model.clone();

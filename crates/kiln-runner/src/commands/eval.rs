@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
     })?;
     let optimizer = Sgd::default().into(); // nothing is trained
     let job = Job { model, loss: arguments.loss, optimizer, schedule: Schedule::default(), train: samples };
-    let (mut trainer, line) = engine::trainer(job, &arguments.engine, None)?;
+    let (mut trainer, line) = engine::trainer(job, None, &arguments.engine, None)?;
     let found = trainer.evaluate(&samples)?;
     if arguments.json {
         let object = serde_json::json!({

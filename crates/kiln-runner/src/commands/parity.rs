@@ -36,6 +36,9 @@ fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> 
     match arguments.engine {
         ParityEngine::Host => replay::host(golden, mnist, arguments.threads),
         ParityEngine::Graph => replay::graph(golden, mnist, &arguments.gpu.options(None)),
+        ParityEngine::Resident => {
+            replay::resident(golden, mnist, &arguments.gpu.resident_options(golden.batch))
+        }
         #[cfg(feature = "reference")]
         ParityEngine::ReferenceF32 => {
             replay::reference::replay(golden, mnist, replay::reference::Precision::F32)

@@ -72,7 +72,8 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
     let (optimizer, schedule) = arguments.optimization.optimization(run_steps)?;
     let job = Job { model, loss: arguments.loss, optimizer, schedule, train };
     check_profile(arguments, train.len())?;
-    let (trainer, line) = engine::trainer(job, &arguments.engine, arguments.profile_steps)?;
+    let (trainer, line) =
+        engine::trainer(job, Some(arguments.batch.get()), &arguments.engine, arguments.profile_steps)?;
     start(arguments, &layers, &dataset, (&optimizer, &schedule), &line)?;
     epochs(arguments, trainer, &test, train.len(), &output)
 }

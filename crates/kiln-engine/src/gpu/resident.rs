@@ -1,0 +1,254 @@
+//! Launches of `kernels/resident.cuh` and `kernels/rows.cu`.
+
+#![allow(unsafe_code)] // the layout of a run's description
+
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
+
+use super::kernels::{Cluster, InputForm, Launch};
+use super::{Buffer, Dims, Gpu, Region, Scalars, Source, Wanted};
+use crate::nvtx::range;
+use crate::{Error, Precision};
+
+/// Threads of a block.
+const THREADS: u32 = 256;
+/// Inputs of a tile, and rows.
+pub(crate) const TILE: usize = 16;
+/// Phases that the timed kernels tell apart.
+pub(crate) const PHASES: [&str; 8] = [
+    "wait for the batch",
+    "layer 1",
+    "logits, sent",
+    "loss, dz sent",
+    "wait for dz",
+    "dh, layer 2",
+    "gradient of layer 1",
+    "update of layer 1",
+];
+
+/// How a launch is laid out: what the kernel's head comment asks for. [`crate::resident`] chooses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Blocks of a cluster: 8 or 16.
+    pub(crate) blocks: u32,
+    /// Hidden units of a block: 8 or 16.
+    pub(crate) units: u32,
+    /// Rows of a slot.
+    pub(crate) chunk: u32,
+    /// Slots for inputs.
+    pub(crate) slots: u32,
+    /// Dynamic shared memory of a block.
+    pub(crate) shared_bytes: u32,
+}
+
+/// Sizes of a model with one hidden layer, and of its training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Inputs K, hidden units H, classes C.
+    pub(crate) k: u32,
+    pub(crate) h: u32,
+    pub(crate) c: u32,
+    /// Rows of a batch.
+    pub(crate) batch: u32,
+    /// Rows of an epoch.
+    pub(crate) rows: u32,
+    pub(crate) epochs: u32,
+}
+
+impl Sizes {
+    fn steps(&self) -> usize {
+        self.rows.div_ceil(self.batch) as usize * self.epochs as usize
+    }
+
+    /// Values of an arena: `Places` in the kernel.
+    pub(crate) fn parameters(&self) -> usize {
+        let tensor = |values: usize| values.next_multiple_of(4);
+        let (k, h, c) = (self.k as usize, self.h as usize, self.c as usize);
+        tensor(h * k) + tensor(h) + tensor(c * h) + tensor(c)
+    }
+}
+
+/// What a run reads and writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'b> {
+    /// Weights and biases, each from a multiple of 4 values on; and the velocities.
+    pub(crate) parameters: Region<'b, f32>,
+    pub(crate) velocities: Region<'b, f32>,
+    /// (epochs, rows) samples, each below their number.
+    pub(crate) order: Region<'b, u32>,
+    /// (epochs, steps)
+    pub(crate) scalars: Region<'b, Scalars>,
+    /// (epochs, rows)
+    pub(crate) losses: Region<'b, f32>,
+    /// (epochs, rows)
+    pub(crate) hits: Region<'b, u32>,
+    /// (epochs, parameters), if wanted.
+    pub(crate) snapshots: Option<Region<'b, f32>>,
+    /// (1 + epochs): when the training began and each epoch ended, in nanoseconds.
+    pub(crate) ended: Region<'b, u64>,
+    pub(crate) decay: f32,
+    pub(crate) gradient_share: f32,
+    pub(crate) velocity_share: f32,
+}
+
+impl Run<'_> {
+    /// The kernel's form of it.
+    fn record(&self) -> RunRecord {
+        RunRecord {
+            addresses: [
+                *self.parameters.address(),
+                *self.velocities.address(),
+                *self.order.address(),
+                *self.scalars.address(),
+                *self.losses.address(),
+                *self.hits.address(),
+                self.snapshots.map_or(0, |snapshots| *snapshots.address()),
+                *self.ended.address(),
+            ],
+            shares: [self.decay, self.gradient_share, self.velocity_share],
+            epochs: 0,
+        }
+    }
+
+    /// What does not hold what the sizes ask for.
+    fn wrong(&self, sizes: &Sizes) -> Option<String> {
+        let (rows, epochs) = (sizes.rows as usize * sizes.epochs as usize, sizes.epochs as usize);
+        let lengths = [
+            ("parameters", self.parameters.len(), sizes.parameters()),
+            ("velocities", self.velocities.len(), sizes.parameters()),
+            ("order", self.order.len(), rows),
+            ("scalars", self.scalars.len(), sizes.steps()),
+            ("losses", self.losses.len(), rows),
+            ("hits", self.hits.len(), rows),
+            ("snapshots", self.snapshots.map_or(usize::MAX, |s| s.len()), epochs * sizes.parameters()),
+            ("times", self.ended.len(), 1 + epochs),
+        ];
+        let short = lengths.into_iter().find(|(_, found, needed)| found < needed);
+        short.map(|(what, found, needed)| format!("{what}: a buffer of {found}, expected {needed}"))
+    }
+}
+
+/// `Run` of the kernel, 80 bytes.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(16))]
+pub(crate) struct RunRecord {
+    addresses: [CUdeviceptr; 8],
+    shares: [f32; 3],
+    /// Epochs that were trained; the kernel's answer.
+    pub(crate) epochs: u32,
+}
+
+// SAFETY: addresses and numbers in C's layout, as the kernel has it; no padding.
+unsafe impl DeviceRepr for RunRecord {}
+// SAFETY: zeros are null addresses and zeros.
+unsafe impl ValidAsZeroBits for RunRecord {}
+
+/// What all runs of a launch share.
+pub(crate) struct Training<'b> {
+    /// Inputs as [`rows`] makes them.
+    pub(crate) x: Region<'b, u16>,
+    pub(crate) form: InputForm,
+    pub(crate) wanted: Wanted<'b>,
+    /// (1): where it is not zero, training ends after the epoch.
+    pub(crate) stop: Region<'b, u32>,
+    /// (runs, blocks, phases), for the timed kernels.
+    pub(crate) times: Option<Region<'b, u64>>,
+}
+
+fn kernel(form: InputForm, units: u32, timed: bool) -> String {
+    let from = if form == InputForm::Pixels { "pixels" } else { "floats" };
+    format!("resident_{from}_{units}{}", if timed { "_timed" } else { "" })
+}
+
+/// How many clusters of a plan the device holds at once.
+pub(crate) fn active_clusters(gpu: &Gpu, form: InputForm, plan: &Plan) -> Result<u32, Error> {
+    let cluster = Cluster { blocks: plan.blocks, shared_bytes: plan.shared_bytes };
+    cluster.active(gpu, &kernel(form, plan.units, false), THREADS)
+}
+
+/// Trains all runs, one cluster each. Their descriptions are written to `records`, one place each.
+pub(crate) fn train(
+    gpu: &Gpu,
+    plan: &Plan,
+    sizes: &Sizes,
+    training: &Training<'_>,
+    runs: &[Run<'_>],
+    records: &mut Buffer<RunRecord>,
+) -> Result<(), Error> {
+    let _range = range(format_args!("resident, {} epochs of {} runs", sizes.epochs, runs.len()));
+    let name = kernel(training.form, plan.units, training.times.is_some());
+    let dims = Dims { b: sizes.batch, k: sizes.k, n: sizes.h };
+    if let Some(reason) = runs.iter().find_map(|run| run.wrong(sizes)) {
+        return Err(Error::Gpu { what: format!("launching {name}"), reason });
+    }
+    let described: Vec<RunRecord> = runs.iter().map(Run::record).collect();
+    records.upload(gpu, &described)?;
+    let none = Region::<u8>::none();
+    let no_values = Region::<f32>::none();
+    let (loss, labels, values) = match training.wanted {
+        Wanted::CrossEntropy(labels) => (0u32, labels, no_values),
+        Wanted::OneHot(labels) => (1, labels, no_values),
+        Wanted::Values(values) => (2, none, values),
+    };
+    let times = training.times.unwrap_or(Region::none());
+    let (count, records) = (runs.len(), records.all());
+    let timed = if training.times.is_some() { count * plan.blocks as usize * PHASES.len() } else { 0 };
+    Launch::new(gpu, &name, dims)
+        .pointer(&training.x, 1)
+        .pointer(&labels, 0)
+        .pointer(&values, 0)
+        .pointer(&records, count)
+        .pointer(&training.stop, 1)
+        .pointer(&times, timed)
+        .number(&loss)
+        .number(&sizes.k)
+        .number(&sizes.h)
+        .number(&sizes.c)
+        .number(&sizes.batch)
+        .number(&sizes.rows)
+        .number(&sizes.epochs)
+        .number(&plan.chunk)
+        .number(&plan.slots)
+        .cluster(Cluster { blocks: plan.blocks, shared_bytes: plan.shared_bytes })
+        .submit((plan.blocks * count as u32, 1, 1), THREADS)
+}
+
+/// Bfloat16 terms of a precision: for pixels one, which is exact.
+pub(crate) fn planes(form: InputForm, precision: Precision) -> usize {
+    match (form, precision) {
+        (InputForm::Pixels, _) | (_, Precision::Bf16) => 1,
+        (InputForm::Floats, Precision::Tf32) => 2,
+        (InputForm::Floats, Precision::F32) => 3,
+    }
+}
+
+/// Inputs (samples, K) as the training kernels read them: (samples, planes, K in whole tiles) bfloat16.
+pub(crate) fn rows(
+    gpu: &Gpu,
+    x: &Source<'_>,
+    precision: Precision,
+    samples: u32,
+    k: u32,
+) -> Result<Buffer<u16>, Error> {
+    let values = samples as usize * k as usize;
+    let (form, name) = match x {
+        Source::Pixels(_) => (InputForm::Pixels, "rows_of_pixels".to_owned()),
+        Source::Floats(_) | Source::Hidden(_) => (InputForm::Floats, format!("rows_of_floats_{precision}")),
+    };
+    let width = (k as usize).next_multiple_of(TILE) * planes(form, precision);
+    let made = Buffer::new(gpu, "the data set in bfloat16", samples as usize * width)?;
+    let blocks =
+        (made.len() as u64).div_ceil(u64::from(THREADS)).min(u64::from(gpu.multiprocessors) * 8) as u32;
+    let to = made.all();
+    let launch = Launch::new(gpu, &name, Dims { b: samples, k, n: 1 });
+    let launch = match x {
+        Source::Pixels(x) => launch.pointer(x, values),
+        Source::Floats(x) | Source::Hidden(x) => launch.pointer(x, values),
+    };
+    launch
+        .pointer(&to, samples as usize * width)
+        .number(&samples)
+        .number(&k)
+        .submit((blocks, 1, 1), THREADS)?;
+    Ok(made)
+}

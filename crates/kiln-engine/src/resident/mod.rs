@@ -1,0 +1,277 @@
+//! The `resident` engine: whole epochs in one launch. One thread-block cluster keeps parameters and velocities in its registers
+//! while batches stream past; `kernels/resident.cuh` is the training, `docs/RESIDENT.md` its picture.
+//!
+//! Here is what surrounds it: the choice of a cluster and of what its shared memory holds ([`plan`]), the data in the form that
+//! the kernel reads, orders and learning rates of several epochs sent at once, and their results read back. Evaluations run
+//! on the kernels of the `graph` engine, from the parameters that the launch leaves after each epoch.
+
+mod plan;
+mod run;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_clusters, planes, rows, train};
+use crate::gpu::{Buffer, Gpu, InputForm, Scalars, Source, fault, passed, resident_modules};
+use crate::graph::Graph;
+use crate::mlp::zeros;
+use crate::nvtx::range;
+use crate::{
+    Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Optimizer, Placement, Precision, Progress,
+    Samples, Schedule, Sgd, Trained,
+};
+use plan::{Demand, plans};
+use run::RunState;
+
+/// Steps of a launch, about, so that the host hears of a long run a few times a second.
+const STEPS_MAX: usize = 100_000;
+
+/// What a [`crate::Trainer::resident`] runs on and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResidentOptions {
+    /// Number of the device.
+    pub device: usize,
+    /// Arithmetic of the products of the first layer; those of the second are float32 always.
+    pub precision: Precision,
+    /// Most samples a batch.
+    pub batch: usize,
+    /// Blocks of the cluster, 8 or 16; `None` for what suits the model and the device.
+    pub cluster: Option<u32>,
+    /// Most epochs of a launch; `None` for some 100,000 steps' worth.
+    pub epochs: Option<usize>,
+}
+
+/// Whether a job in batches of `batch` is one for the resident engine. Needs no device, which may still be too small for it.
+///
+/// # Errors
+/// [`Error::Resident`] says what does not fit.
+pub fn resident_fits(job: &Job<'_>, batch: usize) -> Result<(), Error> {
+    plan::check(job, batch)
+}
+
+/// What all runs on one device share: data, plan, and the engine that evaluates.
+struct Core<'d> {
+    graph: Graph<'d>,
+    /// Inputs in the kernel's form.
+    x: Buffer<u16>,
+    form: InputForm,
+    plan: Plan,
+    /// Inputs, hidden units, classes.
+    widths: [u32; 3],
+    stop: Buffer<u32>,
+    records: Buffer<RunRecord>,
+    options: ResidentOptions,
+}
+
+impl<'d> Core<'d> {
+    fn new(job: Job<'d>, options: ResidentOptions) -> Result<Self, Error> {
+        plan::check(&job, options.batch)?;
+        let widths = [0, 1, 2].map(|layer| job.model.layers()[layer] as u32);
+        let samples = job.train.len() as u32;
+        let graph_options = GraphOptions {
+            device: options.device,
+            precision: options.precision,
+            placement: Placement::Resident,
+            ..GraphOptions::default()
+        };
+        let mut graph = Graph::new(job, graph_options)?;
+        if !graph.gpu.clusters {
+            let (what, expected) =
+                ("thread-block clusters", "a device that has them (sm_90 or newer)".into());
+            return Err(Error::Resident { what, expected, found: graph.gpu.name.clone() });
+        }
+        let form = match graph.samples().0 {
+            Source::Pixels(_) => InputForm::Pixels,
+            Source::Floats(_) | Source::Hidden(_) => InputForm::Floats,
+        };
+        graph.gpu.load(&resident_modules(options.precision, form, false))?;
+        let plan = choose(&graph.gpu, form, widths, &options)?;
+        let x = rows(&graph.gpu, &graph.samples().0, options.precision, samples, widths[0])?;
+        let stop = Buffer::new(&graph.gpu, "the wish to stop", 1)?;
+        let records = Buffer::new(&graph.gpu, "descriptions of runs", 1)?;
+        Ok(Self { graph, x, form, plan, widths, stop, records, options })
+    }
+
+    fn sizes(&self, rows: usize, batch: usize, epochs: usize) -> Sizes {
+        let [k, h, c] = self.widths;
+        Sizes { k, h, c, batch: batch.min(rows) as u32, rows: rows as u32, epochs: epochs as u32 }
+    }
+
+    /// Trains what the runs have begun; how many epochs each came to.
+    fn train(&mut self, sizes: &Sizes, runs: &[RunState], stop: &AtomicBool) -> Result<Vec<usize>, Error> {
+        let gpu = &self.graph.gpu;
+        if self.records.len() < runs.len() {
+            self.records = Buffer::new(gpu, "descriptions of runs", runs.len())?;
+        }
+        self.stop.clear(gpu)?;
+        let training = Training {
+            x: self.x.all(),
+            form: self.form,
+            wanted: self.graph.samples().1,
+            stop: self.stop.all(),
+            times: None,
+        };
+        let described: Vec<_> = runs.iter().map(RunState::run).collect();
+        train(gpu, &self.plan, sizes, &training, &described, &mut self.records)?;
+        wait(gpu, &self.stop, stop)?;
+        let mut records = vec![RunRecord::default(); runs.len()];
+        self.records.download(gpu, &mut records)?;
+        Ok(records.iter().map(|record| record.epochs as usize).collect())
+    }
+}
+
+/// The best plan of which the device can place a cluster.
+fn choose(
+    gpu: &Gpu,
+    form: InputForm,
+    [inputs, hidden, _]: [u32; 3],
+    options: &ResidentOptions,
+) -> Result<Plan, Error> {
+    let demand = Demand {
+        inputs: inputs as usize,
+        hidden: hidden as usize,
+        batch: options.batch.max(1),
+        planes: planes(form, options.precision),
+    };
+    let mut tried = Vec::new();
+    for plan in plans(demand, options.cluster, gpu.shared_bytes as usize)? {
+        if active_clusters(gpu, form, &plan)? > 0 {
+            return Ok(plan);
+        }
+        tried.push(format!("{} blocks with {} bytes of shared memory each", plan.blocks, plan.shared_bytes));
+    }
+    let expected = format!("room for a cluster of {}", tried.join(", or of "));
+    Err(Error::Resident { what: "clusters", expected, found: format!("none on {}", gpu.name) })
+}
+
+/// Waits for the training to end; meanwhile passes on a wish to stop.
+fn wait(gpu: &Gpu, told: &Buffer<u32>, stop: &AtomicBool) -> Result<(), Error> {
+    let failed = |error| fault("training in one launch", error);
+    let done = gpu.stream.record_event(None).map_err(failed)?;
+    let mut passed_on = false;
+    while !passed(&done).map_err(failed)? {
+        if !passed_on && stop.load(Ordering::Relaxed) {
+            told.overtake(gpu, 1)?;
+            passed_on = true;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    gpu.stream.synchronize().map_err(failed)
+}
+
+/// The engine: one run.
+pub(crate) struct Resident<'d> {
+    core: Core<'d>,
+    runs: [RunState; 1],
+}
+
+impl<'d> Resident<'d> {
+    /// Takes over a job that has been checked.
+    pub(crate) fn new(job: Job<'d>, options: ResidentOptions) -> Result<Self, Error> {
+        let Optimizer::Sgd(sgd) = job.optimizer else {
+            plan::check(&job, options.batch)?;
+            unreachable!("the check refuses other optimizers")
+        };
+        let schedule = job.schedule;
+        let mut core = Core::new(job, options)?;
+        let (gpu, arena) = core.graph.parameters();
+        let mut image = zeros("parameters", &[arena.len()])?;
+        arena.download(gpu, &mut image)?;
+        let run = RunState::new(gpu, &image, sgd, schedule)?;
+        Ok(Self { core, runs: [run] })
+    }
+
+    /// How many of some epochs make one launch.
+    fn together(&self, orders: &[Vec<u32>], batch: usize) -> usize {
+        let rows = orders[0].len();
+        let alike = orders.iter().take_while(|order| order.len() == rows).count();
+        let most = self.core.options.epochs.unwrap_or(STEPS_MAX / rows.div_ceil(batch));
+        alike.min(most.max(1))
+    }
+
+    fn check_batch(&self, batch: usize) -> Result<(), Error> {
+        if batch > self.core.options.batch {
+            let expected = format!("at most {}, as announced", self.core.options.batch);
+            return Err(Error::Resident { what: "samples a batch", expected, found: batch.to_string() });
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Resident<'_> {
+    fn describe(&self) -> String {
+        let Plan { blocks, units, .. } = self.core.plan;
+        let gpu = &self.core.graph.gpu;
+        format!(
+            "resident, {}, {}, one cluster of {blocks} blocks with {units} units each",
+            gpu.name, self.core.options.precision
+        )
+    }
+
+    fn epoch(
+        &mut self,
+        order: &[u32],
+        batch: usize,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Epoch, Error> {
+        let mut trained = self.epochs(&[order.to_vec()], batch, &AtomicBool::new(false), progress)?;
+        trained.remove(0).map(|trained| trained.epoch)
+    }
+
+    fn epochs(
+        &mut self,
+        orders: &[Vec<u32>],
+        batch: usize,
+        stop: &AtomicBool,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+        let rows = orders[0].len();
+        let batch = batch.min(rows);
+        self.check_batch(batch)?;
+        let orders = &orders[..self.together(orders, batch)];
+        let sizes = self.core.sizes(rows, batch, orders.len());
+        self.runs[0].begin(&self.core.graph.gpu, &sizes, orders)?;
+        let epochs = self.core.train(&sizes, &self.runs, stop)?[0];
+        let trained = self.runs[0].end(&self.core.graph.gpu, &sizes, epochs)?;
+        self.look_at(trained.len() - 1)?;
+        if let Some(Ok(last)) = trained.last() {
+            progress(Progress { samples: rows, loss: last.epoch.loss });
+        }
+        Ok(trained)
+    }
+
+    fn look_at(&mut self, epoch: usize) -> Result<(), Error> {
+        let (gpu, arena) = self.core.graph.parameters();
+        let len = arena.len();
+        arena.copy_from(gpu, &self.runs[0].snapshots, epoch * len..(epoch + 1) * len)
+    }
+
+    /// One step without a velocity and with a learning rate of 0: the new velocity is the gradient.
+    fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
+        if rows.len() > self.core.options.batch {
+            return self.core.graph.gradients(rows);
+        }
+        let _range = range(format_args!("gradients"));
+        let sizes = self.core.sizes(rows.len(), rows.len(), 1);
+        let gpu = &self.core.graph.gpu;
+        let mut run = RunState::new(gpu, &[0.0; 0], Sgd::default(), Schedule::default())?;
+        let len = self.runs[0].parameters.len();
+        run.parameters = Buffer::new(gpu, "parameters", len)?;
+        run.parameters.copy_from(gpu, &self.runs[0].parameters, 0..len)?;
+        run.velocities = Buffer::new(gpu, "gradients", len)?;
+        run.begin_with(gpu, &sizes, rows, &[Scalars::sgd(0.0, 0.0, 1.0)])?;
+        let runs = [run];
+        self.core.train(&sizes, &runs, &AtomicBool::new(false))?;
+        let loss = runs[0].sums(&self.core.graph.gpu, &sizes, 1)?[0] / rows.len() as f64;
+        Ok(Gradients { loss, tensors: self.core.graph.tensors(&runs[0].velocities)? })
+    }
+
+    fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
+        self.core.graph.evaluate(samples)
+    }
+
+    fn model(&self) -> Result<Mlp, Error> {
+        self.core.graph.model()
+    }
+}

@@ -1,0 +1,153 @@
+//! A run on the device: parameters, velocities, and what its epochs need and come to.
+
+use crate::gpu::resident::{Run, Sizes};
+use crate::gpu::{Buffer, Gpu, Scalars, batch_sums};
+use crate::graph::scalars;
+use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained};
+
+/// The buffers of a run. Those of the epochs are made larger where more are announced.
+pub(super) struct RunState {
+    sgd: Sgd,
+    schedule: Schedule,
+    /// Steps of the run that are done.
+    steps: u64,
+    pub(super) parameters: Buffer<f32>,
+    pub(super) velocities: Buffer<f32>,
+    order: Buffer<u32>,
+    scalars: Buffer<Scalars>,
+    losses: Buffer<f32>,
+    hits: Buffer<u32>,
+    step_losses: Buffer<f64>,
+    step_hits: Buffer<u32>,
+    pub(super) snapshots: Buffer<f32>,
+    ended: Buffer<u64>,
+}
+
+/// Makes room for `len` values.
+fn reserve<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(
+    gpu: &Gpu,
+    buffer: &mut Buffer<T>,
+    what: &'static str,
+    len: usize,
+) -> Result<(), Error> {
+    if buffer.len() < len {
+        *buffer = Buffer::new(gpu, what, 0)?; // the old one's memory is free before more is asked for
+        *buffer = Buffer::new(gpu, what, len)?;
+    }
+    Ok(())
+}
+
+impl RunState {
+    /// A run from these parameters on, at rest.
+    pub(super) fn new(gpu: &Gpu, parameters: &[f32], sgd: Sgd, schedule: Schedule) -> Result<Self, Error> {
+        Ok(Self {
+            sgd,
+            schedule,
+            steps: 0,
+            parameters: Buffer::with(gpu, "parameters", parameters)?,
+            velocities: Buffer::new(gpu, "velocities", parameters.len())?,
+            order: Buffer::new(gpu, "the order of samples", 0)?,
+            scalars: Buffer::new(gpu, "learning rates", 0)?,
+            losses: Buffer::new(gpu, "losses", 0)?,
+            hits: Buffer::new(gpu, "hits", 0)?,
+            step_losses: Buffer::new(gpu, "losses of steps", 0)?,
+            step_hits: Buffer::new(gpu, "hits of steps", 0)?,
+            snapshots: Buffer::new(gpu, "parameters after each epoch", 0)?,
+            ended: Buffer::new(gpu, "times of epochs", 0)?,
+        })
+    }
+
+    /// Sends the orders of epochs and the learning rates of their steps, which follow those that are done.
+    pub(super) fn begin(&mut self, gpu: &Gpu, sizes: &Sizes, orders: &[Vec<u32>]) -> Result<(), Error> {
+        let steps = sizes.rows.div_ceil(sizes.batch) as usize * orders.len();
+        let rows = scalars(&Optimizer::Sgd(self.sgd), &self.schedule, self.steps, steps);
+        self.begin_with(gpu, sizes, &orders.concat(), &rows)
+    }
+
+    /// The same with rows of scalars as they are given.
+    pub(super) fn begin_with(
+        &mut self,
+        gpu: &Gpu,
+        sizes: &Sizes,
+        order: &[u32],
+        rows: &[Scalars],
+    ) -> Result<(), Error> {
+        let epochs = sizes.epochs as usize;
+        reserve(gpu, &mut self.order, "the order of samples", order.len())?;
+        reserve(gpu, &mut self.scalars, "learning rates", rows.len())?;
+        reserve(gpu, &mut self.losses, "losses", order.len())?;
+        reserve(gpu, &mut self.hits, "hits", order.len())?;
+        reserve(gpu, &mut self.step_losses, "losses of steps", rows.len())?;
+        reserve(gpu, &mut self.step_hits, "hits of steps", rows.len())?;
+        reserve(gpu, &mut self.snapshots, "parameters after each epoch", epochs * sizes.parameters())?;
+        reserve(gpu, &mut self.ended, "times of epochs", 1 + epochs)?;
+        self.order.upload(gpu, order)?;
+        self.scalars.upload(gpu, rows)
+    }
+
+    /// What the kernel is told of it.
+    pub(super) fn run(&self) -> Run<'_> {
+        let (gradient_share, velocity_share) =
+            if self.sgd.nesterov { (1.0, self.sgd.momentum as f32) } else { (0.0, 1.0) };
+        Run {
+            parameters: self.parameters.all(),
+            velocities: self.velocities.all(),
+            order: self.order.all(),
+            scalars: self.scalars.all(),
+            losses: self.losses.all(),
+            hits: self.hits.all(),
+            snapshots: Some(self.snapshots.all()),
+            ended: self.ended.all(),
+            decay: self.sgd.weight_decay as f32,
+            gradient_share,
+            velocity_share,
+        }
+    }
+
+    /// Sum of the losses of each step of the first `epochs` epochs.
+    pub(super) fn sums(&self, gpu: &Gpu, sizes: &Sizes, epochs: usize) -> Result<Vec<f64>, Error> {
+        let (rows, steps) = (sizes.rows as usize, sizes.rows.div_ceil(sizes.batch) as usize);
+        for epoch in 0..epochs {
+            let (of_rows, of_steps) = (epoch * rows..(epoch + 1) * rows, epoch * steps..(epoch + 1) * steps);
+            batch_sums(
+                gpu,
+                self.losses.part(of_rows.clone()),
+                self.hits.part(of_rows),
+                self.step_losses.part(of_steps.clone()),
+                self.step_hits.part(of_steps),
+                sizes.rows,
+                sizes.batch,
+            )?;
+        }
+        let mut sums = vec![0.0; epochs * steps];
+        self.step_losses.download(gpu, &mut sums)?;
+        Ok(sums)
+    }
+
+    /// What the first `epochs` epochs came to, the last of which may be the error that a loss is not finite.
+    pub(super) fn end(
+        &mut self,
+        gpu: &Gpu,
+        sizes: &Sizes,
+        epochs: usize,
+    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+        let (rows, batch) = (sizes.rows as usize, sizes.batch as usize);
+        let steps = rows.div_ceil(batch);
+        let sums = self.sums(gpu, sizes, epochs)?;
+        let mut ended = vec![0u64; 1 + epochs];
+        self.ended.download(gpu, &mut ended)?;
+        self.steps += (epochs * steps) as u64;
+        let mut results = Vec::new();
+        for (sums, ends) in sums.chunks(steps).zip(ended.windows(2)) {
+            let losses =
+                sums.iter().enumerate().map(|(step, sum)| sum / (rows - step * batch).min(batch) as f64);
+            if let Some((step, loss)) = losses.clone().enumerate().find(|(_, loss)| !loss.is_finite()) {
+                results.push(Err(Error::Diverged { step, loss }));
+                break;
+            }
+            let epoch = Epoch { loss: losses.sum::<f64>() / steps as f64, steps };
+            results.push(Ok(Trained { epoch, seconds: ends[1].saturating_sub(ends[0]) as f64 * 1e-9 }));
+        }
+        Ok(results)
+    }
+}

@@ -1,0 +1,702 @@
+// The whole training of a model with one hidden layer in one launch: kernels resident_<from>_<units>[_timed], made
+// by the macros at the end. docs/RESIDENT.md has the picture.
+//
+//   each step, of a batch x (B, K):  h = relu(x w1 (H, K)^T + b1),  z (B, C) = h w2 (C, H)^T + b2,  loss and dz (B, C),
+//   dh (B, H) = dz w2 where h > 0,  gradients of w1, b1, w2, b2, and SGD's update by them, as in weight_gradient.cuh
+//
+// One cluster trains one run; a grid of R clusters trains R runs side by side. A block owns UNITS hidden units: their rows of w1
+// and their velocities lie in its registers from the first step to the last, spread over eight warps by input; their columns
+// of w2 lie in its registers too, with a copy in shared memory. A block also owns ceil(batch / blocks) rows of every batch:
+// their loss is taken there. b2 is kept by every block, and stays the same in all.
+//
+// Two exchanges a step, and no other wait for another block: each block's share of z goes to the owners of the rows, and dz of
+// the rows to all. Both are 16-byte stores that count themselves on the receiver's mbarrier. Nothing answers them: a block sends
+// its share of the next z only after it has received all of this dz, which was made from what it might overwrite.
+//
+// The inputs are bfloat16 rows in global memory, padded with zeros to tiles of 16, one plane for each term (dataset.cu).
+// They come by bulk copies into slots of `chunk` rows. Where the slots hold two batches, a batch is loaded once, each block
+// copying the rows that it owns to all blocks, a step ahead; otherwise every block loads for itself, each chunk twice a step,
+// as many loads ahead as there are slots.
+//
+// Numbers: products of w1 as Math says (fragments.cuh), all else float32. Sums have an order that depends on the shapes alone, so
+// that runs are equal bit for bit, alone or beside others.
+//
+// Grid: R clusters of 8 or 16 blocks, so that H <= blocks * UNITS. Threads: 256. K <= 1024, C <= 16, batch <= 128. chunk: a
+// multiple of 16, at most 512 / UNITS. Dynamic shared memory: `Layout`. order has `epochs` times `rows` samples. Written:
+// losses and hits of each row, parameters and velocities at the end, parameters after each epoch where `snapshots` are wanted.
+// After an epoch `stop` is looked at, and ends the training where it is not zero.
+#pragma once
+#include "cluster.cuh"
+#include "fragments.cuh"
+
+typedef unsigned char u8;
+
+constexpr int WARPS = 8, THREADS = 32 * WARPS;
+constexpr int TILES = 8;      // of 16 inputs, that a warp may hold
+constexpr int CLASSES = 16;   // places for the classes of a row
+constexpr float PIXEL = 1.0f / 255.0f;
+
+// UNITS a block, 8 or 16; PLANES of the inputs.
+template <int UNITS_, class Math_, int PLANES_>
+struct Kind {
+    using Math = Math_;
+    static constexpr int UNITS = UNITS_, PLANES = PLANES_, TERMS = Math::TERMS;
+    static constexpr int COLUMNS = UNITS / 8;         // tiles of 8 units
+    static constexpr int CHUNK = 512 / UNITS / (PLANES == 1 ? 1 : 2); // most rows of a chunk
+    // The gradient of w1 takes passes over the batch, each for a part of a warp's tiles: as few as registers allow.
+    static constexpr int PASSES = COLUMNS == 1 ? 1 : PLANES == 1 ? 2 : 4;
+    static constexpr int PART = TILES / PASSES;
+    static constexpr int LINES = UNITS * TERMS;       // of dh's terms
+    static constexpr int LINE_TILES = (LINES + 15) / 16;
+    static constexpr bool HALF_TILE = LINES % 16 != 0; // of the last tile of lines, the lower half is not there
+};
+
+// What a launch is about. Pointers are to global memory.
+struct Job {
+    const void* x;        // (samples, PLANES, 16 tiles) bfloat16
+    const u8* labels;     // (samples), or none
+    const float* values;  // (samples, C), or none
+    const u32* stop;
+    u64* times;           // (blocks, PHASES) of the timed kernels
+    u32 loss, K, H, C, batch, rows, epochs, chunk, slots;
+};
+
+enum : u32 { CROSS_ENTROPY = 0, ONE_HOT = 1, VALUES = 2 };
+
+// Row of the table of scalars: 16 bytes.
+struct alignas(16) Scalars {
+    float lr, keep, fresh, unused;
+};
+
+// A run: 80 bytes. Parameters lie as PyTorch has them, w1, b1, w2, b2, each from a multiple of 4 values on; velocities too.
+struct alignas(16) Run {
+    float *parameters, *velocities;
+    const u32* order;       // (epochs, rows)
+    const Scalars* scalars; // (epochs, steps)
+    float* losses;          // (epochs, rows)
+    u32* hits;              // (epochs, rows)
+    float* snapshots;       // (epochs, parameters), or none
+    u64* ended;             // (1 + epochs): when the training began and each epoch ended, in nanoseconds of the device
+    float decay, gshare, vshare;
+    u32 epochs;             // that were trained
+};
+
+// Places of a run's tensors.
+struct Places {
+    u32 b1, w2, b2, end;
+    __device__ Places(u32 K, u32 H, u32 C) {
+        b1 = aligned(H * K);
+        w2 = b1 + aligned(H);
+        b2 = w2 + aligned(C * H);
+        end = b2 + aligned(C);
+    }
+    static __device__ u32 aligned(u32 n) { return (n + 3) / 4 * 4; }
+};
+
+// Shared memory, in bytes from its start.
+template <class S>
+struct Layout {
+    static constexpr u32 BARRIERS = 0;                                  // logits, dz, then one a slot
+    static constexpr u32 RUN = 128;                                     // a copy of the run's description
+    static constexpr u32 TIMES = RUN + sizeof(Run);                     // (PHASES) of the timed kernels
+    static constexpr u32 W2 = TIMES + 64;                               // (UNITS, CLASSES)
+    static constexpr u32 V2 = W2 + S::UNITS * CLASSES * 4;              // (UNITS, CLASSES)
+    static constexpr u32 B1 = V2 + S::UNITS * CLASSES * 4;              // (UNITS)
+    static constexpr u32 VB1 = B1 + S::UNITS * 4;                       // (UNITS)
+    static constexpr u32 B2 = VB1 + S::UNITS * 4;                       // (CLASSES)
+    static constexpr u32 VB2 = B2 + CLASSES * 4;                        // (CLASSES)
+    static constexpr u32 DB1 = VB2 + CLASSES * 4;                       // (WARPS, UNITS)
+    static constexpr u32 SHARES = DB1 + WARPS * S::UNITS * 4;           // (WARPS, COLUMNS, chunk, 8) of outputs; later dh's terms
+    static constexpr u32 H = SHARES + WARPS * S::UNITS * S::CHUNK * 4;  // (batch, UNITS)
+    u32 dz, z, x, line;
+
+    __device__ Layout(u32 batch, u32 owned, u32 blocks) {
+        const u32 padded = (batch + 15) / 16 * 16;
+        dz = H + padded * S::UNITS * 4;   // (batch, CLASSES)
+        z = dz + padded * CLASSES * 4;    // (blocks, owned, CLASSES)
+        x = z + blocks * owned * CLASSES * 4;
+        line = (padded + 8) * 2;          // of dh's terms (LINES, batch)
+    }
+};
+
+// Where the next use of the slots is.
+struct Ring {
+    u32 slot = 0, parity = 0;
+    __device__ __forceinline__ void next(u32 slots) {
+        if (++slot == slots) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+__device__ __forceinline__ void descend(float& p, float& v, float g, const Scalars& s, const Run& run) {
+    g = fmaf(run.decay, p, g);
+    v = fmaf(s.keep, v, s.fresh * g);
+    p -= s.lr * fmaf(run.vshare, v, run.gshare * g);
+}
+
+// Phases that the timed kernels tell apart.
+enum Phase : u32 { LOADS, LAYER_1, LOGITS, LOSS, DZ, LAYER_2, GRADIENT, UPDATE, PHASES };
+
+// One block of a run.
+template <class S, bool TIMED>
+struct Block {
+    const Job& job;
+    unsigned char* const memory;
+    const u32 base; // address of `memory`
+    const u32 t = threadIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const u32 rank = cluster_rank(), blocks = cluster_blocks(), shift = 31 - __clz(blocks);
+    const u32 owned;                 // rows of a batch that a block owns
+    const u32 chunks;                // of a batch
+    const bool whole;                // the slots hold two batches
+    const u32 tiles, stride, quads;  // of inputs; bytes of a row in a slot; of classes
+    const float scale;
+    const Layout<S> at;
+
+    // A lane has of unit 8 c + lane / 4 and the tile of inputs warp + 8 i: inputs q + e of [i][c][e], q + 8 + e of [i][c][2 + e].
+    float w1[TILES][S::COLUMNS][4], v1[TILES][S::COLUMNS][4];
+    Ring use, load;         // the next chunk to compute with, the next to load
+    u32 loads;              // of chunks in this epoch
+    u32 phase = 0;          // parity of the two exchanges
+    u32 sample, ahead;      // of the row that this half warp owns, in this step; of the row that this lane loads, a load ahead
+    u64 now;
+
+    __device__ __forceinline__ Block(const Job& job, unsigned char* memory, float scale)
+        : job(job), memory(memory), base(shared_address(memory)), owned((job.batch + blocks - 1) >> shift),
+          chunks((job.batch + job.chunk - 1) / job.chunk), whole(job.slots >= 2 * chunks), tiles((job.K + 15) / 16),
+          stride(S::PLANES * 32 * tiles + 16), quads((job.C + 3) / 4), scale(scale), at(job.batch, owned, blocks) {}
+
+    // ---- places ------------------------------------------------------------------------------------------------------
+
+    __device__ __forceinline__ const Run& run() const { return *reinterpret_cast<const Run*>(memory + Layout<S>::RUN); }
+    __device__ __forceinline__ float* floats(u32 place) const { return reinterpret_cast<float*>(memory + place); }
+    __device__ __forceinline__ u32 logits_barrier() const { return base; }
+    __device__ __forceinline__ u32 dz_barrier() const { return base + 8; }
+    __device__ __forceinline__ u32 slot_barrier(u32 slot) const { return base + 16 + 8 * slot; }
+    __device__ __forceinline__ u32 slot_place(u32 slot) const { return base + at.x + slot * job.chunk * stride; }
+    // This lane's address for the blocks of a 16 x 16 tile at `place`, whose lines are `line` bytes apart.
+    __device__ __forceinline__ u32 block_line(u32 place, u32 line) const {
+        return place + (lane / 8 % 2 * 8 + lane % 8) * line + lane / 16 * 16;
+    }
+
+    __device__ __forceinline__ u32 rows_of(u32 step) const { return min(job.batch, job.rows - step * job.batch); }
+    // Rows that this block owns of a batch of B.
+    __device__ __forceinline__ u32 owned_of(u32 B) const { return min(max(B, rank * owned) - rank * owned, owned); }
+
+    __device__ __forceinline__ void mark(Phase done) {
+        if constexpr (TIMED)
+            if (t == 0) {
+                const u64 then = now;
+                now = clock64();
+                reinterpret_cast<u64*>(memory + Layout<S>::TIMES)[done] += now - then;
+            }
+    }
+
+    // ---- loads -------------------------------------------------------------------------------------------------------
+
+    // Announces `rows` rows in the next slot.
+    __device__ __forceinline__ void arm_slot(u32 rows) {
+        if (lane == 0) arm(slot_barrier(load.slot), rows * (stride - 16));
+    }
+
+    __device__ __forceinline__ const char* row_of(u32 sample) const {
+        return static_cast<const char*>(job.x) + (size_t)sample * (stride - 16);
+    }
+
+    // The last warp loads the batch of a step, where the slots hold two.
+    __device__ __forceinline__ void load_batch(const u32* order, u32 step) {
+        const u32 B = rows_of(step), row = rank * owned + lane;
+        const bool mine = lane < owned_of(B);
+        for (u32 chunk = 0; chunk < chunks; chunk++) {
+            const u32 first = chunk * job.chunk;
+            arm_slot(min(max(B, first) - first, job.chunk));
+            if (mine && row - first < job.chunk)
+                bulk_copy_to_all(slot_place(load.slot) + (row - first) * stride, row_of(ahead), stride - 16, slot_barrier(load.slot),
+                                 (1u << blocks) - 1);
+            load.next(job.slots);
+        }
+        const u32 next = (step + 1) * job.batch + row;
+        if (lane < owned && next < job.rows) ahead = order[next];
+    }
+
+    // The last warp loads one chunk of a step, where the slots hold less.
+    __device__ __forceinline__ void load_chunk(const u32* order, u32 step, u32 chunk) {
+        const u32 first = step * job.batch + chunk * job.chunk, rows = min(rows_of(step) - chunk * job.chunk, job.chunk);
+        arm_slot(rows);
+        for (u32 row = lane; row < rows; row += 32)
+            bulk_copy(slot_place(load.slot) + row * stride, row_of(order[first + row]), stride - 16, slot_barrier(load.slot));
+        load.next(job.slots);
+    }
+
+    // Loads the next chunk of an epoch in the order in which they are used: those of a step for the outputs, and again for each
+    // pass of the gradient.
+    __device__ __forceinline__ void load_next(const u32* order, u32 steps) {
+        const u32 step = loads / (chunks * (1 + S::PASSES)), use = loads - step * chunks * (1 + S::PASSES);
+        if (step >= steps) return;
+        const u32 of_step = (rows_of(step) + job.chunk - 1) / job.chunk;
+        if (use >= of_step * (1 + S::PASSES)) return; // the last step of an epoch may have fewer
+        load_chunk(order, step, use % of_step);
+        loads++;
+    }
+
+    // ---- a step ------------------------------------------------------------------------------------------------------
+
+    // This warp's share of the outputs of ROW_TILES tiles of rows, from the slot at `x`.
+    template <int ROW_TILES>
+    __device__ __forceinline__ void share_outputs(u32 x, u32 row0) {
+        float sums[ROW_TILES][S::COLUMNS][4] = {};
+        const u32 lines = block_line(x + row0 * stride, stride);
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            const u32 tile = warp + WARPS * i;
+            if (tile >= tiles) break; // the whole warp
+            u32 w[S::COLUMNS][2][S::TERMS];
+#pragma unroll
+            for (int c = 0; c < S::COLUMNS; c++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) split<typename S::Math>(w1[i][c][2 * half], w1[i][c][2 * half + 1], w[c][half]);
+#pragma unroll
+            for (int plane = 0; plane < S::PLANES; plane++) {
+                u32 a[ROW_TILES][4];
+#pragma unroll
+                for (int m = 0; m < ROW_TILES; m++) load_blocks(a[m], lines + m * 16 * stride + (plane * tiles + tile) * 32);
+#pragma unroll
+                for (int term = 0; term < S::TERMS; term++)
+                    if (plane + term < S::Math::PAIRS)
+#pragma unroll
+                        for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+                            for (int c = 0; c < S::COLUMNS; c++) multiply(sums[m][c], a[m], w[c][0][term], w[c][1][term]);
+            }
+        }
+        __syncthreads(); // the terms of dh that lay here are read
+        float* shares = floats(Layout<S>::SHARES) + warp * S::UNITS * S::CHUNK;
+#pragma unroll
+        for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+            for (int c = 0; c < S::COLUMNS; c++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const u32 row = row0 + m * 16 + half * 8 + lane / 4;
+                    reinterpret_cast<float2*>(shares + (c * S::CHUNK + row) * 8)[lane % 4] =
+                        make_float2(sums[m][c][2 * half], sums[m][c][2 * half + 1]);
+                }
+    }
+
+    // h of a chunk: rows first .. first + rows of the batch; zero in those that fill the last tile.
+    __device__ __forceinline__ void outputs_1(u32 x, u32 first, u32 rows) {
+        constexpr u32 ROW_TILES = S::CHUNK / 16, PAIRS = S::UNITS / 2;
+        const u32 padded = (rows + 15) / 16 * 16;
+        if (padded == S::CHUNK)
+            share_outputs<ROW_TILES>(x, 0);
+        else
+            for (u32 row0 = 0; row0 < padded; row0 += 16) share_outputs<1>(x, row0);
+        __syncthreads();
+        const u32 row = t / PAIRS, c = t % PAIRS / 4, pair = t % 4;
+        if (row >= padded) return;
+        float2 sum = make_float2(0.0f, 0.0f);
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            const float* shares = floats(Layout<S>::SHARES) + w * S::UNITS * S::CHUNK;
+            const float2 share = reinterpret_cast<const float2*>(shares + (c * S::CHUNK + row) * 8)[pair];
+            sum.x += share.x;
+            sum.y += share.y;
+        }
+        const float2 b = reinterpret_cast<const float2*>(floats(Layout<S>::B1))[c * 4 + pair];
+        const float2 z = make_float2(fmaf(sum.x, scale, b.x), fmaf(sum.y, scale, b.y));
+        // `z > 0 ? z : 0` would turn NaN into 0 and hide it; NaN must reach the loss.
+        const float2 h = row < rows ? make_float2(z.x < 0.0f ? 0.0f : z.x, z.y < 0.0f ? 0.0f : z.y) : make_float2(0.0f, 0.0f);
+        reinterpret_cast<float2*>(floats(Layout<S>::H) + (first + row) * S::UNITS)[c * 4 + pair] = h;
+    }
+
+    // This block's share of z, to the owners of the rows.
+    __device__ __forceinline__ void send_logits(u32 B) {
+        for (u32 item = t; item < B * 4; item += THREADS) {
+            const u32 row = item / 4, quad = item % 4;
+            if (quad >= quads) continue;
+            const float* h = floats(Layout<S>::H) + row * S::UNITS;
+            float4 z = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+            for (int u = 0; u < S::UNITS; u++) {
+                const float4 w = reinterpret_cast<const float4*>(floats(Layout<S>::W2) + u * CLASSES)[quad];
+                z.x = fmaf(h[u], w.x, z.x);
+                z.y = fmaf(h[u], w.y, z.y);
+                z.z = fmaf(h[u], w.z, z.z);
+                z.w = fmaf(h[u], w.w, z.w);
+            }
+            const u32 owner = row / owned, place = base + at.z + ((rank * owned + row % owned) * CLASSES + quad * 4) * 4;
+            send(in_block(place, owner), z, in_block(logits_barrier(), owner));
+        }
+    }
+
+    __device__ __forceinline__ float half_warp_sum(float x) const {
+        for (int offset = 8; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
+        return x;
+    }
+
+    // Loss, hit and dz of the rows that this block owns, a half warp each, and dz to all blocks.
+    __device__ __forceinline__ void send_dz(u32 B, u32 target, float value, u32 of_epoch) {
+        const u32 own = 2 * warp + lane / 16, c = lane % 16, count = owned_of(B);
+        if (2 * warp >= count) return; // the whole warp
+        wait(logits_barrier(), phase);
+        const bool exists = own < count && c < job.C;
+        float z = exists ? floats(Layout<S>::B2)[c] : 0.0f;
+        if (exists)
+            for (u32 block = 0; block < blocks; block++) z += floats(at.z)[(block * owned + own) * CLASSES + c];
+        const float mean = 1.0f / (float)B;
+        const float of_label = __shfl_sync(~0u, z, lane / 16 * 16 + target);
+        const bool beaten = exists && c != target && !(c < target ? z < of_label : z <= of_label);
+        const bool hit = !(__ballot_sync(~0u, beaten) >> lane / 16 * 16 & 0xffff) && of_label == of_label;
+        float loss, dz;
+        if (job.loss == CROSS_ENTROPY) {
+            float high = exists ? z : -__int_as_float(0x7f800000);
+            for (int offset = 8; offset > 0; offset /= 2) high = fmaxf(high, __shfl_xor_sync(~0u, high, offset));
+            const float power = exists ? expf(z - high) : 0.0f;
+            const float sum = half_warp_sum(power);
+            loss = logf(sum) + (high - of_label);
+            dz = fmaf(power, 1.0f / ((float)B * sum), c == target ? -mean : 0.0f);
+        } else {
+            const float difference = z - (job.loss == VALUES ? value : c == target ? 1.0f : 0.0f);
+            loss = half_warp_sum(exists ? 0.5f * difference * difference : 0.0f);
+            dz = difference / (float)B;
+        }
+        if (!exists) dz = 0.0f;
+        if (c == 0 && own < count) {
+            run().losses[of_epoch] = loss;
+            run().hits[of_epoch] = job.loss != VALUES && hit;
+        }
+        __syncwarp(); // what this warp has read may be overwritten once all have its dz
+        for (u32 first = 0; first < blocks * quads; first += 16) {
+            const u32 item = first + lane % 16, to = item & (blocks - 1), quad = min(item >> shift, 3u);
+            float4 value;
+            value.x = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4);
+            value.y = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 1);
+            value.z = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 2);
+            value.w = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 3);
+            const u32 place = base + at.dz + ((rank * owned + own) * CLASSES + quad * 4) * 4;
+            if (item < blocks * quads && own < count) send(in_block(place, to), value, in_block(dz_barrier(), to));
+        }
+    }
+
+    // Terms of dh into shared memory; each warp's share of db1.
+    __device__ __forceinline__ void gradient_at_h(u32 B) {
+        const u32 u = t % S::UNITS, padded = (B + 15) / 16 * 16;
+        float4 w[4];
+        for (u32 quad = 0; quad < 4; quad++) w[quad] = reinterpret_cast<const float4*>(floats(Layout<S>::W2) + u * CLASSES)[quad];
+        float db = 0.0f;
+        for (u32 pair = t / S::UNITS; pair < padded / 2; pair += THREADS / S::UNITS) {
+            float dh[2];
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const u32 row = 2 * pair + e;
+                dh[e] = 0.0f;
+                if (row < B && floats(Layout<S>::H)[row * S::UNITS + u] > 0.0f)
+#pragma unroll
+                    for (u32 quad = 0; quad < 4; quad++)
+                        if (quad < quads) {
+                            const float4 dz = reinterpret_cast<const float4*>(floats(at.dz) + row * CLASSES)[quad];
+                            dh[e] = fmaf(dz.x, w[quad].x, dh[e]);
+                            dh[e] = fmaf(dz.y, w[quad].y, dh[e]);
+                            dh[e] = fmaf(dz.z, w[quad].z, dh[e]);
+                            dh[e] = fmaf(dz.w, w[quad].w, dh[e]);
+                        }
+                db += dh[e];
+            }
+            u32 terms[S::TERMS];
+            split<typename S::Math>(dh[0], dh[1], terms);
+#pragma unroll
+            for (int term = 0; term < S::TERMS; term++)
+                *reinterpret_cast<u32*>(memory + Layout<S>::SHARES + (term * S::UNITS + u) * at.line + pair * 4) = terms[term];
+        }
+        for (int offset = S::UNITS; offset < 32; offset *= 2) db += __shfl_xor_sync(~0u, db, offset);
+        if (lane < S::UNITS) floats(Layout<S>::DB1)[warp * S::UNITS + lane] = db;
+    }
+
+    // Gradients of w2, b2 and b1, and their update.
+    __device__ __forceinline__ void update_2(u32 B, const Scalars& scalars) {
+        const u32 u = lane % S::UNITS;
+        for (u32 c = warp; c < job.C; c += WARPS) {
+            float dw = 0.0f, db = 0.0f;
+            for (u32 row = lane / S::UNITS; row < B; row += 32 / S::UNITS) {
+                const float dz = floats(at.dz)[row * CLASSES + c];
+                dw = fmaf(dz, floats(Layout<S>::H)[row * S::UNITS + u], dw);
+                db += dz;
+            }
+            for (int offset = S::UNITS; offset < 32; offset *= 2) {
+                dw += __shfl_xor_sync(~0u, dw, offset);
+                db += __shfl_xor_sync(~0u, db, offset);
+            }
+            const u32 place = u * CLASSES + c;
+            if (lane < S::UNITS) descend(floats(Layout<S>::W2)[place], floats(Layout<S>::V2)[place], dw, scalars, run());
+            if (lane == 0) descend(floats(Layout<S>::B2)[c], floats(Layout<S>::VB2)[c], db, scalars, run());
+        }
+        if (t < S::UNITS) {
+            float db = 0.0f;
+#pragma unroll
+            for (int w = 0; w < WARPS; w++) db += floats(Layout<S>::DB1)[w * S::UNITS + t];
+            descend(floats(Layout<S>::B1)[t], floats(Layout<S>::VB1)[t], db, scalars, run());
+        }
+    }
+
+    // Adds to the gradient of w1 what a chunk in the slot at `x` brings. Of the result's tiles (16 lines, 8 inputs) a lane has the
+    // inputs that it has of w1; where a unit's terms lie on two halves of the lines, the halves are added in the end.
+    __device__ __forceinline__ void gradient_1(int part, u32 x, u32 first, u32 rows, float (&g)[S::PART][2][4]) {
+        for (u32 row0 = 0; row0 < rows; row0 += 16) {
+            u32 dh[S::LINE_TILES][4];
+            const u32 terms = base + Layout<S>::SHARES + (first + row0) * 2;
+#pragma unroll
+            for (int tile = 0; tile < S::LINE_TILES; tile++)
+                if (S::HALF_TILE && tile + 1 == S::LINE_TILES) {
+                    load_two_blocks(dh[tile][0], dh[tile][2], terms + (tile * 16 + lane % 8) * at.line + lane / 8 % 2 * 16);
+                    dh[tile][1] = dh[tile][3] = 0;
+                } else {
+                    load_blocks(dh[tile], block_line(terms + tile * 16 * at.line, at.line));
+                }
+            const u32 lines = block_line(x + row0 * stride, stride);
+#pragma unroll
+            for (int i = 0; i < S::PART; i++) {
+                const u32 tile = warp + WARPS * (part * S::PART + i);
+                if (tile >= tiles) break; // the whole warp
+#pragma unroll
+                for (int plane = 0; plane < S::PLANES; plane++) {
+                    u32 b[4];
+                    load_blocks_transposed(b, lines + (plane * tiles + tile) * 32);
+#pragma unroll
+                    for (int line_tile = 0; line_tile < S::LINE_TILES; line_tile++)
+                        if (plane + line_tile * 16 / S::UNITS < S::Math::PAIRS)
+#pragma unroll
+                            for (int half = 0; half < 2; half++) multiply(g[i][half], dh[line_tile], b[2 * half], b[2 * half + 1]);
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void update_1(int part, const float (&g)[S::PART][2][4], const Scalars& scalars) {
+#pragma unroll
+        for (int j = 0; j < S::PART; j++) {
+            const int i = part * S::PART + j;
+            if (warp + WARPS * i >= tiles) break; // the whole warp
+#pragma unroll
+            for (int c = 0; c < S::COLUMNS; c++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    const float* sums = g[j][e / 2];
+                    const float sum = S::COLUMNS == 1 ? sums[e % 2] + sums[2 + e % 2] : sums[2 * c + e % 2];
+                    descend(w1[i][c][e], v1[i][c][e], sum * scale, scalars, run());
+                }
+        }
+    }
+
+    // The order of a training step.
+    __device__ __forceinline__ void step(const u32* order, u32 row_of_run, u32 number, u32 steps, const Scalars& scalars) {
+        const u32 B = rows_of(number), count = owned_of(B), own = 2 * warp + lane / 16;
+        // Read now, needed when the logits are there; the sample was read a step ago.
+        const bool mine = own < count;
+        const u32 target = mine && job.loss != VALUES ? job.labels[sample] : 0;
+        const float value = mine && job.loss == VALUES && lane % 16 < job.C ? job.values[(size_t)sample * job.C + lane % 16] : 0.0f;
+        const u32 of_batch = rank * owned + own, next = (number + 1) * job.batch + of_batch;
+        if (own < owned && next < job.rows) sample = order[next];
+
+        const Ring first_use = use;
+        for (u32 first = 0; first < B; first += job.chunk) {
+            mark(LAYER_1);
+            wait(slot_barrier(use.slot), use.parity);
+            mark(LOADS);
+            outputs_1(slot_place(use.slot), first, min(B - first, job.chunk));
+            use.next(job.slots);
+            __syncthreads(); // h is there, the shares of its sums and the slot are read
+            if (!whole && warp == WARPS - 1) load_next(order, steps);
+        }
+        mark(LAYER_1);
+        if (t == 0) { // before anything is sent that they answer
+            arm(logits_barrier(), blocks * count * quads * 16);
+            arm(dz_barrier(), B * quads * 16);
+        }
+        __syncthreads();
+        send_logits(B);
+        mark(LOGITS);
+        send_dz(B, target, value, row_of_run + of_batch);
+        // Slots of the next batch are free in all blocks once these have sent what they computed from this one.
+        const bool ahead_of_time = whole && warp == WARPS - 1 && number + 1 < steps;
+        if (ahead_of_time && count > 0) {
+            wait(logits_barrier(), phase);
+            load_batch(order, number + 1);
+        }
+        mark(LOSS);
+        wait(dz_barrier(), phase);
+        if (ahead_of_time && count == 0) load_batch(order, number + 1);
+        mark(DZ);
+        phase ^= 1;
+        gradient_at_h(B);
+        __syncthreads(); // w2 is read, the terms of dh are there
+        update_2(B, scalars);
+        mark(LAYER_2);
+#pragma unroll
+        for (int part = 0; part < S::PASSES; part++) {
+            float g[S::PART][2][4] = {};
+            if (whole) use = first_use;
+            for (u32 first = 0; first < B; first += job.chunk) {
+                if (!whole) wait(slot_barrier(use.slot), use.parity);
+                gradient_1(part, slot_place(use.slot), first, min(B - first, job.chunk), g);
+                use.next(job.slots);
+                if (whole) continue;
+                __syncthreads(); // the slot is read
+                if (warp == WARPS - 1) load_next(order, steps);
+            }
+            mark(GRADIENT);
+            update_1(part, g, scalars);
+            mark(UPDATE);
+        }
+        // Slots of chunks that a tail does not have.
+        if (whole)
+            for (u32 chunk = (B + job.chunk - 1) / job.chunk; chunk < chunks; chunk++) use.next(job.slots);
+    }
+
+    // ---- a run -------------------------------------------------------------------------------------------------------
+
+    // Calls `visit(value in the arena, register)` for each parameter of w1 that this lane has; `of` are w1 or v1.
+    template <class Arena, class Visit>
+    __device__ __forceinline__ void each_1(Arena* arena, float (&of)[TILES][S::COLUMNS][4], Visit visit) {
+        u32 first; // opaque, so that the places are not kept in registers from epoch to epoch
+        asm volatile("mov.u32 %0, %1;" : "=r"(first) : "r"(16 * warp + lane % 4 * 2));
+#pragma unroll
+        for (int c = 0; c < S::COLUMNS; c++) {
+            const u32 unit = rank * S::UNITS + 8 * c + lane / 4;
+            Arena* inputs = arena + (size_t)unit * job.K + first;
+            if (unit < job.H)
+#pragma unroll
+                for (int i = 0; i < TILES; i++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++) {
+                        const int k = 16 * WARPS * i + e / 2 * 8 + e % 2;
+                        if (first + k < job.K) visit(inputs[k], of[i][c][e]);
+                    }
+        }
+    }
+
+    // The same for the parameters that lie in shared memory, at these places; one block alone writes b2, as all have it.
+    template <class Arena, class Visit>
+    __device__ __forceinline__ void each_other(Arena* arena, u32 w2, u32 b1, u32 b2, bool b2_too, Visit visit) {
+        const Places places(job.K, job.H, job.C);
+        const u32 unit0 = rank * S::UNITS;
+        for (u32 i = t; i < S::UNITS * job.C; i += THREADS) {
+            const u32 u = i % S::UNITS, c = i / S::UNITS;
+            if (unit0 + u < job.H) visit(arena[places.w2 + c * job.H + unit0 + u], floats(w2)[u * CLASSES + c]);
+        }
+        if (t < S::UNITS && unit0 + t < job.H) visit(arena[places.b1 + unit0 + t], floats(b1)[t]);
+        if (t < job.C && b2_too) visit(arena[places.b2 + t], floats(b2)[t]);
+    }
+
+    __device__ __forceinline__ void read(const float* arena, float (&of_1)[TILES][S::COLUMNS][4], u32 w2, u32 b1, u32 b2) {
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+#pragma unroll
+            for (int c = 0; c < S::COLUMNS; c++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) of_1[i][c][e] = 0.0f;
+        auto visit = [](float there, float& here) { here = there; };
+        each_1(arena, of_1, visit);
+        each_other(arena, w2, b1, b2, true, visit);
+    }
+
+    __device__ __forceinline__ void write(float* arena, float (&of_1)[TILES][S::COLUMNS][4], u32 w2, u32 b1, u32 b2) {
+        auto visit = [](float& there, float here) { there = here; };
+        each_1(arena, of_1, visit);
+        each_other(arena, w2, b1, b2, rank == 0, visit);
+    }
+
+    __device__ __forceinline__ void write_parameters(float* arena) { write(arena, w1, Layout<S>::W2, Layout<S>::B1, Layout<S>::B2); }
+
+    // Parameters; mbarriers; zeros where nothing else will ever be written.
+    __device__ __forceinline__ void begin(const Run* record) {
+        for (u32 place = t * 16; place < Layout<S>::DB1; place += THREADS * 16)
+            *reinterpret_cast<float4*>(memory + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        for (u32 place = t * 16; place < job.slots * job.chunk * stride; place += THREADS * 16)
+            *reinterpret_cast<float4*>(memory + at.x + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        __syncthreads();
+        if (t < sizeof(Run) / 4) reinterpret_cast<u32*>(memory + Layout<S>::RUN)[t] = reinterpret_cast<const u32*>(record)[t];
+        if (t < 2 + job.slots) mbarrier_init(base + 8 * t);
+        __syncthreads();
+        read(run().parameters, w1, Layout<S>::W2, Layout<S>::B1, Layout<S>::B2);
+        read(run().velocities, v1, Layout<S>::V2, Layout<S>::VB1, Layout<S>::VB2);
+        mbarrier_inits_done();
+        cluster_sync();
+    }
+
+    __device__ __forceinline__ void begin_epoch(const u32* order, u32 steps) {
+        const u32 own = 2 * warp + lane / 16, row = rank * owned + own;
+        if (own < owned && row < job.rows) sample = order[row];
+        if (warp != WARPS - 1) return;
+        if (whole) {
+            if (lane < owned && rank * owned + lane < job.rows) ahead = order[rank * owned + lane];
+            load_batch(order, 0);
+            return;
+        }
+        loads = 0;
+        for (u32 slot = 0; slot < job.slots; slot++) load_next(order, steps);
+    }
+
+    __device__ __forceinline__ void stamp(u32 place) {
+        if (rank == 0 && t == 0) {
+            u64 time;
+            asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(time));
+            run().ended[place] = time;
+        }
+    }
+
+    __device__ __forceinline__ void train(Run* record) {
+        begin(record);
+        stamp(0);
+        if constexpr (TIMED) now = clock64();
+        const u32 steps = (job.rows + job.batch - 1) / job.batch;
+        for (u32 epoch = 0; epoch < job.epochs; epoch++) {
+            const u32* order = run().order + (size_t)epoch * job.rows;
+            begin_epoch(order, steps);
+            for (u32 number = 0; number < steps; number++)
+                step(order, epoch * job.rows + number * job.batch, number, steps, run().scalars[(size_t)epoch * steps + number]);
+            __syncthreads(); // parameters in shared memory are updated
+            if (run().snapshots) write_parameters(run().snapshots + (size_t)epoch * Places(job.K, job.H, job.C).end);
+            if (rank == 0 && t == 0) // the same answer for all blocks
+                record->epochs = *reinterpret_cast<const volatile u32*>(job.stop) ? epoch + 1 : job.epochs;
+            stamp(epoch + 1);
+            // All have received what was sent, and no copy is on its way.
+            cluster_sync();
+            if (*reinterpret_cast<const volatile u32*>(&record->epochs) == epoch + 1) break;
+        }
+        write_parameters(run().parameters);
+        write(run().velocities, v1, Layout<S>::V2, Layout<S>::VB1, Layout<S>::VB2);
+        if constexpr (TIMED)
+            if (t == 0)
+                for (u32 i = 0; i < PHASES; i++)
+                    job.times[blockIdx.x * PHASES + i] = reinterpret_cast<const u64*>(memory + Layout<S>::TIMES)[i];
+    }
+};
+
+template <class S, bool TIMED>
+__device__ __forceinline__ void resident(const Job& job, Run* runs, float scale) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    Run* run = runs + blockIdx.x / cluster_blocks();
+    Block<S, TIMED>(job, memory, scale).train(run);
+}
+
+#define KILN_RESIDENT_ARGUMENTS                                                                                                  \
+    const void *x, const u8 *labels, const float *values, Run *runs, const u32 *stop, u64 *times, u32 loss, u32 K, u32 H, u32 C, \
+        u32 batch, u32 rows, u32 epochs, u32 chunk, u32 slots
+#define KILN_RESIDENT_JOB {x, labels, values, stop, times, loss, K, H, C, batch, rows, epochs, chunk, slots}
+
+#define KILN_RESIDENT_KERNEL(name, UNITS, Math, PLANES, SCALE, TIMED)                        \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) name(KILN_RESIDENT_ARGUMENTS) { \
+        resident<Kind<UNITS, Math, PLANES>, TIMED>(Job KILN_RESIDENT_JOB, runs, SCALE);      \
+    }
+
+// A module each, so that a driver compiles only what is asked for.
+#define KILN_RESIDENT_PIXELS(Math)                                         \
+    KILN_RESIDENT_KERNEL(resident_pixels_8, 8, Math, 1, PIXEL, false)      \
+    KILN_RESIDENT_KERNEL(resident_pixels_16, 16, Math, 1, PIXEL, false)
+#define KILN_RESIDENT_FLOATS(Math)                                                  \
+    KILN_RESIDENT_KERNEL(resident_floats_8, 8, Math, Math::TERMS, 1.0f, false)      \
+    KILN_RESIDENT_KERNEL(resident_floats_16, 16, Math, Math::TERMS, 1.0f, false)
+#define KILN_RESIDENT_TIMED(Math)                                               \
+    KILN_RESIDENT_KERNEL(resident_pixels_8_timed, 8, Math, 1, PIXEL, true)      \
+    KILN_RESIDENT_KERNEL(resident_pixels_16_timed, 16, Math, 1, PIXEL, true)
