@@ -2,8 +2,11 @@
 // addresses of shared memory; those of other blocks come from `in_block`.
 //
 // What is sent counts on the mbarrier beside it, in the receiver's shared memory, by bytes: the receiver announces how many
-// it expects of a phase (`arm`, the phase's only arrival) and waits for the phase to complete. Bytes may come before they are
-// announced, but not before the phase before is complete.
+// it expects of a phase (`arm`, one of its arrivals) and waits for the phase to complete. Bytes and other arrivals may come
+// before they are announced, but not before the phase before is complete.
+//
+// Bytes that come tell the receiver of themselves alone. That the sender has read what the receiver will overwrite next must be
+// told by an arrival of its own (`tell`), which makes known all that its thread has done or heard of.
 #pragma once
 
 typedef unsigned int u32;
@@ -35,8 +38,8 @@ __device__ __forceinline__ u32 in_block(u32 address, u32 rank) {
     return there;
 }
 
-__device__ __forceinline__ void mbarrier_init(u32 mbarrier) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(mbarrier) : "memory");
+__device__ __forceinline__ void mbarrier_init(u32 mbarrier, u32 arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(mbarrier), "r"(arrivals) : "memory");
 }
 
 // Makes the mbarriers that this thread has made known to the other blocks and to the engine of the bulk copies, with the next
@@ -48,6 +51,11 @@ __device__ __forceinline__ void mbarrier_inits_done() {
 // Announces the bytes of the phase that is open.
 __device__ __forceinline__ void arm(u32 mbarrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(mbarrier), "r"(bytes) : "memory");
+}
+
+// Arrives at an mbarrier of some block, and makes known there what this thread has done or heard of.
+__device__ __forceinline__ void tell(u32 mbarrier_there) {
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(mbarrier_there) : "memory");
 }
 
 // Waits until the phase of this parity is complete; what other blocks sent with it is there then.

@@ -10,8 +10,9 @@
 // their loss is taken there. b2 is kept by every block, and stays the same in all.
 //
 // Two exchanges a step, and no other wait for another block: each block's share of z goes to the owners of the rows, and dz of
-// the rows to all. Both are 16-byte stores that count themselves on the receiver's mbarrier. Nothing answers them: a block sends
-// its share of the next z only after it has received all of this dz, which was made from what it might overwrite.
+// the rows to all. Both are 16-byte stores that count themselves on the receiver's mbarrier, each with an arrival of its own
+// from every block, which says that what the answer will overwrite has been read. So no block is ever more than one exchange
+// ahead of another, and buffers need no second copy.
 //
 // The inputs are bfloat16 rows in global memory, padded with zeros to tiles of 16, one plane for each term (dataset.cu).
 // They come by bulk copies into slots of `chunk` rows. Where the slots hold two batches, a batch is loaded once, each block
@@ -96,8 +97,8 @@ struct Places {
 // Shared memory, in bytes from its start.
 template <class S>
 struct Layout {
-    static constexpr u32 BARRIERS = 0;                                  // logits, dz, then one a slot
-    static constexpr u32 RUN = 128;                                     // a copy of the run's description
+    static constexpr u32 BARRIERS = 0;                                  // logits, dz, then one a slot, of which there are 8 at most
+    static constexpr u32 RUN = 80;                                      // a copy of the run's description
     static constexpr u32 TIMES = RUN + sizeof(Run);                     // (PHASES) of the timed kernels
     static constexpr u32 W2 = TIMES + 64;                               // (UNITS, CLASSES)
     static constexpr u32 V2 = W2 + S::UNITS * CLASSES * 4;              // (UNITS, CLASSES)
@@ -106,16 +107,17 @@ struct Layout {
     static constexpr u32 B2 = VB1 + S::UNITS * 4;                       // (CLASSES)
     static constexpr u32 VB2 = B2 + CLASSES * 4;                        // (CLASSES)
     static constexpr u32 DB1 = VB2 + CLASSES * 4;                       // (WARPS, UNITS)
-    static constexpr u32 SHARES = DB1 + WARPS * S::UNITS * 4;           // (WARPS, COLUMNS, chunk, 8) of outputs; later dh's terms
-    static constexpr u32 H = SHARES + WARPS * S::UNITS * S::CHUNK * 4;  // (batch, UNITS)
-    u32 dz, z, x, line;
+    static constexpr u32 SHARES = DB1 + WARPS * S::UNITS * 4;           // (WARPS, COLUMNS, CHUNK, 8) of outputs; later dh's terms
+    u32 line, h, dz, z, x;
 
-    __device__ Layout(u32 batch, u32 owned, u32 blocks) {
+    // `width`: classes in whole quads.
+    __device__ Layout(u32 batch, u32 owned, u32 blocks, u32 width) {
         const u32 padded = (batch + 15) / 16 * 16;
-        dz = H + padded * S::UNITS * 4;   // (batch, CLASSES)
-        z = dz + padded * CLASSES * 4;    // (blocks, owned, CLASSES)
-        x = z + blocks * owned * CLASSES * 4;
-        line = (padded + 8) * 2;          // of dh's terms (LINES, batch)
+        line = (padded + 8) * 2; // bytes of a line of dh's terms (LINES, batch)
+        h = SHARES + max(WARPS * S::UNITS * S::CHUNK * 4, S::LINES * line);
+        dz = h + padded * S::UNITS * 4; // after h (batch, UNITS): (batch, width)
+        z = dz + padded * width * 4;    // (blocks, owned, width)
+        x = z + blocks * owned * width * 4;
     }
 };
 
@@ -165,7 +167,9 @@ struct Block {
     __device__ __forceinline__ Block(const Job& job, unsigned char* memory, float scale)
         : job(job), memory(memory), base(shared_address(memory)), owned((job.batch + blocks - 1) >> shift),
           chunks((job.batch + job.chunk - 1) / job.chunk), whole(job.slots >= 2 * chunks), tiles((job.K + 15) / 16),
-          stride(S::PLANES * 32 * tiles + 16), quads((job.C + 3) / 4), scale(scale), at(job.batch, owned, blocks) {}
+          stride(S::PLANES * 32 * tiles + 16), quads((job.C + 3) / 4), scale(scale), at(job.batch, owned, blocks, width()) {}
+
+    __device__ __forceinline__ u32 width() const { return quads * 4; }
 
     // ---- places ------------------------------------------------------------------------------------------------------
 
@@ -307,7 +311,7 @@ struct Block {
         const float2 z = make_float2(fmaf(sum.x, scale, b.x), fmaf(sum.y, scale, b.y));
         // `z > 0 ? z : 0` would turn NaN into 0 and hide it; NaN must reach the loss.
         const float2 h = row < rows ? make_float2(z.x < 0.0f ? 0.0f : z.x, z.y < 0.0f ? 0.0f : z.y) : make_float2(0.0f, 0.0f);
-        reinterpret_cast<float2*>(floats(Layout<S>::H) + (first + row) * S::UNITS)[c * 4 + pair] = h;
+        reinterpret_cast<float2*>(floats(at.h) + (first + row) * S::UNITS)[c * 4 + pair] = h;
     }
 
     // This block's share of z, to the owners of the rows.
@@ -315,7 +319,7 @@ struct Block {
         for (u32 item = t; item < B * 4; item += THREADS) {
             const u32 row = item / 4, quad = item % 4;
             if (quad >= quads) continue;
-            const float* h = floats(Layout<S>::H) + row * S::UNITS;
+            const float* h = floats(at.h) + row * S::UNITS;
             float4 z = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
             for (int u = 0; u < S::UNITS; u++) {
@@ -325,7 +329,7 @@ struct Block {
                 z.z = fmaf(h[u], w.z, z.z);
                 z.w = fmaf(h[u], w.w, z.w);
             }
-            const u32 owner = row / owned, place = base + at.z + ((rank * owned + row % owned) * CLASSES + quad * 4) * 4;
+            const u32 owner = row / owned, place = base + at.z + ((rank * owned + row % owned) * width() + quad * 4) * 4;
             send(in_block(place, owner), z, in_block(logits_barrier(), owner));
         }
     }
@@ -338,12 +342,12 @@ struct Block {
     // Loss, hit and dz of the rows that this block owns, a half warp each, and dz to all blocks.
     __device__ __forceinline__ void send_dz(u32 B, u32 target, float value, u32 of_epoch) {
         const u32 own = 2 * warp + lane / 16, c = lane % 16, count = owned_of(B);
-        if (2 * warp >= count) return; // the whole warp
-        wait(logits_barrier(), phase);
+        if (2 * warp >= owned) return; // the whole warp
+        wait(logits_barrier(), phase); // also where a tail has no row for it: then this phase is over in every block
         const bool exists = own < count && c < job.C;
         float z = exists ? floats(Layout<S>::B2)[c] : 0.0f;
         if (exists)
-            for (u32 block = 0; block < blocks; block++) z += floats(at.z)[(block * owned + own) * CLASSES + c];
+            for (u32 block = 0; block < blocks; block++) z += floats(at.z)[(block * owned + own) * width() + c];
         const float mean = 1.0f / (float)B;
         const float of_label = __shfl_sync(~0u, z, lane / 16 * 16 + target);
         const bool beaten = exists && c != target && !(c < target ? z < of_label : z <= of_label);
@@ -366,7 +370,6 @@ struct Block {
             run().losses[of_epoch] = loss;
             run().hits[of_epoch] = job.loss != VALUES && hit;
         }
-        __syncwarp(); // what this warp has read may be overwritten once all have its dz
         for (u32 first = 0; first < blocks * quads; first += 16) {
             const u32 item = first + lane % 16, to = item & (blocks - 1), quad = min(item >> shift, 3u);
             float4 value;
@@ -374,9 +377,11 @@ struct Block {
             value.y = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 1);
             value.z = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 2);
             value.w = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 3);
-            const u32 place = base + at.dz + ((rank * owned + own) * CLASSES + quad * 4) * 4;
+            const u32 place = base + at.dz + ((rank * owned + own) * width() + quad * 4) * 4;
             if (item < blocks * quads && own < count) send(in_block(place, to), value, in_block(dz_barrier(), to));
         }
+        __syncwarp(); // this warp has read its logits
+        if (lane < blocks) tell(in_block(dz_barrier(), lane));
     }
 
     // Terms of dh into shared memory; each warp's share of db1.
@@ -391,11 +396,11 @@ struct Block {
             for (int e = 0; e < 2; e++) {
                 const u32 row = 2 * pair + e;
                 dh[e] = 0.0f;
-                if (row < B && floats(Layout<S>::H)[row * S::UNITS + u] > 0.0f)
+                if (row < B && floats(at.h)[row * S::UNITS + u] > 0.0f)
 #pragma unroll
                     for (u32 quad = 0; quad < 4; quad++)
                         if (quad < quads) {
-                            const float4 dz = reinterpret_cast<const float4*>(floats(at.dz) + row * CLASSES)[quad];
+                            const float4 dz = reinterpret_cast<const float4*>(floats(at.dz) + row * width())[quad];
                             dh[e] = fmaf(dz.x, w[quad].x, dh[e]);
                             dh[e] = fmaf(dz.y, w[quad].y, dh[e]);
                             dh[e] = fmaf(dz.z, w[quad].z, dh[e]);
@@ -419,8 +424,8 @@ struct Block {
         for (u32 c = warp; c < job.C; c += WARPS) {
             float dw = 0.0f, db = 0.0f;
             for (u32 row = lane / S::UNITS; row < B; row += 32 / S::UNITS) {
-                const float dz = floats(at.dz)[row * CLASSES + c];
-                dw = fmaf(dz, floats(Layout<S>::H)[row * S::UNITS + u], dw);
+                const float dz = floats(at.dz)[row * width() + c];
+                dw = fmaf(dz, floats(at.h)[row * S::UNITS + u], dw);
                 db += dz;
             }
             for (int offset = S::UNITS; offset < 32; offset *= 2) {
@@ -509,23 +514,22 @@ struct Block {
             if (!whole && warp == WARPS - 1) load_next(order, steps);
         }
         mark(LAYER_1);
-        if (t == 0) { // before anything is sent that they answer
+        if (t == 0) {
             arm(logits_barrier(), blocks * count * quads * 16);
             arm(dz_barrier(), B * quads * 16);
         }
-        __syncthreads();
+        // This block has read the last dz, and all that this batch's copies may have overwritten.
+        if (t < blocks) tell(in_block(logits_barrier(), t));
         send_logits(B);
         mark(LOGITS);
         send_dz(B, target, value, row_of_run + of_batch);
-        // Slots of the next batch are free in all blocks once these have sent what they computed from this one.
-        const bool ahead_of_time = whole && warp == WARPS - 1 && number + 1 < steps;
-        if (ahead_of_time && count > 0) {
+        // Slots of the next batch are free in all blocks once these have come as far as here.
+        if (whole && warp == WARPS - 1 && number + 1 < steps) {
             wait(logits_barrier(), phase);
             load_batch(order, number + 1);
         }
         mark(LOSS);
         wait(dz_barrier(), phase);
-        if (ahead_of_time && count == 0) load_batch(order, number + 1);
         mark(DZ);
         phase ^= 1;
         gradient_at_h(B);
@@ -616,7 +620,9 @@ struct Block {
             *reinterpret_cast<float4*>(memory + at.x + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         __syncthreads();
         if (t < sizeof(Run) / 4) reinterpret_cast<u32*>(memory + Layout<S>::RUN)[t] = reinterpret_cast<const u32*>(record)[t];
-        if (t < 2 + job.slots) mbarrier_init(base + 8 * t);
+        // Arrivals: this block's own, which announces bytes; one from each block; one from each warp that has rows.
+        const u32 arrivals = t == 0 ? 1 + blocks : t == 1 ? 1 + blocks * ((owned + 1) / 2) : 1;
+        if (t < 2 + job.slots) mbarrier_init(base + 8 * t, arrivals);
         __syncthreads();
         read(run().parameters, w1, Layout<S>::W2, Layout<S>::B1, Layout<S>::B2);
         read(run().velocities, v1, Layout<S>::V2, Layout<S>::VB1, Layout<S>::VB2);

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
-use kiln_engine::GraphOptions;
+use kiln_engine::{GraphOptions, Precision as EnginePrecision, ResidentOptions};
 use kiln_parity::{Golden, GoldenOptimizer, GoldenSchedule, GoldenSgd, Recording, Report, compare};
 use kiln_runner::replay;
 use kiln_runner::replay::reference::Precision;
@@ -71,6 +71,46 @@ fn graph(golden: &Golden) -> Recording {
 fn graph_follows_every_trajectory_on_sm_80_and_sm_90() {
     on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_90")]);
     assert_all_pass(&reports(graph));
+}
+
+/// Those of one hidden layer and SGD, and the blocks of the cluster that follows them.
+const RESIDENT: [(&str, u32); 11] = [
+    ("seed-784-128-10", 16),
+    ("tail-batch", 16),
+    ("tail-batch", 8),
+    ("mse-13-32-1", 16),
+    ("mse-13-32-1", 8),
+    ("odd-37-19-5", 16),
+    ("odd-37-19-5", 8),
+    ("step-21-15-4", 16),
+    ("step-21-15-4", 8),
+    ("one-cycle-17-29-3", 16),
+    ("one-cycle-17-29-3", 8),
+];
+
+fn resident(name: &str, blocks: u32) -> Report {
+    let golden = recorded(name);
+    let options = ResidentOptions {
+        device: 0,
+        precision: EnginePrecision::F32,
+        batch: golden.batch,
+        cluster: Some(blocks),
+        epochs: None,
+    };
+    compare(&golden, &replay::resident(&golden, Some(&MNIST), &options).unwrap()).unwrap()
+}
+
+#[test]
+fn resident_follows_every_trajectory_that_it_is_made_for_on_both_clusters() {
+    on_device!();
+    assert_all_pass(&RESIDENT.map(|(name, blocks)| resident(name, blocks)));
+}
+
+/// A block has 99 KiB of shared memory there, so that the batch comes in parts, twice a step.
+#[test]
+fn resident_follows_on_sm_120_with_parts_of_the_batch() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_120")]);
+    assert_all_pass(&[resident("tail-batch", 8), resident("odd-37-19-5", 8)]);
 }
 
 /// The same bits on every schedule, and no finding on any. The trajectories are the smaller ones.

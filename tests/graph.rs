@@ -1,90 +1,31 @@
 //! The graph engine as its users meet it: the same results however steps are submitted, and the host's.
 
+mod synthetic;
+
 use kiln_data::{Shuffle, Split};
 use kiln_engine::{
     Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Schedule, Sgd,
     Submission, Targets, Trainer,
 };
 use kiln_tests::on_device;
+use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
 
-const SAMPLES: usize = 301;
-const WIDTH: usize = 29;
-const CLASSES: usize = 7;
 /// 301 samples are 43 steps of 7: two captured stretches of 16, and eleven single steps.
 const BATCH: usize = 7;
 /// 301 samples are 33 steps of 9 and a tail of 4.
 const BATCH_WITH_TAIL: usize = 9;
 
-struct Data {
-    pixels: Vec<u8>,
-    floats: Vec<f32>,
-    labels: Vec<u8>,
-    values: Vec<f32>,
-}
+const LAYERS: [usize; 4] = [WIDTH, 37, 19, CLASSES];
 
-impl Data {
-    /// Classes that can be told apart: each lights pixels of its own, over noise.
-    fn new() -> Self {
-        let mut state = 9u32;
-        let mut noise = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state >> 24
-        };
-        let labels: Vec<u8> = (0..SAMPLES).map(|_| (noise() as usize % CLASSES) as u8).collect();
-        let pixel = |at: usize| {
-            let lit = at % WIDTH % CLASSES == usize::from(labels[at / WIDTH]);
-            (noise() / 2 + if lit { 128 } else { 0 }) as u8
-        };
-        let pixels: Vec<u8> = (0..SAMPLES * WIDTH).map(pixel).collect();
-        let floats = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
-        let values = (0..SAMPLES * CLASSES).map(|_| noise() as f32 / 128.0 - 1.0).collect();
-        Self { pixels, floats, labels, values }
+/// The same samples several times.
+fn repeated(times: usize) -> Data {
+    let Data { pixels, floats, labels, values } = Data::new();
+    Data {
+        pixels: pixels.repeat(times),
+        floats: floats.repeat(times),
+        labels: labels.repeat(times),
+        values: values.repeat(times),
     }
-
-    /// The same samples several times.
-    fn repeated(&self, times: usize) -> Self {
-        Self {
-            pixels: self.pixels.repeat(times),
-            floats: self.floats.repeat(times),
-            labels: self.labels.repeat(times),
-            values: self.values.repeat(times),
-        }
-    }
-
-    fn job(&self, form: Form) -> Job<'_> {
-        let (loss, targets) = match form {
-            Form::FloatsToValues => (Loss::MeanSquaredError, Targets::Values(&self.values)),
-            Form::PixelsToOneHot => (Loss::MeanSquaredError, Targets::Labels(&self.labels)),
-            _ => (Loss::CrossEntropy, Targets::Labels(&self.labels)),
-        };
-        let train = match form {
-            Form::Pixels | Form::PixelsToOneHot => Samples::pixels(&self.pixels, WIDTH, targets),
-            Form::Floats | Form::FloatsToValues => Samples::floats(&self.floats, WIDTH, targets),
-        };
-        let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
-        Job {
-            model: Mlp::new(&[WIDTH, 37, 19, CLASSES], 3).unwrap(),
-            loss,
-            optimizer,
-            schedule: Schedule::default(),
-            train: train.unwrap(),
-        }
-    }
-}
-
-/// Inputs and targets of a job.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Form {
-    Pixels,
-    Floats,
-    PixelsToOneHot,
-    FloatsToValues,
-}
-
-const FORMS: [Form; 4] = [Form::Pixels, Form::Floats, Form::PixelsToOneHot, Form::FloatsToValues];
-
-fn order(epoch: usize) -> Vec<u32> {
-    (0..SAMPLES).map(|at| ((at * 11 + epoch * 5) % SAMPLES) as u32).collect()
 }
 
 /// What two epochs and an evaluation come to.
@@ -96,7 +37,7 @@ fn train(mut trainer: Trainer<'_>, batch: usize, test: &Samples<'_>) -> Outcome 
 }
 
 fn on_graph(data: &Data, form: Form, batch: usize, options: GraphOptions) -> Outcome {
-    let job = data.job(form);
+    let job = data.job(form, &LAYERS);
     let test = job.train.first(SAMPLES - 3);
     train(Trainer::graph(job, &options).unwrap(), batch, &test)
 }
@@ -139,7 +80,7 @@ fn losses_and_accuracy_are_the_hosts() {
     for form in FORMS {
         for batch in [BATCH, BATCH_WITH_TAIL, 2 * SAMPLES] {
             let (epochs, evaluation, _) = on_graph(&data, form, batch, GraphOptions::default());
-            let job = data.job(form);
+            let job = data.job(form, &LAYERS);
             let test = job.train.first(SAMPLES - 3);
             let (host_epochs, host_evaluation, _) = train(Trainer::host(job, 1).unwrap(), batch, &test);
             for (got, expected) in epochs.iter().zip(&host_epochs) {
@@ -157,7 +98,7 @@ fn losses_and_accuracy_are_the_hosts() {
 #[test]
 fn streamed_data_gives_the_same_bits() {
     on_device!(&[], &[("KILN_SIM_SEED", "5")]);
-    let data = Data::new().repeated(4);
+    let data = repeated(4);
     for (form, batch) in [
         (Form::Pixels, BATCH),
         (Form::Floats, BATCH_WITH_TAIL),
@@ -167,7 +108,7 @@ fn streamed_data_gives_the_same_bits() {
         let run = |placement| {
             // Six chunks and more an epoch.
             let options = GraphOptions { placement, chunk_rows: Some(210), ..GraphOptions::default() };
-            let job = data.job(form);
+            let job = data.job(form, &LAYERS);
             let test = job.train.first(40);
             let mut trainer = Trainer::graph(job, &options).unwrap();
             let rows: Vec<u32> = (0..4 * SAMPLES as u32).map(|at| at * 13 % (4 * SAMPLES as u32)).collect();
@@ -183,9 +124,12 @@ fn streamed_data_gives_the_same_bits() {
 #[test]
 fn data_that_does_not_fit_is_streamed_or_refused() {
     on_device!(&[("KILN_SIM_MEMORY", "100k")]);
-    let data = Data::new().repeated(12);
+    let data = repeated(12);
     let on = |placement| {
-        Trainer::graph(data.job(Form::Pixels), &GraphOptions { placement, ..GraphOptions::default() })
+        Trainer::graph(
+            data.job(Form::Pixels, &LAYERS),
+            &GraphOptions { placement, ..GraphOptions::default() },
+        )
     };
     let described = on(Placement::Auto).unwrap().describe();
     assert!(described.ends_with("data streamed from the host"), "{described}");
@@ -200,8 +144,8 @@ fn batches_may_change_from_epoch_to_epoch() {
     on_device!();
     let data = Data::new();
     let run = |submission: Submission| {
-        let mut trainer = Trainer::graph(data.job(Form::Pixels), &with(submission)).unwrap();
-        let test = data.job(Form::Floats).train;
+        let mut trainer = Trainer::graph(data.job(Form::Pixels, &LAYERS), &with(submission)).unwrap();
+        let test = data.job(Form::Floats, &LAYERS).train;
         let mut losses = Vec::new();
         for (rows, batch) in [(40, 5), (SAMPLES, 17), (33, 33), (1, 1), (SAMPLES, 5), (40, 5)] {
             losses.push(trainer.epoch(&order(rows)[..rows], batch).unwrap().loss);
@@ -218,13 +162,13 @@ fn batches_may_change_from_epoch_to_epoch() {
 fn evaluations_in_several_parts() {
     on_device!();
     let data = Data::new();
-    let Inputs::Pixels(pixels) = data.job(Form::Pixels).train.inputs() else {
+    let Inputs::Pixels(pixels) = data.job(Form::Pixels, &LAYERS).train.inputs() else {
         unreachable!("pixels were asked for")
     };
     let (pixels, labels) = (pixels.repeat(15), data.labels.repeat(15));
     let many = Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap();
-    let mut trainer = Trainer::graph(data.job(Form::Pixels), &GraphOptions::default()).unwrap();
-    let one = trainer.evaluate(&data.job(Form::Pixels).train).unwrap();
+    let mut trainer = Trainer::graph(data.job(Form::Pixels, &LAYERS), &GraphOptions::default()).unwrap();
+    let one = trainer.evaluate(&data.job(Form::Pixels, &LAYERS).train).unwrap();
     let all = trainer.evaluate(&many).unwrap();
     assert!((one.loss - all.loss).abs() <= 1e-6, "{one:?} {all:?}");
     assert_eq!(one.accuracy, all.accuracy);
@@ -280,7 +224,7 @@ fn other_precisions_train() {
 fn a_loss_that_is_not_finite_is_an_error_that_names_its_step() {
     on_device!();
     let data = Data::new();
-    let mut job = data.job(Form::FloatsToValues);
+    let mut job = data.job(Form::FloatsToValues, &LAYERS);
     job.optimizer = Sgd { lr: 1e30, ..Sgd::default() }.into();
     let error = Trainer::graph(job, &GraphOptions::default()).unwrap().epoch(&order(0), BATCH).unwrap_err();
     assert!(matches!(error, kiln_engine::Error::Diverged { step: 1..=3, .. }), "{error}");

@@ -63,9 +63,13 @@ pub(crate) trait Engine {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error>;
 
-    /// Trains on at least the first of `orders`, an epoch each, and on as many more as it takes at once. Gives an entry for each
-    /// epoch; an error is the last. What [`Engine::evaluate`] and [`Engine::model`] answer for is up to [`Engine::look_at`].
-    /// Where `stop` is set meanwhile, it ends after an epoch.
+    /// How many epochs of so many rows it likes to train at once.
+    fn together(&self, _rows: usize, _batch: usize) -> usize {
+        1
+    }
+
+    /// Trains on at least the first of `orders`, an epoch each, and on all where there are no more than [`Engine::together`]
+    /// says. Gives an entry for each epoch; an error is the last. Where `stop` is set meanwhile, it may end after an epoch.
     fn epochs(
         &mut self,
         orders: &[Vec<u32>],
@@ -78,7 +82,7 @@ pub(crate) trait Engine {
         Ok(vec![Ok(Trained { epoch, seconds: started.elapsed().as_secs_f64() })])
     }
 
-    /// Lets evaluations and [`Engine::model`] see the parameters after one of the last [`Engine::epochs`].
+    /// Lets [`Engine::evaluate`] and [`Engine::model`] see the parameters after one of the last [`Engine::epochs`].
     fn look_at(&mut self, _epoch: usize) -> Result<(), Error> {
         Ok(())
     }

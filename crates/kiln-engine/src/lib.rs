@@ -36,6 +36,7 @@
 //! The crate reads no files and writes to no terminal.
 
 mod engine;
+mod epochs;
 mod error;
 mod gpu;
 mod graph;
@@ -52,6 +53,7 @@ mod self_test;
 mod trainer;
 
 pub use engine::{Epoch, Evaluation, Gradients, Progress, Trained};
+pub use epochs::Epochs;
 pub use error::Error;
 pub use gpu::{CudaVersion, GpuInfo, devices, driver, free_memory, inspect, load_kernels, probe};
 pub use graph::{GraphOptions, Placement, StepRange, Submission};

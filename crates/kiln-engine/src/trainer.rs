@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::graph::{Graph, GraphOptions};
 use crate::host::Host;
 use crate::resident::{Resident, ResidentOptions};
-use crate::{Epoch, Error, Evaluation, Gradients, Loss, Mlp, Optimizer, Progress, Samples, Schedule};
+use crate::{Epoch, Epochs, Error, Evaluation, Gradients, Loss, Mlp, Optimizer, Progress, Samples, Schedule};
 
 /// What to train, how, and on what.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ pub fn host_threads(model: &Mlp, available: usize) -> usize {
 
 /// Runs a [`Job`] on an engine. Everything that comes in is checked here, once, for all engines.
 pub struct Trainer<'d> {
-    engine: Box<dyn Engine + 'd>,
+    pub(crate) engine: Box<dyn Engine + 'd>,
     model: Mlp,
     loss: Loss,
     samples: usize,
@@ -105,11 +105,19 @@ impl<'d> Trainer<'d> {
         batch: usize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
-        if batch == 0 {
-            return Err(Error::Batch);
-        }
-        self.check_order(order)?;
+        self.check_epoch(order, batch)?;
         self.engine.epoch(order, batch, progress)
+    }
+
+    /// Trains `epochs` times over the samples that `order` names for each epoch, counted from 0. The engine may take several
+    /// epochs at once; [`Epochs`] hands them out one by one.
+    pub fn epochs<'t>(
+        &'t mut self,
+        epochs: usize,
+        batch: usize,
+        order: impl FnMut(usize) -> Vec<u32> + 't,
+    ) -> Epochs<'t, 'd> {
+        Epochs::new(self, epochs, batch, Box::new(order))
     }
 
     /// Loss and gradients of the training samples `rows`, taken as one batch. Trains nothing.
@@ -141,6 +149,13 @@ impl<'d> Trainer<'d> {
     /// [`Error::Gpu`] where they lie on a device that does not hand them out.
     pub fn model(&self) -> Result<Mlp, Error> {
         self.engine.model()
+    }
+
+    pub(crate) fn check_epoch(&self, order: &[u32], batch: usize) -> Result<(), Error> {
+        if batch == 0 {
+            return Err(Error::Batch);
+        }
+        self.check_order(order)
     }
 
     fn check_order(&self, order: &[u32]) -> Result<(), Error> {

@@ -236,6 +236,13 @@ impl GpuArgs {
         ResidentOptions { device, precision, batch, cluster, epochs: None }
     }
 
+    /// Whether an option is set that has a meaning for the graph engine alone.
+    pub(crate) fn is_for_graph(&self) -> bool {
+        self.submission != SubmissionChoice::Captured
+            || self.placement == PlacementChoice::Streamed
+            || self.chunk_rows.is_some()
+    }
+
     pub(crate) fn options(&self, profile: Option<StepRange>) -> GraphOptions {
         let submission = match self.submission {
             SubmissionChoice::Captured => Submission::Captured,

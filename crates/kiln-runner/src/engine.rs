@@ -3,46 +3,97 @@
 use std::num::NonZeroUsize;
 
 use anyhow::{Context, ensure};
-use kiln_engine::{Job, Mlp, Precision, StepRange, Trainer, host_threads, probe};
+use kiln_engine::{Error, Job, Mlp, Precision, ResidentOptions, StepRange, Trainer, host_threads, probe};
 
-use crate::cli::{EngineArgs, EngineChoice};
+use crate::cli::{EngineArgs, EngineChoice, GpuArgs};
 
-/// A trainer for the job, of which a profiler may see some steps, and the line that says what it runs on and why.
+/// A trainer for the job, of which a profiler may see some steps, and the line that says what it runs on and why. `batch` is how
+/// it will be trained, if it will.
 pub(crate) fn trainer<'d>(
     job: Job<'d>,
-    batch: Option<usize>,
+    batch: Option<NonZeroUsize>,
     arguments: &EngineArgs,
     profile: Option<StepRange>,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    if arguments.engine == EngineChoice::Resident {
-        ensure!(
-            profile.is_none(),
-            "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
-        );
-        let options = arguments.gpu.resident_options(batch.unwrap_or(1).min(job.train.len()));
-        let trainer = Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
-        let line = format!("Engine: {} (as asked)", trainer.describe());
-        return Ok((trainer, line));
+    let asked = "as asked".to_owned();
+    match arguments.engine {
+        EngineChoice::Host => host(job, arguments, profile, &asked),
+        EngineChoice::Graph => graph(job, &arguments.gpu, profile, &asked),
+        EngineChoice::Resident => {
+            ensure!(
+                profile.is_none() && !arguments.gpu.is_for_graph(),
+                "--profile-steps, --submission, --placement and --chunk-rows need --engine graph: the resident engine runs all \
+                 steps in one launch"
+            );
+            let options = resident_options(&job, batch, &arguments.gpu);
+            let trainer =
+                Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
+            let line = format!("Engine: {} ({asked})", trainer.describe());
+            Ok((trainer, line))
+        }
+        EngineChoice::Auto => match probe(arguments.gpu.device) {
+            Err(reason) => host(job, arguments, profile, &reason.to_string()),
+            Ok(_) => on_gpu(job, batch, arguments, profile),
+        },
     }
-    let options = arguments.gpu.options(profile);
-    let host = match arguments.engine {
-        EngineChoice::Host => Some("as asked".to_owned()),
-        EngineChoice::Graph | EngineChoice::Resident => None,
-        EngineChoice::Auto => probe(arguments.gpu.device).err().map(|reason| reason.to_string()),
+}
+
+/// The resident engine where it is made for the job and the device, else the graph engine.
+fn on_gpu<'d>(
+    job: Job<'d>,
+    batch: Option<NonZeroUsize>,
+    arguments: &EngineArgs,
+    profile: Option<StepRange>,
+) -> anyhow::Result<(Trainer<'d>, String)> {
+    let why_not = if batch.is_none() {
+        None // nothing will be trained
+    } else if profile.is_some() || arguments.gpu.is_for_graph() {
+        Some("options of the graph engine were given".to_owned())
+    } else {
+        let options = resident_options(&job, batch, &arguments.gpu);
+        match Trainer::resident(job.clone(), &options) {
+            Ok(trainer) => {
+                let why = "a GPU is there that can run it, and it is made for this job";
+                let line = format!("Engine: {} ({why})", trainer.describe());
+                return Ok((trainer, line));
+            }
+            Err(Error::Resident { what, expected, found }) => {
+                Some(format!("not resident: {what}: expected {expected}, found {found}"))
+            }
+            Err(error) => return Err(error).context("the job cannot be trained on the GPU"),
+        }
     };
-    let Some(why) = host else {
-        let why = match arguments.engine {
-            EngineChoice::Auto => "a GPU that can run it is there",
-            _ => "as asked",
-        };
-        let trainer = Trainer::graph(job, &options).context("the job cannot be trained on the GPU")?;
-        let line = format!("Engine: {} ({why})", trainer.describe());
-        return Ok((trainer, line));
-    };
+    let why = why_not.map_or(String::new(), |reason| format!("; {reason}"));
+    graph(job, &arguments.gpu, profile, &format!("a GPU that can run it is there{why}"))
+}
+
+/// Batches are no larger than the epoch.
+fn resident_options(job: &Job<'_>, batch: Option<NonZeroUsize>, gpu: &GpuArgs) -> ResidentOptions {
+    gpu.resident_options(batch.map_or(1, NonZeroUsize::get).min(job.train.len()))
+}
+
+fn graph<'d>(
+    job: Job<'d>,
+    gpu: &GpuArgs,
+    profile: Option<StepRange>,
+    why: &str,
+) -> anyhow::Result<(Trainer<'d>, String)> {
+    let trainer =
+        Trainer::graph(job, &gpu.options(profile)).context("the job cannot be trained on the GPU")?;
+    let line = format!("Engine: {} ({why})", trainer.describe());
+    Ok((trainer, line))
+}
+
+fn host<'d>(
+    job: Job<'d>,
+    arguments: &EngineArgs,
+    profile: Option<StepRange>,
+    why: &str,
+) -> anyhow::Result<(Trainer<'d>, String)> {
+    let precision = arguments.gpu.precision;
     ensure!(
-        options.precision == Precision::F32,
-        "--precision {} needs a GPU: the host engine computes in f32 alone",
-        options.precision
+        precision == Precision::F32,
+        "--precision {precision} needs a GPU: the host engine computes in f32 alone"
     );
     ensure!(
         profile.is_none(),

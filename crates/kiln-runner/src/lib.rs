@@ -1,6 +1,7 @@
 //! The `kiln` command, as a library: [`main`] is all of it, and [`replay`] is what tests of parity share with it.
 //!
-//! The only crate that talks to a person. Exit codes: 0 success, 1 failure, 2 wrong usage.
+//! The only crate that talks to a person. Exit codes: 0 success, 1 failure, 2 wrong usage, 130 a run that was ended before its last
+//! epoch, as asked.
 
 mod cli;
 mod commands;
@@ -14,6 +15,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use cli::{Cli, Command};
+use commands::train::Interrupted;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -31,7 +33,10 @@ pub fn main() -> ExitCode {
             if let Some(help) = help::of(&error) {
                 eprintln!("help: {help}");
             }
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(Interrupted { .. }) => Interrupted::EXIT_CODE.into(),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ffi::c_void;
 use std::ptr::{from_ref, null_mut};
 use std::sync::Arc;
 
-use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute};
+use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError};
 use cudarc::nvrtc::Ptx;
 
@@ -250,13 +250,17 @@ impl Cluster {
         let function = &gpu.kernels.get(name).function;
         self.allow(function).map_err(failed)?;
         let mut clusters = 0;
-        self.configured(&gpu.stream, (self.blocks, 1, 1), threads, |config| {
+        let asked = self.configured(&gpu.stream, (self.blocks, 1, 1), threads, |config| {
             // SAFETY: `clusters` and `config`, with the attribute it points to, live during the call.
             unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, function.cu_function(), config) }
                 .result()
-        })
-        .map_err(failed)?;
-        Ok(clusters.max(0) as u32)
+        });
+        match asked {
+            Ok(()) => Ok(clusters.max(0) as u32),
+            // More blocks than the device has in any cluster.
+            Err(DriverError(CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE)) => Ok(0),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 

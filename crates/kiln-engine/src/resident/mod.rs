@@ -125,14 +125,16 @@ impl<'d> Core<'d> {
 fn choose(
     gpu: &Gpu,
     form: InputForm,
-    [inputs, hidden, _]: [u32; 3],
+    [inputs, hidden, classes]: [u32; 3],
     options: &ResidentOptions,
 ) -> Result<Plan, Error> {
     let demand = Demand {
         inputs: inputs as usize,
         hidden: hidden as usize,
+        classes: classes as usize,
         batch: options.batch.max(1),
         planes: planes(form, options.precision),
+        terms: planes(InputForm::Floats, options.precision),
     };
     let mut tried = Vec::new();
     for plan in plans(demand, options.cluster, gpu.shared_bytes as usize)? {
@@ -182,14 +184,6 @@ impl<'d> Resident<'d> {
         Ok(Self { core, runs: [run] })
     }
 
-    /// How many of some epochs make one launch.
-    fn together(&self, orders: &[Vec<u32>], batch: usize) -> usize {
-        let rows = orders[0].len();
-        let alike = orders.iter().take_while(|order| order.len() == rows).count();
-        let most = self.core.options.epochs.unwrap_or(STEPS_MAX / rows.div_ceil(batch));
-        alike.min(most.max(1))
-    }
-
     fn check_batch(&self, batch: usize) -> Result<(), Error> {
         if batch > self.core.options.batch {
             let expected = format!("at most {}, as announced", self.core.options.batch);
@@ -229,7 +223,8 @@ impl Engine for Resident<'_> {
         let rows = orders[0].len();
         let batch = batch.min(rows);
         self.check_batch(batch)?;
-        let orders = &orders[..self.together(orders, batch)];
+        let alike = orders.iter().take_while(|order| order.len() == rows).count();
+        let orders = &orders[..alike];
         let sizes = self.core.sizes(rows, batch, orders.len());
         self.runs[0].begin(&self.core.graph.gpu, &sizes, orders)?;
         let epochs = self.core.train(&sizes, &self.runs, stop)?[0];
@@ -239,6 +234,10 @@ impl Engine for Resident<'_> {
             progress(Progress { samples: rows, loss: last.epoch.loss });
         }
         Ok(trained)
+    }
+
+    fn together(&self, rows: usize, batch: usize) -> usize {
+        self.core.options.epochs.unwrap_or(STEPS_MAX / rows.div_ceil(batch)).max(1)
     }
 
     fn look_at(&mut self, epoch: usize) -> Result<(), Error> {

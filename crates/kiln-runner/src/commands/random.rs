@@ -1,4 +1,7 @@
-//! `kiln parity --random`: gradients of random models of depth 1 to 5, an engine's and candle's, against candle in float64.
+//! `kiln parity --random`: gradients of random models, an engine's and candle's, against candle in float64. Their depths are 1
+//! to 5, or 2, five times, for the resident engine, which is made for that alone.
+
+use std::ops::Range;
 
 use anyhow::{bail, ensure};
 use kiln_engine::{Gradients, Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
@@ -38,8 +41,12 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
         "model, loss", "gradient", "engine", "candle f32"
     ))?;
     let mut failed = 0;
-    for depth in 1..=5 {
-        let case = Case::draw(&mut random, depth);
+    let (depths, classes) = match arguments.engine {
+        ParityEngine::Resident => ([2; 5], 2..17),
+        _ => ([1, 2, 3, 4, 5], 2..20),
+    };
+    for depth in depths {
+        let case = Case::draw(&mut random, depth, classes.clone());
         for loss in [Loss::CrossEntropy, Loss::MeanSquaredError] {
             let widths: Vec<String> = case.layers.iter().map(usize::to_string).collect();
             for Row { name, engine, candle } in case.rows(loss, arguments)? {
@@ -56,9 +63,9 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
 }
 
 impl Case {
-    fn draw(random: &mut SmallRng, depth: usize) -> Self {
+    fn draw(random: &mut SmallRng, depth: usize, classes: Range<usize>) -> Self {
         let mut layers: Vec<usize> = (0..depth).map(|_| random.random_range(1..WIDTH_MAX)).collect();
-        layers.push(random.random_range(2..20));
+        layers.push(random.random_range(classes));
         let (inputs, outputs) = (layers[0], layers[depth]);
         let mut noise = |count| (0..count).map(|_| random.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
         let (inputs, values) = (noise(ROWS * inputs), noise(ROWS * outputs));
@@ -91,10 +98,11 @@ impl Case {
         let job = Job { model, loss, optimizer: Sgd::default().into(), schedule: Schedule::default(), train };
         let mut trainer = match arguments.engine {
             ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options(None))?,
+            ParityEngine::Resident => Trainer::resident(job, &arguments.gpu.resident_options(ROWS))?,
             ParityEngine::Host => Trainer::host(job, threads)?,
             ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
                 bail!(
-                    "--random: expected --engine host or graph: the reference is what they are compared with"
+                    "--random: expected --engine host, graph or resident: the reference is what they are compared with"
                 )
             }
         };

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
 use kiln_data::{Dataset, Shuffle};
-use kiln_engine::{Job, Mlp, Optimizer, Samples, Schedule, Trainer};
+use kiln_engine::{Job, Mlp, Optimizer, Samples, Schedule, Trained, Trainer};
 use serde::Serialize;
 
 use super::data;
@@ -52,6 +52,19 @@ enum Event<'a> {
     },
 }
 
+/// A run that was ended before its last epoch.
+#[derive(Debug, thiserror::Error)]
+#[error("ended after epoch {epoch} of {epochs}, as asked: what it came to is written")]
+pub(crate) struct Interrupted {
+    epoch: usize,
+    epochs: usize,
+}
+
+impl Interrupted {
+    /// What shells take for an end by Ctrl-C.
+    pub(crate) const EXIT_CODE: u8 = 130;
+}
+
 /// Where the results go.
 struct Output {
     model: PathBuf,
@@ -73,7 +86,7 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
     let job = Job { model, loss: arguments.loss, optimizer, schedule, train };
     check_profile(arguments, train.len())?;
     let (trainer, line) =
-        engine::trainer(job, Some(arguments.batch.get()), &arguments.engine, arguments.profile_steps)?;
+        engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps)?;
     start(arguments, &layers, &dataset, (&optimizer, &schedule), &line)?;
     epochs(arguments, trainer, &test, train.len(), &output)
 }
@@ -124,20 +137,25 @@ fn epochs(
     output: &Output,
 ) -> anyhow::Result<()> {
     let shuffle = Shuffle::new(samples, arguments.seed);
+    let stop = interrupted()?;
     let mut lines = String::new();
-    let (mut train_seconds, mut steps) = (0.0, 0);
-    for epoch in 1..=arguments.epochs.get() {
-        let order = shuffle.epoch(epoch as u64 - 1);
+    let (mut train_seconds, mut steps, mut epoch) = (0.0, 0, 0);
+    let mut epochs =
+        trainer.epochs(arguments.epochs.get(), arguments.batch.get(), |epoch| shuffle.epoch(epoch as u64));
+    loop {
+        let next = epoch + 1;
         let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
-        let started = Instant::now();
-        let trained = trainer.epoch_with(&order, arguments.batch.get(), &mut |now| {
+        let trained = epochs.next_with(stop, &mut |now| {
             progress.set_position(now.samples as u64);
-            progress.set_message(format!("Epoch {epoch}: loss {:.3}", now.loss));
+            progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
         });
-        let seconds = started.elapsed().as_secs_f64();
         progress.finish_and_clear();
-        let trained = trained.with_context(|| format!("epoch {epoch}"))?;
-        let tested = trainer.evaluate(test).with_context(|| format!("test after epoch {epoch}"))?;
+        let Some(Trained { epoch: trained, seconds }) = trained.with_context(|| format!("epoch {next}"))?
+        else {
+            break;
+        };
+        epoch = next;
+        let tested = epochs.evaluate(test).with_context(|| format!("test after epoch {epoch}"))?;
         let metrics = Metrics {
             epoch,
             train_loss: trained.loss,
@@ -151,9 +169,28 @@ fn epochs(
         lines.push_str(&serde_json::to_string(&metrics)?);
         lines.push('\n');
         files::replace(&output.metrics, lines.as_bytes())?;
-        model_file::save(&output.model, &trainer.model()?, metadata(arguments, epoch))?;
+        model_file::save(&output.model, &epochs.model()?, metadata(arguments, epoch))?;
     }
-    summary(arguments, train_seconds, steps, output)
+    if steps > 0 {
+        summary(arguments, train_seconds, steps, output)?;
+    }
+    if epoch < arguments.epochs.get() {
+        return Err(Interrupted { epoch, epochs: arguments.epochs.get() }.into());
+    }
+    Ok(())
+}
+
+/// Whether someone has asked for an end, by Ctrl-C or a signal to terminate: it comes after the epoch that is under way. Asked
+/// twice, the process ends at once.
+fn interrupted() -> anyhow::Result<&'static AtomicBool> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if ASKED.swap(true, Ordering::Relaxed) {
+            std::process::exit(Interrupted::EXIT_CODE.into());
+        }
+    })
+    .context("Ctrl-C cannot be listened for")?;
+    Ok(&ASKED)
 }
 
 fn report(arguments: &TrainArgs, metrics: &Metrics) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod losses;
 mod mutants;
 mod optimizer;
 mod products;
+mod resident;
 mod weights;
 
 use rand::rngs::SmallRng;

@@ -1,0 +1,380 @@
+//! The kernel of the resident engine on its own: runs side by side, the wish to stop, times, rows of inputs, and mutants.
+
+use kiln_tests::{on_device, sim, test_name};
+
+use super::*;
+use crate::gpu::kernels::{InputForm, Module, resident_modules};
+use crate::gpu::resident::{PHASES, Plan, Run, RunRecord, Sizes, Training, rows, train};
+use crate::gpu::{Scalars, Source, Wanted};
+use crate::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
+
+const SAMPLES: usize = 61;
+/// Three steps an epoch, the last of 14 rows.
+const SIZES: Sizes = Sizes { k: 37, h: 19, c: 5, batch: 23, rows: 60, epochs: 2 };
+/// A cluster of eight, whose slots hold two batches; and one of sixteen, to which the batch comes in parts.
+const WHOLE: Plan = Plan { blocks: 8, units: 8, chunk: 32, slots: 2, shared_bytes: 64 << 10 };
+const PARTS: Plan = Plan { blocks: 16, units: 8, chunk: 16, slots: 2, shared_bytes: 64 << 10 };
+const MOMENTUM: f64 = 0.9;
+
+/// The data of a job, and what runs differ in.
+struct Data {
+    pixels: Vec<u8>,
+    labels: Vec<u8>,
+    order: Vec<u32>,
+}
+
+impl Data {
+    fn new(seed: u64) -> Self {
+        let order = draw(seed, Values::Floats, (SIZES.rows * SIZES.epochs) as usize);
+        Self {
+            pixels: pixels(7, SAMPLES * SIZES.k as usize),
+            labels: pixels(8, SAMPLES).into_iter().map(|p| p % SIZES.c as u8).collect(),
+            order: order
+                .into_iter()
+                .map(|v| ((v.abs() * SAMPLES as f32) as u32).min(SAMPLES as u32 - 1))
+                .collect(),
+        }
+    }
+
+    fn job(&self, lr: f64) -> Job<'_> {
+        let width = SIZES.k as usize;
+        Job {
+            model: Mlp::new(&[width, SIZES.h as usize, SIZES.c as usize], 1).unwrap(),
+            loss: Loss::CrossEntropy,
+            optimizer: Sgd { lr, momentum: MOMENTUM, ..Sgd::default() }.into(),
+            schedule: Schedule::default(),
+            train: Samples::pixels(&self.pixels, width, Targets::Labels(&self.labels)).unwrap(),
+        }
+    }
+
+    /// Losses of the epochs, and the parameters in the end, as the host computes them.
+    fn on_host(&self, lr: f64) -> (Vec<f64>, Vec<f32>) {
+        let mut trainer = Trainer::host(self.job(lr), 1).unwrap();
+        let epochs = self.order.chunks(SIZES.rows as usize);
+        let losses = epochs.map(|order| trainer.epoch(order, SIZES.batch as usize).unwrap().loss).collect();
+        (losses, arena(&trainer.model().unwrap()))
+    }
+}
+
+/// The parameters as the kernel has them.
+fn arena(model: &Mlp) -> Vec<f32> {
+    let mut arena = Vec::new();
+    for tensor in model.tensors() {
+        arena.extend(&tensor.data);
+        arena.resize(arena.len().next_multiple_of(4), 0.0);
+    }
+    arena
+}
+
+/// What a run came to: epochs, losses of its rows, parameters after each epoch and in the end.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    epochs: u32,
+    losses: Vec<f32>,
+    snapshots: Vec<f32>,
+    parameters: Vec<f32>,
+}
+
+/// Trains the same data at several learning rates side by side; the cycles of each phase, where they are asked for.
+fn side_by_side(
+    gpu: &Gpu,
+    data: &Data,
+    plan: &Plan,
+    lrs: &[f64],
+    stop: u32,
+    timed: bool,
+) -> (Vec<Outcome>, Vec<u64>) {
+    let (rows_all, values) = ((SIZES.rows * SIZES.epochs) as usize, SIZES.parameters());
+    let inputs = buffer(gpu, &data.pixels);
+    let x = rows(gpu, &Source::Pixels(inputs.all()), Precision::F32, SAMPLES as u32, SIZES.k).unwrap();
+    let labels = buffer(gpu, &data.labels);
+    let (order, stop) = (buffer(gpu, &data.order), buffer(gpu, &[stop]));
+    let steps = SIZES.rows.div_ceil(SIZES.batch) as usize * SIZES.epochs as usize;
+    let scalars = |lr: f64| -> Vec<Scalars> {
+        let keep = |step| if step == 0 { 0.0 } else { MOMENTUM as f32 };
+        (0..steps).map(|step| Scalars::sgd(lr as f32, keep(step), 1.0)).collect()
+    };
+    let start = arena(&data.job(0.0).model);
+    struct Buffers([Buffer<f32>; 4], Buffer<u32>, Buffer<Scalars>, Buffer<u64>);
+    let zeros = |len| Buffer::<f32>::new(gpu, "zeros", len).unwrap();
+    let made: Vec<Buffers> = lrs
+        .iter()
+        .map(|&lr| {
+            let floats = [buffer(gpu, &start), zeros(values), zeros(rows_all), zeros(2 * values)];
+            let hits = Buffer::new(gpu, "hits", rows_all).unwrap();
+            Buffers(floats, hits, buffer(gpu, &scalars(lr)), Buffer::new(gpu, "times", 3).unwrap())
+        })
+        .collect();
+    let runs: Vec<Run<'_>> = made
+        .iter()
+        .map(|Buffers([parameters, velocities, losses, snapshots], hits, scalars, ended)| Run {
+            parameters: parameters.all(),
+            velocities: velocities.all(),
+            order: order.all(),
+            scalars: scalars.all(),
+            losses: losses.all(),
+            hits: hits.all(),
+            snapshots: Some(snapshots.all()),
+            ended: ended.all(),
+            decay: 0.0,
+            gradient_share: 0.0,
+            velocity_share: 1.0,
+        })
+        .collect();
+    let mut records = Buffer::new(gpu, "records", lrs.len()).unwrap();
+    let times = Buffer::new(gpu, "times", lrs.len() * plan.blocks as usize * PHASES.len()).unwrap();
+    let training = Training {
+        x: x.all(),
+        form: InputForm::Pixels,
+        wanted: Wanted::CrossEntropy(labels.all()),
+        stop: stop.all(),
+        times: timed.then_some(times.all()),
+    };
+    train(gpu, plan, &SIZES, &training, &runs, &mut records).unwrap();
+    let mut told = vec![RunRecord::default(); lrs.len()];
+    records.download(gpu, &mut told).unwrap();
+    let outcome =
+        |(Buffers([parameters, _, losses, snapshots], ..), record): (&Buffers, &RunRecord)| Outcome {
+            epochs: record.epochs,
+            losses: read(gpu, losses, rows_all),
+            snapshots: read(gpu, snapshots, 2 * values),
+            parameters: read(gpu, parameters, values),
+        };
+    let mut cycles = vec![0; times.len()];
+    times.download(gpu, &mut cycles).unwrap();
+    (made.iter().zip(&told).map(outcome).collect(), cycles)
+}
+
+/// Mean of the losses of the batches of an epoch.
+fn epoch_loss(losses: &[f32]) -> f64 {
+    let batches = losses.chunks(SIZES.batch as usize);
+    let means: Vec<f64> =
+        batches.map(|rows| rows.iter().map(|&v| f64::from(v)).sum::<f64>() / rows.len() as f64).collect();
+    means.iter().sum::<f64>() / means.len() as f64
+}
+
+fn assert_host(outcome: &Outcome, data: &Data, lr: f64) {
+    let (losses, parameters) = data.on_host(lr);
+    for (rows, expected) in outcome.losses.chunks(SIZES.rows as usize).zip(losses) {
+        let off = (epoch_loss(rows) - expected).abs();
+        assert!(off <= 1e-5, "the loss is off by {off}");
+    }
+    let norm =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let off = norm(&mut outcome.parameters.iter().zip(&parameters).map(|(a, b)| a - b));
+    let bound = 1e-5 * norm(&mut parameters.iter().copied());
+    assert!(off <= bound, "the parameters are off by {off}, bound {bound}");
+}
+
+fn gpu_with(modules: &[Module]) -> Gpu {
+    let mut gpu = Gpu::open(0, Precision::F32).unwrap();
+    gpu.load(modules).unwrap();
+    gpu
+}
+
+fn modules(timed: bool) -> [Module; 2] {
+    resident_modules(Precision::F32, InputForm::Pixels, timed)
+}
+
+#[test]
+fn runs_side_by_side_are_those_alone() {
+    on_device!();
+    let (gpu, data, lrs) = (gpu_with(&modules(false)), Data::new(3), [0.05, 0.01, 0.2]);
+    for plan in [WHOLE, PARTS] {
+        let together = side_by_side(&gpu, &data, &plan, &lrs, 0, false).0;
+        for (outcome, lr) in together.iter().zip(lrs) {
+            assert_eq!(outcome.epochs, SIZES.epochs);
+            assert_eq!(outcome.snapshots[SIZES.parameters()..], outcome.parameters, "after the last epoch");
+            assert_host(outcome, &data, lr);
+            assert_eq!(*outcome, side_by_side(&gpu, &data, &plan, &[lr], 0, false).0[0], "alone at {lr}");
+        }
+    }
+}
+
+#[test]
+fn a_wish_to_stop_ends_it_after_an_epoch() {
+    on_device!();
+    let (gpu, data) = (gpu_with(&modules(false)), Data::new(3));
+    let whole = &side_by_side(&gpu, &data, &WHOLE, &[0.05], 0, false).0[0];
+    let stopped = &side_by_side(&gpu, &data, &WHOLE, &[0.05], 1, false).0[0];
+    assert_eq!((whole.epochs, stopped.epochs), (2, 1));
+    assert_eq!(stopped.parameters, whole.snapshots[..SIZES.parameters()]);
+    let rows = SIZES.rows as usize;
+    assert_eq!(stopped.losses[..rows], whole.losses[..rows]);
+    assert!(stopped.losses[rows..].iter().all(|&loss| loss == 0.0), "no second epoch");
+}
+
+#[test]
+fn timed_kernels_give_the_same_bits_and_time_every_phase() {
+    on_device!();
+    let data = Data::new(3);
+    let plain = side_by_side(&gpu_with(&modules(false)), &data, &WHOLE, &[0.05], 0, false);
+    let timed = side_by_side(&gpu_with(&modules(true)), &data, &WHOLE, &[0.05], 0, true);
+    assert_eq!(timed.0, plain.0);
+    assert!(plain.1.iter().all(|&cycles| cycles == 0));
+    for block in timed.1.chunks(PHASES.len()) {
+        for (phase, &cycles) in PHASES.iter().zip(block) {
+            assert!(cycles > 0, "{phase}: {block:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_are_whole_numbers_and_terms_add_up() {
+    on_device!();
+    let (samples, k) = (7, 37);
+    let bf16 = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+    let gpu = gpu_with(&modules(false));
+    let image = pixels(5, samples * k);
+    let inputs = buffer(&gpu, &image);
+    let made = rows(&gpu, &Source::Pixels(inputs.all()), Precision::F32, samples as u32, k as u32).unwrap();
+    let mut got = vec![0u16; samples * 48];
+    made.download(&gpu, &mut got).unwrap();
+    for (line, pixels) in got.chunks(48).zip(image.chunks(k)) {
+        let expected = pixels.iter().map(|&p| f32::from(p)).chain([0.0; 11]);
+        assert!(line.iter().map(|&bits| bf16(bits)).eq(expected));
+    }
+    let floats = draw(6, Values::Floats, samples * k);
+    let inputs = buffer(&gpu, &floats);
+    // What so many terms of 8 digits leave: half of the last digit.
+    for (precision, planes, left) in
+        [(Precision::F32, 3, 0.0), (Precision::Tf32, 2, 1.0 / 2048.0), (Precision::Bf16, 1, 1.0 / 256.0)]
+    {
+        let made = rows(&gpu, &Source::Floats(inputs.all()), precision, samples as u32, k as u32).unwrap();
+        let mut got = vec![0u16; samples * planes * 48];
+        made.download(&gpu, &mut got).unwrap();
+        for (lines, values) in got.chunks(planes * 48).zip(floats.chunks(k)) {
+            for place in 0..48 {
+                let sum: f32 = lines.chunks(48).map(|line| bf16(line[place])).sum();
+                let expected = values.get(place).copied().unwrap_or(0.0);
+                let off = (sum - expected).abs();
+                assert!(off <= left * expected.abs(), "{precision}: {sum} for {expected}");
+            }
+        }
+    }
+}
+
+/// What is broken in the kernel, and what tells of it: a finding, or a result that is off.
+struct Mutant {
+    name: &'static str,
+    mutate: fn(&str) -> String,
+    found: bool,
+}
+
+const MUTANTS: [Mutant; 14] = [
+    Mutant {
+        name: "that a buffer has been read is told relaxed where release is needed",
+        mutate: |text| replaced(text, "mbarrier.arrive.release.cluster", "mbarrier.arrive.relaxed.cluster"),
+        found: true,
+    },
+    Mutant {
+        name: "that a buffer has been read is told to the block where the cluster must know",
+        mutate: |text| replaced(text, "mbarrier.arrive.release.cluster", "mbarrier.arrive.release.cta"),
+        found: true,
+    },
+    Mutant {
+        name: "a wait hears the block where it must hear the cluster",
+        mutate: |text| replaced(text, "try_wait.parity.acquire.cluster", "try_wait.parity.acquire.cta"),
+        found: true,
+    },
+    Mutant {
+        name: "a wait acquires nothing",
+        mutate: |text| replaced(text, "try_wait.parity.acquire.cluster", "try_wait.parity.relaxed.cluster"),
+        found: true,
+    },
+    Mutant { name: "the first wait does not wait", mutate: |text| no_wait(text, 0), found: true },
+    Mutant { name: "the second wait does not wait", mutate: |text| no_wait(text, 1), found: true },
+    Mutant { name: "the third wait does not wait", mutate: |text| no_wait(text, 2), found: true },
+    Mutant { name: "the fourth wait does not wait", mutate: |text| no_wait(text, 3), found: true },
+    Mutant { name: "a phase of the exchanges is skipped", mutate: skipped_phase, found: true },
+    Mutant {
+        name: "cluster does not meet at the start",
+        mutate: |text| without(text, &["barrier.cluster.arrive", "barrier.cluster.wait"]),
+        found: true,
+    },
+    Mutant { name: "h is read before it is there", mutate: |text| without_barrier(text, 4), found: true },
+    Mutant {
+        name: "the gradient passes where ReLU has cut",
+        mutate: |text| replaced(text, "setp.leu.f32", "setp.ltu.f32"),
+        found: false,
+    },
+    Mutant {
+        name: "a fragment is not transposed",
+        mutate: |text| replaced(text, "m8n8.x4.trans.shared", "m8n8.x4.shared"),
+        found: false,
+    },
+    Mutant {
+        name: "half of the lanes do not add theirs",
+        mutate: |text| replaced(text, "shfl.sync.bfly.b32", "shfl.sync.idx.b32"),
+        found: false,
+    },
+];
+
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the kernel has no {from}");
+    text.replace(from, to)
+}
+
+/// The text without the first instruction of each kind.
+fn without(text: &str, instructions: &[&str]) -> String {
+    instructions.iter().fold(text.to_owned(), |text, instruction| cut(&text, instruction, 0))
+}
+
+fn without_barrier(text: &str, n: usize) -> String {
+    cut(text, "bar.sync", n)
+}
+
+fn cut(text: &str, instruction: &str, n: usize) -> String {
+    let (at, _) = text.match_indices(instruction).nth(n).expect("the kernel has as many");
+    let end = at + text[at..].find(';').expect("an instruction ends") + 1;
+    format!("{}{}", &text[..at], &text[end..])
+}
+
+/// The n-th wait finds its phase complete at once.
+fn no_wait(text: &str, n: usize) -> String {
+    let (at, _) = text.match_indices("mbarrier.try_wait").nth(n).expect("the kernel has as many");
+    let end = at + text[at..].find(';').expect("an instruction ends") + 1;
+    format!("{}setp.eq.u32 p, 0, 0;{}", &text[..at], &text[end..])
+}
+
+/// The parity of the exchanges stays what it is: every second wait finds its phase complete, before it has begun.
+fn skipped_phase(text: &str) -> String {
+    let toggles = |line: &str| line.trim_start().starts_with("xor.b32") && line.ends_with(", 1;");
+    let line = text.lines().find(|line| toggles(line)).expect("the kernel counts phases");
+    text.replace(line, &line.replace(", 1;", ", 0;"))
+}
+
+/// The module with its first kernel, that of 8 units, mutated.
+fn mutated(mutant: &Mutant) -> [Module; 2] {
+    let [rows, (name, ptx)] = modules(false);
+    let entry = ptx.find(".entry resident_pixels_8(").expect("the kernel is there");
+    let end = ptx[entry..].find(".visible .entry").map_or(ptx.len(), |next| entry + next);
+    let text = format!("{}{}{}", &ptx[..entry], (mutant.mutate)(&ptx[entry..end]), &ptx[end..]);
+    [rows, (name, &*text.leak())]
+}
+
+const WHICH: &str = "KILN_TEST_MUTANT";
+
+#[test]
+fn every_mutant_is_caught() {
+    if sim::on_device() {
+        let which = std::env::var(WHICH).ok().and_then(|number| MUTANTS.get(number.parse::<usize>().ok()?));
+        let (gpu, data) = (gpu_with(&which.map_or_else(|| modules(false), mutated)), Data::new(3));
+        for plan in [WHOLE, PARTS] {
+            assert_host(&side_by_side(&gpu, &data, &plan, &[0.05], 0, false).0[0], &data, 0.05);
+        }
+        return;
+    }
+    let unharmed = sim::run_again(test_name!(), &[]);
+    assert!(unharmed.status.success(), "{}", String::from_utf8_lossy(&unharmed.stdout));
+    for (number, mutant) in MUTANTS.iter().enumerate() {
+        let output = sim::run_again(test_name!(), &[(WHICH, &number.to_string())]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        let (status, told) = match mutant.found {
+            true => (86, text.contains("resident_pixels_8")),
+            false => (101, text.contains("off by")),
+        };
+        let caught = output.status.code() == Some(status) && told;
+        assert!(caught, "{}: {}\n{text}", mutant.name, output.status);
+    }
+}

@@ -1,0 +1,324 @@
+//! The resident engine as its users meet it: the host's results, the same bits however many epochs are in a launch, and a clear
+//! answer where it does not fit.
+
+mod synthetic;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+
+use kiln_engine::{
+    AdamW, Epoch, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions, Samples,
+    Schedule, Sgd, Targets, Trainer, resident_fits,
+};
+use kiln_tests::{on_device, sim, test_name};
+use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
+
+const LAYERS: [usize; 3] = [WIDTH, 37, CLASSES];
+/// Batches of one form each: of one row in each block at most, of whole tiles with a tail, of no whole tile, and of most of the
+/// samples.
+const BATCHES: [(usize, Option<u32>); 4] = [(64, None), (128, Some(8)), (41, Some(16)), (7, Some(8))];
+const EPOCHS: usize = 2;
+
+const OPTIONS: ResidentOptions =
+    ResidentOptions { device: 0, precision: Precision::F32, batch: 128, cluster: None, epochs: None };
+
+/// Blocks of the clusters that a test is to run on.
+const CLUSTERS: &str = "KILN_TEST_CLUSTERS";
+
+/// What some epochs come to: losses, evaluations and models, one each.
+type Outcome = Vec<(Epoch, Evaluation, Mlp)>;
+
+fn train(mut trainer: Trainer<'_>, batch: usize, test: &Samples<'_>) -> Outcome {
+    let mut epochs = trainer.epochs(EPOCHS, batch, order);
+    let mut outcome = Vec::new();
+    while let Some(trained) = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap() {
+        outcome.push((trained.epoch, epochs.evaluate(test).unwrap(), epochs.model().unwrap()));
+    }
+    assert_eq!(outcome.len(), EPOCHS);
+    outcome
+}
+
+fn resident(job: Job<'_>, batch: usize, options: ResidentOptions) -> Outcome {
+    let test = job.train.first(SAMPLES - 3);
+    train(Trainer::resident(job, &ResidentOptions { batch, ..options }).unwrap(), batch, &test)
+}
+
+fn host(job: Job<'_>, batch: usize) -> Outcome {
+    let test = job.train.first(SAMPLES - 3);
+    train(Trainer::host(job, 1).unwrap(), batch, &test)
+}
+
+fn assert_close(got: &Outcome, expected: &Outcome, tolerance: f64, what: &str) {
+    for ((got, got_test, got_model), (expected, expected_test, expected_model)) in got.iter().zip(expected) {
+        assert_eq!(got.steps, expected.steps);
+        let gaps = [got.loss - expected.loss, got_test.loss - expected_test.loss].map(f64::abs);
+        assert!(gaps.iter().all(|gap| *gap <= tolerance), "{what}: losses differ by {gaps:?}");
+        for (got, expected) in got_model.tensors().iter().zip(expected_model.tensors()) {
+            let squares =
+                |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
+            let gap = squares(&mut got.data.iter().zip(&expected.data).map(|(a, b)| a - b));
+            let ratio = (gap / squares(&mut expected.data.iter().copied())).sqrt();
+            assert!(ratio <= tolerance, "{what}: {}: {ratio}", got.name);
+        }
+    }
+}
+
+#[test]
+fn results_are_the_hosts() {
+    on_device!();
+    let data = Data::new();
+    for (form, (batch, cluster)) in FORMS.into_iter().zip(BATCHES) {
+        let options = ResidentOptions { cluster, ..OPTIONS };
+        let got = resident(data.job(form, &LAYERS), batch, options);
+        let what = format!("{form:?}, batch {batch}, cluster {cluster:?}");
+        assert_close(&got, &host(data.job(form, &LAYERS), batch), 1e-5, &what);
+    }
+}
+
+/// Widths at and around what a block holds, one class, all sixteen, and every option of SGD.
+#[test]
+fn results_are_the_hosts_for_other_models() {
+    on_device!();
+    let data = Data::new();
+    let values: Vec<f32> = data.values.iter().cycle().take(SAMPLES * 16).copied().collect();
+    let sgd = Sgd { lr: 0.03, momentum: 0.8, dampening: 0.1, weight_decay: 0.01, nesterov: false };
+    let cases = [
+        (1, 1, None, Sgd { lr: 0.05, ..Sgd::default() }),
+        (64, 16, Some(8), sgd),
+        (65, 15, None, Sgd { dampening: 0.0, nesterov: true, ..sgd }),
+        (128, 9, Some(16), sgd),
+        (129, 8, None, sgd),
+        (256, 7, None, sgd),
+    ];
+    for (hidden, classes, cluster, sgd) in cases {
+        let job = || Job {
+            model: Mlp::new(&[WIDTH, hidden, classes], 5).unwrap(),
+            loss: Loss::MeanSquaredError,
+            optimizer: sgd.into(),
+            schedule: Schedule::default(),
+            train: Samples::floats(&data.floats, WIDTH, Targets::Values(&values[..SAMPLES * classes]))
+                .unwrap(),
+        };
+        let got = resident(job(), 97, ResidentOptions { cluster, ..OPTIONS });
+        assert_close(
+            &got,
+            &host(job(), 33),
+            1e-5,
+            &format!("{hidden} hidden, {classes} classes, {cluster:?}"),
+        );
+    }
+}
+
+/// Inputs up to the widest, of pixels and of floats: these in parts, as three terms of a batch are too much for shared memory.
+/// A step and a tail.
+#[test]
+fn results_are_the_hosts_for_wide_inputs() {
+    on_device!();
+    let data = Data::new();
+    for (width, batch) in [(1024, 128), (129, 96)] {
+        let pixels: Vec<u8> = data.pixels.iter().cycle().take(SAMPLES * width).copied().collect();
+        let floats: Vec<f32> = data.floats.iter().cycle().take(SAMPLES * width).map(|v| v - 0.3).collect();
+        let labels = Targets::Labels(&data.labels);
+        let forms = [
+            (Samples::pixels(&pixels, width, labels), batch),
+            (Samples::floats(&floats, width, labels), batch.min(64)), // three terms of more rows are too much
+        ];
+        for (train, batch) in forms {
+            let job = || Job {
+                model: Mlp::new(&[width, 130, CLASSES], 5).unwrap(),
+                loss: Loss::CrossEntropy,
+                optimizer: Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into(),
+                schedule: Schedule::default(),
+                train: train.clone().unwrap(),
+            };
+            let rows = &order(3)[..batch + 13];
+            let run = |mut trainer: Trainer<'_>| {
+                let epoch = trainer.epoch(rows, batch).unwrap();
+                vec![(epoch, Evaluation { loss: 0.0, accuracy: None }, trainer.model().unwrap())]
+            };
+            let got = run(Trainer::resident(job(), &ResidentOptions { batch, ..OPTIONS }).unwrap());
+            assert_close(&got, &run(Trainer::host(job(), 1).unwrap()), 1e-5, &format!("width {width}"));
+        }
+    }
+}
+
+#[test]
+fn a_launch_of_several_epochs_gives_the_bits_of_launches_of_one() {
+    on_device!();
+    let data = Data::new();
+    for form in [Form::Pixels, Form::FloatsToValues] {
+        let run = |epochs| resident(data.job(form, &LAYERS), 64, ResidentOptions { epochs, ..OPTIONS });
+        let together = run(None);
+        assert_eq!(together, run(Some(1)), "{form:?}");
+        assert_eq!(together, run(None), "{form:?}: again");
+    }
+}
+
+/// Fifty random schedules on both clusters, with the batch in whole and, on sm_120, in parts: no finding, and one model.
+#[test]
+fn fifty_schedules_give_the_same_bits() {
+    if !sim::on_device() {
+        let mut bits = HashMap::new();
+        for seed in 1..=50 {
+            // sm_120 has clusters of eight at most.
+            let (arch, clusters) = if seed % 2 == 0 { ("sm_90", "8 16") } else { ("sm_120", "8") };
+            let settings =
+                [("KILN_SIM_SEED", &*seed.to_string()), ("KILN_SIM_ARCH", arch), (CLUSTERS, clusters)];
+            let output = sim::run_again(test_name!(), &settings);
+            let text = String::from_utf8(output.stdout).unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "seed {seed}: {}\n{text}{errors}", output.status);
+            let lines = text.lines().filter_map(|line| line.split_once("bits on ")?.1.split_once(' '));
+            let found: Vec<_> = lines.collect();
+            assert_eq!(found.len(), clusters.split(' ').count());
+            for (blocks, hash) in found {
+                let first = bits.entry(blocks.to_owned()).or_insert_with(|| hash.to_owned());
+                assert_eq!(hash, first, "seed {seed}, {blocks} blocks");
+            }
+        }
+        return;
+    }
+    // So wide that a block of sm_120 does not hold two batches.
+    let (width, samples) = (400, 150);
+    let data = Data::new();
+    let pixels: Vec<u8> = data.pixels.iter().cycle().take(samples * width).copied().collect();
+    let clusters = std::env::var(CLUSTERS).unwrap_or_else(|_| "8 16".into());
+    for cluster in clusters.split(' ').map(|blocks| blocks.parse().unwrap()) {
+        let train = Samples::pixels(&pixels, width, Targets::Labels(&data.labels[..samples])).unwrap();
+        let job = Job {
+            train,
+            model: Mlp::new(&[width, 17, CLASSES], 1).unwrap(),
+            ..data.job(Form::Pixels, &LAYERS)
+        };
+        let options = ResidentOptions { batch: 64, cluster: Some(cluster), ..OPTIONS };
+        let mut trainer = Trainer::resident(job, &options).unwrap();
+        let rows: Vec<u32> = (0..samples as u32).rev().collect();
+        trainer.epoch(&rows, 64).unwrap();
+        let model = trainer.model().unwrap();
+        let values = model.tensors().iter().flat_map(|tensor| &tensor.data);
+        let hash = values.fold(0u64, |hash, value| {
+            (hash ^ u64::from(value.to_bits())).wrapping_mul(0x100_0000_01b3).rotate_left(17)
+        });
+        println!("bits on {cluster} {hash:#018x}");
+    }
+}
+
+#[test]
+fn gradients_are_the_hosts_and_change_nothing() {
+    on_device!();
+    let data = Data::new();
+    for form in FORMS {
+        let mut trainer = Trainer::resident(data.job(form, &LAYERS), &OPTIONS).unwrap();
+        trainer.epoch(&order(0), 64).unwrap();
+        let before = trainer.model().unwrap();
+        let mut host = Trainer::host(Job { model: before.clone(), ..data.job(form, &LAYERS) }, 1).unwrap();
+        // More than a launch takes: on the graph engine's kernels.
+        for rows in [&order(1)[..61], &order(1)[..128], &order(1)[..200]] {
+            let (got, expected) = (trainer.gradients(rows).unwrap(), host.gradients(rows).unwrap());
+            assert!((got.loss - expected.loss).abs() <= 1e-6, "{form:?}: {} {}", got.loss, expected.loss);
+            for (got, expected) in got.tensors.iter().zip(&expected.tensors) {
+                let off = got.data.iter().zip(&expected.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let most = expected.data.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+                assert!(off <= 1e-5 * most, "{form:?}: {}: {off} of {most}", got.name);
+            }
+        }
+        assert_eq!(trainer.model().unwrap(), before);
+    }
+}
+
+/// The named precisions train too, a little differently, and not worse than a hundredth.
+#[test]
+fn other_precisions_train() {
+    on_device!();
+    let data = Data::new();
+    for form in [Form::Pixels, Form::Floats] {
+        let run = |precision| resident(data.job(form, &LAYERS), 64, ResidentOptions { precision, ..OPTIONS });
+        let full = run(Precision::F32);
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            let got = run(precision);
+            assert_ne!(got[1].2, full[1].2, "{precision} rounds its operands");
+            assert!((got[1].0.loss - full[1].0.loss).abs() <= 0.01, "{form:?} {precision}: {got:?}");
+        }
+    }
+}
+
+/// Operands rounded to TF32 on either engine: the same gradient, but for the order of sums and, in the second layer, which is
+/// float32 on this engine, for the rounding.
+#[test]
+fn tf32_of_pixels_is_the_graph_engines() {
+    on_device!();
+    let data = Data::new();
+    let rows = &order(2)[..64];
+    let options = ResidentOptions { precision: Precision::Tf32, ..OPTIONS };
+    let got = Trainer::resident(data.job(Form::Pixels, &LAYERS), &options).unwrap().gradients(rows).unwrap();
+    let options = GraphOptions { precision: Precision::Tf32, ..GraphOptions::default() };
+    let expected =
+        Trainer::graph(data.job(Form::Pixels, &LAYERS), &options).unwrap().gradients(rows).unwrap();
+    // TF32 keeps 11 digits.
+    assert!((got.loss - expected.loss).abs() <= 1.0 / 2048.0, "{} {}", got.loss, expected.loss);
+    assert_ne!(got, expected);
+}
+
+#[test]
+fn jobs_that_do_not_fit_are_refused() {
+    let data = Data::new();
+    let refused = |layers: &[usize], batch: usize| {
+        resident_fits(&data.job(Form::Pixels, layers), batch).unwrap_err().to_string()
+    };
+    assert!(refused(&[WIDTH, 8, 8, CLASSES], 64).contains("hidden layers: expected exactly one, found 2"));
+    assert!(refused(&[WIDTH, CLASSES], 64).contains("found 0"));
+    assert!(refused(&[WIDTH, 257, CLASSES], 64).contains("hidden units: expected at most 256, found 257"));
+    assert!(refused(&[WIDTH, 8, 17], 64).contains("classes: expected at most 16, found 17"));
+    assert!(refused(&[1025, 8, CLASSES], 64).contains("inputs: expected at most 1024, found 1025"));
+    assert!(refused(&LAYERS, 129).contains("samples a batch: expected at most 128, found 129"));
+    let adamw = Job { optimizer: AdamW::default().into(), ..data.job(Form::Pixels, &LAYERS) };
+    assert!(
+        resident_fits(&adamw, 64).unwrap_err().to_string().contains("optimizer: expected SGD, found AdamW")
+    );
+    assert_eq!(resident_fits(&data.job(Form::Pixels, &LAYERS), 128), Ok(()));
+}
+
+#[test]
+fn a_batch_that_was_not_announced_is_refused() {
+    on_device!();
+    let data = Data::new();
+    let options = ResidentOptions { batch: 32, ..OPTIONS };
+    let mut trainer = Trainer::resident(data.job(Form::Pixels, &LAYERS), &options).unwrap();
+    let error = trainer.epoch(&order(0), 33).unwrap_err();
+    assert!(matches!(error, Error::Resident { what: "samples a batch", .. }), "{error}");
+    trainer.epoch(&order(0)[..20], 33).unwrap(); // one batch of 20
+}
+
+#[test]
+fn devices_without_clusters_are_refused() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_89")]);
+    let data = Data::new();
+    let error =
+        Trainer::resident(data.job(Form::Pixels, &LAYERS), &OPTIONS).err().expect("no clusters").to_string();
+    assert!(
+        error.contains("thread-block clusters: expected a device that has them (sm_90 or newer)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_an_error_that_names_its_step() {
+    on_device!();
+    let data = Data::new();
+    let mut job = data.job(Form::FloatsToValues, &LAYERS);
+    job.optimizer = Sgd { lr: 1e30, ..Sgd::default() }.into();
+    let mut trainer = Trainer::resident(job, &OPTIONS).unwrap();
+    let mut epochs = trainer.epochs(3, 64, order);
+    let error = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap_err();
+    assert!(matches!(error, Error::Diverged { step: 1..=3, .. }), "{error}");
+    assert_eq!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()), Ok(None));
+}
+
+#[test]
+fn a_wish_to_stop_is_heard_between_epochs() {
+    let data = Data::new();
+    let mut trainer = Trainer::host(data.job(Form::Pixels, &LAYERS), 1).unwrap();
+    let mut epochs = trainer.epochs(3, 64, order);
+    assert!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().is_some());
+    assert_eq!(epochs.next_with(&AtomicBool::new(true), &mut |_| ()), Ok(None));
+}
