@@ -22,7 +22,7 @@ pub struct Job<'d> {
 }
 
 impl Job<'_> {
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         self.optimizer.check()?;
         self.schedule.check()?;
         self.train.check_for(&self.model, self.loss)
@@ -125,7 +125,7 @@ impl<'d> Trainer<'d> {
     /// # Errors
     /// [`Error::Empty`] and [`Error::Order`] for bad input.
     pub fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
-        self.check_order(rows)?;
+        check_order(rows, self.samples)?;
         self.engine.gradients(rows)
     }
 
@@ -152,22 +152,27 @@ impl<'d> Trainer<'d> {
     }
 
     pub(crate) fn check_epoch(&self, order: &[u32], batch: usize) -> Result<(), Error> {
-        if batch == 0 {
-            return Err(Error::Batch);
-        }
-        self.check_order(order)
+        check_epoch(order, batch, self.samples)
     }
+}
 
-    fn check_order(&self, order: &[u32]) -> Result<(), Error> {
-        if order.is_empty() {
-            return Err(Error::Empty { what: "order" });
-        }
-        if order.len() > u32::MAX as usize {
-            return Err(Error::OrderLength { found: order.len() });
-        }
-        match order.iter().position(|&row| row as usize >= self.samples) {
-            Some(position) => Err(Error::Order { position, samples: self.samples, found: order[position] }),
-            None => Ok(()),
-        }
+/// Checks that an epoch can be trained on so many samples.
+pub(crate) fn check_epoch(order: &[u32], batch: usize, samples: usize) -> Result<(), Error> {
+    if batch == 0 {
+        return Err(Error::Batch);
+    }
+    check_order(order, samples)
+}
+
+fn check_order(order: &[u32], samples: usize) -> Result<(), Error> {
+    if order.is_empty() {
+        return Err(Error::Empty { what: "order" });
+    }
+    if order.len() > u32::MAX as usize {
+        return Err(Error::OrderLength { found: order.len() });
+    }
+    match order.iter().position(|&row| row as usize >= samples) {
+        Some(position) => Err(Error::Order { position, samples, found: order[position] }),
+        None => Ok(()),
     }
 }

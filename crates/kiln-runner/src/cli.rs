@@ -4,6 +4,7 @@ mod optimization;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -27,13 +28,16 @@ impl Cli {
     /// What was typed. Ends the process where it makes no sense, with exit code 2.
     pub(crate) fn read() -> Self {
         let cli = Self::parse();
-        if let Command::Train(arguments) = &cli.command
-            && let Err(reason) = arguments.optimization.check()
-        {
+        let (name, optimization) = match &cli.command {
+            Command::Train(arguments) => ("train", &arguments.optimization),
+            Command::Sweep(arguments) => ("sweep", &arguments.train.optimization),
+            _ => return cli,
+        };
+        if let Err(reason) = optimization.check() {
             let mut command = Self::command();
             command.build();
-            let train = command.find_subcommand_mut("train").expect("there is a command train");
-            train.error(ErrorKind::ArgumentConflict, reason).exit();
+            let command = command.find_subcommand_mut(name).expect("the command that was read");
+            command.error(ErrorKind::ArgumentConflict, reason).exit();
         }
         cli
     }
@@ -43,6 +47,9 @@ impl Cli {
 pub(crate) enum Command {
     /// Train a model, print a line an epoch, and write model.safetensors and metrics.jsonl
     Train(Box<TrainArgs>),
+    /// Train many runs that differ in seed, learning rate or momentum, side by side where the resident engine runs, print a table
+    /// and keep the best
+    Sweep(Box<SweepArgs>),
     /// Loss and accuracy of a saved model
     Eval(EvalArgs),
     /// Replay recorded training trajectories and compare losses, gradients and parameters
@@ -88,6 +95,50 @@ pub(crate) struct TrainArgs {
     /// Print JSON, one object a line, in place of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// Seeds, each below the second number: A..B, or a list
+    #[arg(long, value_name = "A..B", conflicts_with = "seed")]
+    pub(crate) seeds: Option<Seeds>,
+    /// Learning rates
+    #[arg(long, value_delimiter = ',', value_parser = at_least_zero, value_name = "LR,LR,..", conflicts_with_all = ["lr", "max_lr"])]
+    pub(crate) lrs: Vec<f64>,
+    /// Momenta
+    #[arg(long, value_delimiter = ',', value_parser = at_least_zero, value_name = "M,M,..", conflicts_with = "momentum")]
+    pub(crate) momenta: Vec<f64>,
+    #[command(flatten)]
+    pub(crate) train: TrainArgs,
+}
+
+/// Seeds of a sweep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seeds(pub(crate) Vec<u64>);
+
+/// Runs that a sweep may have of one seed list: a slip of the keyboard should not ask for a million.
+const SEEDS_MAX: u64 = 10_000;
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || {
+            format!("expected A..B with A below B and at most {SEEDS_MAX} apart, or A,B,.., found {text:?}")
+        };
+        let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
+        let seeds = match text.split_once("..") {
+            Some((first, end)) => {
+                let (first, end) = (number(first)?, number(end)?);
+                if end <= first || end - first > SEEDS_MAX {
+                    return Err(wrong());
+                }
+                (first..end).collect()
+            }
+            None => text.split(',').map(number).collect::<Result<_, _>>()?,
+        };
+        Ok(Self(seeds))
+    }
 }
 
 #[derive(Debug, Args)]

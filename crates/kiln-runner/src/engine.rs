@@ -67,6 +67,23 @@ fn on_gpu<'d>(
     graph(job, &arguments.gpu, profile, &format!("a GPU that can run it is there{why}"))
 }
 
+/// How runs of such a job may train side by side, and whether that was asked for; `None` where another engine was, where there is no
+/// GPU, or where options of the graph engine were given.
+pub(crate) fn for_sweep(
+    job: &Job<'_>,
+    batch: NonZeroUsize,
+    arguments: &EngineArgs,
+) -> Option<(ResidentOptions, bool)> {
+    let options = resident_options(job, Some(batch), &arguments.gpu);
+    match arguments.engine {
+        EngineChoice::Resident => Some((options, true)),
+        EngineChoice::Auto if probe(arguments.gpu.device).is_ok() && !arguments.gpu.is_for_graph() => {
+            Some((options, false))
+        }
+        _ => None,
+    }
+}
+
 /// Batches are no larger than the epoch.
 fn resident_options(job: &Job<'_>, batch: Option<NonZeroUsize>, gpu: &GpuArgs) -> ResidentOptions {
     gpu.resident_options(batch.map_or(1, NonZeroUsize::get).min(job.train.len()))

@@ -149,6 +149,16 @@ impl<'d> Graph<'d> {
         (&self.gpu, self.net.arena())
     }
 
+    /// What it minimises.
+    pub(crate) fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// Replaces the parameters by those of a model of the same layers.
+    pub(crate) fn set_model(&mut self, model: &Mlp) -> Result<(), Error> {
+        self.net.upload(&self.gpu, model)
+    }
+
     /// Values of such an arena under their parameters' names.
     pub(crate) fn tensors(&self, arena: &Buffer<f32>) -> Result<Vec<Tensor>, Error> {
         Ok(self.net.fetch(&self.gpu, arena)?.tensors().to_vec())

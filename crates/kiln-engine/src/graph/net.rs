@@ -36,13 +36,27 @@ pub(super) fn adamw_options(adamw: &AdamW) -> AdamWOptions {
     }
 }
 
+/// Where weight and bias of each layer lie in an arena.
+type Places = Vec<(Range<usize>, Range<usize>)>;
+
+/// An arena of `len` values with a model's parameters.
+fn image(places: &Places, len: usize, model: &Mlp) -> Result<Vec<f32>, Error> {
+    let mut image = zeros("parameters", &[len])?;
+    for (layer, (weight, bias)) in places.iter().enumerate() {
+        let (w, b) = model.linear(layer);
+        image[weight.clone()].copy_from_slice(w);
+        image[bias.clone()].copy_from_slice(b);
+    }
+    Ok(image)
+}
+
 /// Layers and their arenas.
 pub(super) struct Net {
     /// Inputs, hidden.., outputs.
     pub(super) widths: Vec<usize>,
     model: Mlp, // widths and names; its values are those that training started from
     /// Weight (N, K) and bias (N) of each layer: where they lie in every arena.
-    places: Vec<(Range<usize>, Range<usize>)>,
+    places: Places,
     parameters: Buffer<f32>,
     /// SGD's velocities, or AdamW's first moments; none for SGD without momentum.
     first: Option<Buffer<f32>>,
@@ -60,19 +74,13 @@ impl Net {
             end = (start + len).next_multiple_of(ALIGN);
             start..start + len
         };
-        let places: Vec<_> = (0..model.depth())
+        let places: Places = (0..model.depth())
             .map(|layer| {
                 let (weight, bias) = model.linear(layer);
                 (place(weight.len()), place(bias.len()))
             })
             .collect();
-        let mut image = zeros("parameters", &[end])?;
-        for (layer, (weight, bias)) in places.iter().enumerate() {
-            let (w, b) = model.linear(layer);
-            image[weight.clone()].copy_from_slice(w);
-            image[bias.clone()].copy_from_slice(b);
-        }
-        let parameters = Buffer::with(gpu, "parameters", &image)?;
+        let parameters = Buffer::with(gpu, "parameters", &image(&places, end, &model)?)?;
         let arena = |wanted: bool, what| wanted.then(|| Buffer::new(gpu, what, end)).transpose();
         let moments = optimizer.moments();
         Ok(Self {
@@ -84,6 +92,12 @@ impl Net {
             second: arena(moments > 1, "second moments")?,
             gradients: arena(matches!(optimizer, Optimizer::AdamW(_)), "gradients")?,
         })
+    }
+
+    /// Replaces all parameters by those of a model of the same layers.
+    pub(super) fn upload(&mut self, gpu: &Gpu, model: &Mlp) -> Result<(), Error> {
+        assert_eq!(model.layers(), self.widths, "a model of other layers");
+        self.parameters.upload(gpu, &image(&self.places, self.parameters.len(), model)?)
     }
 
     /// All parameters.

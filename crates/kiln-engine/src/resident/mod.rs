@@ -7,6 +7,7 @@
 
 mod plan;
 mod run;
+mod sweep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +16,6 @@ use crate::engine::Engine;
 use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_clusters, planes, rows, train};
 use crate::gpu::{Buffer, Gpu, InputForm, Scalars, Source, fault, passed, resident_modules};
 use crate::graph::Graph;
-use crate::mlp::zeros;
 use crate::nvtx::range;
 use crate::{
     Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Optimizer, Placement, Precision, Progress,
@@ -23,6 +23,7 @@ use crate::{
 };
 use plan::{Demand, plans};
 use run::RunState;
+pub use sweep::Sweep;
 
 /// Steps of a launch, about, so that the host hears of a long run a few times a second.
 const STEPS_MAX: usize = 100_000;
@@ -91,6 +92,19 @@ impl<'d> Core<'d> {
         let stop = Buffer::new(&graph.gpu, "the wish to stop", 1)?;
         let records = Buffer::new(&graph.gpu, "descriptions of runs", 1)?;
         Ok(Self { graph, x, form, plan, widths, stop, records, options })
+    }
+
+    /// How many epochs of so many rows make a launch.
+    fn together(&self, rows: usize, batch: usize) -> usize {
+        self.options.epochs.unwrap_or(STEPS_MAX / rows.div_ceil(batch)).max(1)
+    }
+
+    fn check_batch(&self, batch: usize) -> Result<(), Error> {
+        if batch > self.options.batch {
+            let expected = format!("at most {}, as announced", self.options.batch);
+            return Err(Error::Resident { what: "samples a batch", expected, found: batch.to_string() });
+        }
+        Ok(())
     }
 
     fn sizes(&self, rows: usize, batch: usize, epochs: usize) -> Sizes {
@@ -177,19 +191,9 @@ impl<'d> Resident<'d> {
         };
         let schedule = job.schedule;
         let mut core = Core::new(job, options)?;
-        let (gpu, arena) = core.graph.parameters();
-        let mut image = zeros("parameters", &[arena.len()])?;
-        arena.download(gpu, &mut image)?;
-        let run = RunState::new(gpu, &image, sgd, schedule)?;
+        let model = core.graph.model()?;
+        let run = RunState::of(&mut core.graph, &model, sgd, schedule)?;
         Ok(Self { core, runs: [run] })
-    }
-
-    fn check_batch(&self, batch: usize) -> Result<(), Error> {
-        if batch > self.core.options.batch {
-            let expected = format!("at most {}, as announced", self.core.options.batch);
-            return Err(Error::Resident { what: "samples a batch", expected, found: batch.to_string() });
-        }
-        Ok(())
     }
 }
 
@@ -222,7 +226,7 @@ impl Engine for Resident<'_> {
     ) -> Result<Vec<Result<Trained, Error>>, Error> {
         let rows = orders[0].len();
         let batch = batch.min(rows);
-        self.check_batch(batch)?;
+        self.core.check_batch(batch)?;
         let alike = orders.iter().take_while(|order| order.len() == rows).count();
         let orders = &orders[..alike];
         let sizes = self.core.sizes(rows, batch, orders.len());
@@ -237,7 +241,7 @@ impl Engine for Resident<'_> {
     }
 
     fn together(&self, rows: usize, batch: usize) -> usize {
-        self.core.options.epochs.unwrap_or(STEPS_MAX / rows.div_ceil(batch)).max(1)
+        self.core.together(rows, batch)
     }
 
     fn look_at(&mut self, epoch: usize) -> Result<(), Error> {

@@ -2,8 +2,9 @@
 
 use crate::gpu::resident::{Run, Sizes};
 use crate::gpu::{Buffer, Gpu, Scalars, batch_sums};
-use crate::graph::scalars;
-use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained};
+use crate::graph::{Graph, scalars};
+use crate::mlp::zeros;
+use crate::{Epoch, Error, Mlp, Optimizer, Schedule, Sgd, Trained};
 
 /// The buffers of a run. Those of the epochs are made larger where more are announced.
 pub(super) struct RunState {
@@ -55,6 +56,20 @@ impl RunState {
             snapshots: Buffer::new(gpu, "parameters after each epoch", 0)?,
             ended: Buffer::new(gpu, "times of epochs", 0)?,
         })
+    }
+
+    /// A run from a model on, which the engine then evaluates.
+    pub(super) fn of(
+        graph: &mut Graph<'_>,
+        model: &Mlp,
+        sgd: Sgd,
+        schedule: Schedule,
+    ) -> Result<Self, Error> {
+        graph.set_model(model)?;
+        let (gpu, arena) = graph.parameters();
+        let mut image = zeros("parameters", &[arena.len()])?;
+        arena.download(gpu, &mut image)?;
+        Self::new(gpu, &image, sgd, schedule)
     }
 
     /// Sends the orders of epochs and the learning rates of their steps, which follow those that are done.

@@ -6,4 +6,5 @@ pub(crate) mod eval;
 pub(crate) mod parity;
 #[cfg(feature = "reference")]
 mod random;
+pub(crate) mod sweep;
 pub(crate) mod train;

@@ -56,8 +56,8 @@ enum Event<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("ended after epoch {epoch} of {epochs}, as asked: what it came to is written")]
 pub(crate) struct Interrupted {
-    epoch: usize,
-    epochs: usize,
+    pub(super) epoch: usize,
+    pub(super) epochs: usize,
 }
 
 impl Interrupted {
@@ -182,7 +182,7 @@ fn epochs(
 
 /// Whether someone has asked for an end, by Ctrl-C or a signal to terminate: it comes after the epoch that is under way. Asked
 /// twice, the process ends at once.
-fn interrupted() -> anyhow::Result<&'static AtomicBool> {
+pub(super) fn interrupted() -> anyhow::Result<&'static AtomicBool> {
     static ASKED: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::Relaxed) {
@@ -215,7 +215,7 @@ fn summary(arguments: &TrainArgs, train_seconds: f64, steps: usize, output: &Out
 }
 
 /// What a reader of the model file may want to know of its making.
-fn metadata(arguments: &TrainArgs, epoch: usize) -> HashMap<String, String> {
+pub(super) fn metadata(arguments: &TrainArgs, epoch: usize) -> HashMap<String, String> {
     let pairs = [
         ("dataset", arguments.dataset.to_string()),
         ("loss", arguments.loss.to_string()),

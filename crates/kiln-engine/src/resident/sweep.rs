@@ -1,0 +1,130 @@
+//! Runs of one model side by side: one cluster trains one run, and a launch takes as many as there are.
+
+use std::sync::atomic::AtomicBool;
+
+use super::run::RunState;
+use super::{Core, ResidentOptions};
+use crate::engine::Engine;
+use crate::gpu::resident::active_clusters;
+use crate::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Trained};
+
+/// Runs that differ in initial parameters, optimizer and schedule, and share layers, loss and samples. Each gives the same bits
+/// as alone on a [`crate::Trainer::resident`].
+pub struct Sweep<'d> {
+    core: Core<'d>,
+    runs: Vec<RunState>,
+    samples: usize,
+    together: u32,
+}
+
+impl<'d> Sweep<'d> {
+    /// Runs of these jobs, side by side on one GPU.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] for no job at all, [`Error::Resident`] where jobs differ in what they must share, and as
+    /// [`crate::Trainer::resident`].
+    pub fn resident(jobs: Vec<Job<'d>>, options: &ResidentOptions) -> Result<Self, Error> {
+        let Some(first) = jobs.first().cloned() else { return Err(Error::Empty { what: "sweep" }) };
+        for job in &jobs {
+            job.check()?;
+            super::plan::check(job, options.batch)?;
+            let shared =
+                (job.model.layers(), job.loss, job.train) == (first.model.layers(), first.loss, first.train);
+            if !shared {
+                let (what, expected) = ("runs of a sweep", "the same layers, loss and samples".to_owned());
+                return Err(Error::Resident { what, expected, found: "others".to_owned() });
+            }
+        }
+        let samples = first.train.len();
+        let mut core = Core::new(first, *options)?;
+        let mut runs = Vec::new();
+        for job in &jobs {
+            let Optimizer::Sgd(sgd) = job.optimizer else {
+                unreachable!("the check refuses other optimizers")
+            };
+            runs.push(RunState::of(&mut core.graph, &job.model, sgd, job.schedule)?);
+        }
+        let together = active_clusters(&core.graph.gpu, core.form, &core.plan)?;
+        Ok(Self { core, runs, samples, together })
+    }
+
+    /// What runs and where, for a person.
+    pub fn describe(&self) -> String {
+        let blocks = self.core.plan.blocks;
+        format!(
+            "resident, {}, {}, {} runs, of which {} train at once, one cluster of {blocks} blocks each",
+            self.core.graph.gpu.name,
+            self.core.options.precision,
+            self.runs.len(),
+            self.together.min(self.runs.len() as u32),
+        )
+    }
+
+    /// How many epochs of so many rows it likes to train at once.
+    pub fn together(&self, rows: usize, batch: usize) -> usize {
+        self.core.together(rows, batch)
+    }
+
+    /// Trains each run over the orders of its own, an epoch each; all orders are of one length, and all runs have as many. Gives
+    /// the epochs of each run; where one is an error, it is the run's last, and the run is lost. Where `stop` is set meanwhile,
+    /// runs may end after an epoch.
+    ///
+    /// # Errors
+    /// As [`crate::Trainer::epoch`] for bad input; [`Error::Order`] for orders that differ in length or number, too.
+    pub fn epochs(
+        &mut self,
+        orders: &[Vec<Vec<u32>>],
+        batch: usize,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Vec<Result<Trained, Error>>>, Error> {
+        let rows = orders.first().and_then(|run| run.first()).map_or(0, Vec::len);
+        let epochs = orders.first().map_or(0, Vec::len);
+        let alike = orders.len() == self.runs.len()
+            && orders.iter().all(|run| run.len() == epochs && run.iter().all(|order| order.len() == rows));
+        if !alike {
+            let (what, expected) = ("orders of a sweep", "as many for each run, of one length".to_owned());
+            return Err(Error::Resident { what, expected, found: "others".to_owned() });
+        }
+        for order in orders.iter().flatten() {
+            crate::trainer::check_epoch(order, batch, self.samples)?;
+        }
+        let batch = batch.min(rows);
+        self.core.check_batch(batch)?;
+        let sizes = self.core.sizes(rows, batch, epochs);
+        for (run, orders) in self.runs.iter_mut().zip(orders) {
+            run.begin(&self.core.graph.gpu, &sizes, orders)?;
+        }
+        let trained = self.core.train(&sizes, &self.runs, stop)?;
+        let gpu = &self.core.graph.gpu;
+        self.runs.iter_mut().zip(trained).map(|(run, epochs)| run.end(gpu, &sizes, epochs)).collect()
+    }
+
+    /// Loss and accuracy of a run, counted from 0, on the given samples.
+    ///
+    /// # Errors
+    /// As [`crate::Trainer::evaluate`].
+    pub fn evaluate(&mut self, run: usize, samples: &Samples<'_>) -> Result<Evaluation, Error> {
+        self.look_at(run)?;
+        samples.check_for(&self.core.graph.model()?, self.core.graph.loss())?;
+        let evaluation = self.core.graph.evaluate(samples)?;
+        match evaluation.loss.is_finite() {
+            true => Ok(evaluation),
+            false => Err(Error::EvaluationDiverged { loss: evaluation.loss }),
+        }
+    }
+
+    /// The model of a run, counted from 0.
+    ///
+    /// # Errors
+    /// As [`crate::Trainer::model`].
+    pub fn model(&mut self, run: usize) -> Result<Mlp, Error> {
+        self.look_at(run)?;
+        self.core.graph.model()
+    }
+
+    fn look_at(&mut self, run: usize) -> Result<(), Error> {
+        let (gpu, arena) = self.core.graph.parameters();
+        let len = arena.len();
+        arena.copy_from(gpu, &self.runs[run].parameters, 0..len)
+    }
+}
