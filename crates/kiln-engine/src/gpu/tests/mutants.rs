@@ -118,13 +118,13 @@ const MUTANTS: [Mutant; 12] = [
 ];
 
 /// The text without the instruction that is the n-th of its kind.
-fn without(text: &str, instruction: &str, n: usize) -> String {
+pub(super) fn without(text: &str, instruction: &str, n: usize) -> String {
     let (at, _) = text.match_indices(instruction).nth(n).expect("the kernel has as many");
     let end = at + text[at..].find(';').expect("an instruction ends") + 1;
     format!("{}{}", &text[..at], &text[end..])
 }
 
-fn replaced(text: &str, from: &str, to: &str) -> String {
+pub(super) fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "the kernel has no {from}");
     text.replace(from, to)
 }

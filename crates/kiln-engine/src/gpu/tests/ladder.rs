@@ -1,0 +1,633 @@
+//! The rungs of `kernels/ladder` against training in float64, against themselves on other schedules, and with a fault each.
+
+use kiln_tests::{on_device, sim, test_name};
+
+use super::mutants::{replaced, without};
+use super::*;
+use crate::gpu::kernels::{Cluster, Launch, Module};
+
+/// A kernel of the ladder.
+struct Rung {
+    module: Module,
+    kernel: &'static str,
+    /// Blocks of its cluster.
+    blocks: u32,
+    /// Batches that it has room for.
+    slots: usize,
+    mbarriers: usize,
+    /// What the bytes of a row are a multiple of.
+    row_bytes: u32,
+}
+
+macro_rules! module {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../../../kernels/ladder/ptx/", $name, ".ptx")))
+    };
+}
+
+const RUNGS: [Rung; 4] = [
+    Rung {
+        module: module!("1_single_block"),
+        kernel: "ladder_single_block",
+        blocks: 1,
+        slots: 1,
+        mbarriers: 0,
+        row_bytes: 1,
+    },
+    Rung {
+        module: module!("2_cluster_sync"),
+        kernel: "ladder_cluster_sync",
+        blocks: 8,
+        slots: 1,
+        mbarriers: 0,
+        row_bytes: 1,
+    },
+    Rung {
+        module: module!("3_messages"),
+        kernel: "ladder_messages",
+        blocks: 8,
+        slots: 1,
+        mbarriers: 2,
+        row_bytes: 1,
+    },
+    Rung {
+        module: module!("4_multicast"),
+        kernel: "ladder_multicast",
+        blocks: 8,
+        slots: 2,
+        mbarriers: 4,
+        row_bytes: 16,
+    },
+];
+const THREADS: u32 = 128;
+
+impl Rung {
+    /// Dynamic shared memory of a block, as the rung's head comment has it.
+    fn shared_bytes(&self, sizes: &Sizes, pitch: u32) -> u32 {
+        let Sizes { k, h, c, batch, .. } = *sizes;
+        let (units, owned, cp) =
+            (h.div_ceil(self.blocks), batch.div_ceil(self.blocks), c.next_multiple_of(4));
+        let tensors = [units * k, units, units * cp, cp];
+        let mut floats = [tensors, tensors].concat();
+        floats.extend([batch * units, batch * units, batch * cp]);
+        if self.blocks > 1 {
+            floats.extend([self.blocks * owned * cp, owned * cp]);
+        }
+        let bytes = floats.iter().map(|count| 4 * count);
+        let others = [self.slots as u32 * batch * pitch, 8 * self.mbarriers as u32];
+        bytes.chain(others).map(|piece| piece.next_multiple_of(16)).sum()
+    }
+}
+
+/// Of a model and its training.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    samples: u32,
+    k: u32,
+    h: u32,
+    c: u32,
+    batch: u32,
+    rows: u32,
+    epochs: u32,
+}
+
+/// Odd and prime, with a tail: of eight blocks some have fewer units and rows than others, and some none.
+const ODD: Sizes = Sizes { samples: 31, k: 37, h: 19, c: 7, batch: 11, rows: 29, epochs: 2 };
+const SIZES: [Sizes; 4] = [
+    ODD,
+    Sizes { samples: 59, k: 61, h: 47, c: 13, batch: 23, rows: 53, epochs: 2 },
+    // Nothing is left over anywhere.
+    Sizes { samples: 16, k: 16, h: 8, c: 4, batch: 8, rows: 16, epochs: 3 },
+    // One unit and one row: seven blocks have none.
+    Sizes { samples: 5, k: 3, h: 1, c: 2, batch: 1, rows: 2, epochs: 2 },
+];
+
+impl Sizes {
+    /// Where w1, b1, w2 and b2 lie in an arena.
+    fn places(&self) -> [std::ops::Range<usize>; 4] {
+        let (k, h, c) = (self.k as usize, self.h as usize, self.c as usize);
+        let mut next = 0;
+        [h * k, h, c * h, c].map(|len| {
+            let place = next..next + len;
+            next += len.next_multiple_of(4);
+            place
+        })
+    }
+
+    fn arena(&self) -> usize {
+        self.places()[3].end.next_multiple_of(4)
+    }
+}
+
+/// A training: sizes, data, and where it begins.
+struct Job {
+    sizes: Sizes,
+    /// (samples, K)
+    pixels: Vec<u8>,
+    labels: Vec<u8>,
+    /// (epochs, rows)
+    order: Vec<u32>,
+    parameters: Vec<f32>,
+    velocities: Vec<f32>,
+    lr: f32,
+    momentum: f32,
+}
+
+/// What stands between the tensors of an arena: no kernel may write there, nor take anything from there.
+const GAP: f32 = f32::NAN;
+
+impl Job {
+    fn new(sizes: Sizes) -> Self {
+        let Sizes { samples, k, h, c, rows, epochs, .. } = sizes;
+        let mut random = SmallRng::seed_from_u64(7);
+        // Uniform in plus and minus 1 / sqrt(inputs), as a training begins, and a hundredth of it.
+        let mut arena = |width: f32| {
+            let mut values = vec![GAP; sizes.arena()];
+            for (place, inputs) in sizes.places().into_iter().zip([k, k, h, h]) {
+                let width = width / (inputs as f32).sqrt();
+                values[place].fill_with(|| random.random_range(-width..width));
+            }
+            values
+        };
+        let (parameters, velocities) = (arena(1.0), arena(0.01));
+        Self {
+            sizes,
+            pixels: pixels(8, (samples * k) as usize),
+            labels: (0..samples).map(|_| random.random_range(0..c) as u8).collect(),
+            order: (0..epochs * rows).map(|_| random.random_range(0..samples)).collect(),
+            parameters,
+            velocities,
+            lr: 0.05,
+            momentum: 0.9,
+        }
+    }
+
+    /// One epoch of it, from where another training ended.
+    fn epoch(&self, epoch: u32, from: Trained) -> Self {
+        let rows = self.sizes.rows as usize;
+        Self {
+            sizes: Sizes { epochs: 1, ..self.sizes },
+            pixels: self.pixels.clone(),
+            labels: self.labels.clone(),
+            order: self.order[epoch as usize * rows..][..rows].to_vec(),
+            parameters: from.parameters,
+            velocities: from.velocities,
+            ..*self
+        }
+    }
+
+    /// The samples of each step.
+    fn batches(&self) -> impl Iterator<Item = &[u32]> {
+        self.order.chunks(self.sizes.rows as usize).flat_map(|epoch| epoch.chunks(self.sizes.batch as usize))
+    }
+}
+
+/// What a training leaves.
+#[derive(Clone)]
+struct Trained {
+    parameters: Vec<f32>,
+    velocities: Vec<f32>,
+    /// (epochs, rows)
+    losses: Vec<f32>,
+}
+
+impl Trained {
+    fn bits(&self) -> Vec<u32> {
+        [&self.parameters, &self.velocities, &self.losses]
+            .into_iter()
+            .flatten()
+            .map(|v| v.to_bits())
+            .collect()
+    }
+}
+
+/// Trains on the device.
+fn train(gpu: &Gpu, rung: &Rung, job: &Job) -> Trained {
+    let Sizes { samples, k, h, c, batch, rows, epochs } = job.sizes;
+    let pitch = k.next_multiple_of(rung.row_bytes);
+    // The padding holds something, so that who takes it for pixels is found.
+    let mut padded = vec![255u8; (samples * pitch) as usize];
+    for (row, pixels) in padded.chunks_mut(pitch as usize).zip(job.pixels.chunks(k as usize)) {
+        row[..k as usize].copy_from_slice(pixels);
+    }
+    let (x, labels, order) = (buffer(gpu, &padded), buffer(gpu, &job.labels), buffer(gpu, &job.order));
+    let (parameters, velocities) = (buffer(gpu, &job.parameters), buffer(gpu, &job.velocities));
+    let losses = poisoned(gpu, job.order.len());
+    let arena = job.sizes.arena();
+    Launch::new(gpu, rung.kernel, Dims { b: batch, k, n: h })
+        .pointer(&x.all(), padded.len())
+        .pointer(&labels.all(), samples as usize)
+        .pointer(&order.all(), (epochs * rows) as usize)
+        .pointer(&parameters.all(), arena)
+        .pointer(&velocities.all(), arena)
+        .pointer(&losses.all(), (epochs * rows) as usize)
+        .number(&k)
+        .number(&pitch)
+        .number(&h)
+        .number(&c)
+        .number(&batch)
+        .number(&rows)
+        .number(&epochs)
+        .number(&job.lr)
+        .number(&job.momentum)
+        .cluster(Cluster { blocks: rung.blocks, shared_bytes: rung.shared_bytes(&job.sizes, pitch) })
+        .submit((rung.blocks, 1, 1), THREADS)
+        .unwrap();
+    Trained {
+        parameters: read(gpu, &parameters, arena),
+        velocities: read(gpu, &velocities, arena),
+        losses: read(gpu, &losses, job.order.len()),
+    }
+}
+
+/// A value in float64, and what a kernel's float32 may be off from it: the first by training in float64, the second by following
+/// every rounding through the whole training (Higham, section 3.3, running error analysis). Numbers are far from underflow.
+#[derive(Debug, Clone, Copy, Default)]
+struct Real {
+    value: f64,
+    off: f64,
+}
+
+impl Real {
+    fn exact(value: impl Into<f64>) -> Self {
+        Self { value: value.into(), off: 0.0 }
+    }
+
+    /// The most that a kernel's value may be in size.
+    fn most(self) -> f64 {
+        self.value.abs() + self.off
+    }
+
+    /// The product before it is rounded.
+    fn times(self, other: Self) -> Self {
+        let off = self.value.abs() * other.off + other.value.abs() * self.off + self.off * other.off;
+        Self { value: self.value * other.value, off }
+    }
+
+    /// The sum in any order, fused or not, where no term goes through more than so many roundings.
+    fn sum(terms: impl IntoIterator<Item = Self>, roundings: u32) -> Self {
+        let mut sum = Self::default();
+        let mut most = 0.0;
+        for term in terms {
+            sum.value += term.value;
+            sum.off += term.off;
+            most += term.most();
+        }
+        sum.off += Bound::of(Precision::F32).factor(roundings as usize, 0) * most;
+        sum
+    }
+
+    /// The value itself after so many roundings.
+    fn rounded(self, roundings: u32) -> Self {
+        Self::sum([self], roundings)
+    }
+
+    /// One over it, before rounding, for a positive value.
+    fn inverse(self) -> Self {
+        let least = self.value - self.off;
+        assert!(least > 0.0, "{self:?} may be zero");
+        Self { value: self.value.recip(), off: self.off / (self.value * least) }
+    }
+
+    /// `expf`: off by 2 units in the last place, which are 2 u each at most (CUDA C++ Programming Guide, mathematical functions).
+    fn exp(self) -> Self {
+        let value = self.value.exp();
+        Self { value, off: value * self.off.exp_m1() }.rounded(4)
+    }
+
+    /// `logf` of a positive value: off by 1 unit in the last place.
+    fn ln(self) -> Self {
+        Self { value: self.value.ln(), off: -(-self.off / self.value).ln_1p() }.rounded(2)
+    }
+
+    /// ReLU. Where a kernel's value may be on the other side of the kink, nothing can be said: such a job is no test.
+    fn relu(self) -> Self {
+        assert!(self.value.abs() > self.off, "{self:?} may be on either side of the kink");
+        if self.value > 0.0 { self } else { Self::default() }
+    }
+}
+
+/// The same training in float64: parameters, velocities, losses.
+fn reference(job: &Job) -> [Vec<Real>; 3] {
+    let Sizes { k, h, c, .. } = job.sizes;
+    let (inputs, units, classes) = (k as usize, h as usize, c as usize);
+    let reals = |values: &[f32]| values.iter().map(|&v| Real::exact(v)).collect::<Vec<_>>();
+    let (mut p, mut v, mut losses) = (reals(&job.parameters), reals(&job.velocities), Vec::new());
+    let [w1, b1, w2, b2] = job.sizes.places().map(|place| place.start);
+    for samples in job.batches() {
+        let rows = samples.len() as u32;
+        let mut g = vec![Vec::new(); p.len()]; // terms
+        for &sample in samples {
+            let x: Vec<Real> =
+                job.pixels[sample as usize * inputs..][..inputs].iter().map(|&x| Real::exact(x)).collect();
+            // 1/255 is rounded, and so is what it is multiplied by.
+            let pixel = Real { value: 1.0 / 255.0, off: U / 255.0 };
+            let x: Vec<Real> = x.into_iter().map(|x| x.times(pixel)).collect();
+            let label = usize::from(job.labels[sample as usize]);
+            let hidden = |u: usize| {
+                let products = (0..inputs).map(|i| x[i].times(p[w1 + u * inputs + i]));
+                Real::sum(products.chain([p[b1 + u]]), k + 1).relu()
+            };
+            let hidden: Vec<Real> = (0..units).map(hidden).collect();
+            let logit = |class: usize| {
+                let products = (0..units).map(|u| hidden[u].times(p[w2 + class * units + u]));
+                Real::sum(products.chain([p[b2 + class]]), h + 8) // with the shares of eight blocks
+            };
+            let z: Vec<Real> = (0..classes).map(logit).collect();
+            let high = Real {
+                value: z.iter().map(|z| z.value).fold(f64::NEG_INFINITY, f64::max),
+                off: z.iter().map(|z| z.off).fold(0.0, f64::max),
+            };
+            let less = |a: Real, b: Real| Real::sum([a, b.times(Real::exact(-1.0))], 1);
+            let powers: Vec<Real> = z.iter().map(|&z| less(z, high).exp()).collect();
+            let sum = Real::sum(powers.iter().copied(), c);
+            losses.push(Real::sum([sum.ln(), less(high, z[label])], 1));
+
+            let scale = sum.times(Real::exact(rows)).rounded(1).inverse().rounded(1);
+            let mean = Real::exact(-1.0 / f64::from(rows)).rounded(1);
+            let of_class = |(class, power): (usize, &Real)| {
+                Real::sum([power.times(scale), if class == label { mean } else { Real::default() }], 1)
+            };
+            let dz: Vec<Real> = powers.iter().enumerate().map(of_class).collect();
+            for u in 0..units {
+                let products = (0..classes).map(|class| dz[class].times(p[w2 + class * units + u]));
+                let dh = if hidden[u].value > 0.0 { Real::sum(products, c) } else { Real::default() };
+                (0..inputs).for_each(|i| g[w1 + u * inputs + i].push(dh.times(x[i])));
+                (0..classes).for_each(|class| g[w2 + class * units + u].push(dz[class].times(hidden[u])));
+                g[b1 + u].push(dh);
+            }
+            (0..classes).for_each(|class| g[b2 + class].push(dz[class]));
+        }
+        for at in job.sizes.places().into_iter().flatten() {
+            let gradient = Real::sum(g[at].drain(..), rows + 1); // of w1 also by 1/255
+            v[at] = Real::sum([v[at].times(Real::exact(job.momentum)), gradient], 1);
+            p[at] = Real::sum([p[at], v[at].times(Real::exact(-job.lr))], 1);
+        }
+    }
+    [p, v, losses]
+}
+
+/// Demands that a rung's training is the reference's.
+fn assert_follows(rung: &Rung, job: &Job, trained: &Trained) {
+    let [parameters, velocities, losses] = reference(job);
+    let all = [&parameters, &velocities, &losses].into_iter().flatten();
+    let widest = all.map(|real| real.off).fold(0.0, f64::max);
+    println!("bounds of {:?}: {widest:.1e} at most", job.sizes);
+    assert!(widest < 1e-3, "{:?}: a bound of {widest:e} says little", job.sizes);
+    let values: Vec<usize> = job.sizes.places().into_iter().flatten().collect();
+    for (what, got, expected) in
+        [("parameters", &trained.parameters, parameters), ("velocities", &trained.velocities, velocities)]
+    {
+        let gap = |at: &usize| !values.contains(at);
+        assert!((0..got.len()).filter(gap).all(|at| got[at].to_bits() == GAP.to_bits()), "{what}: a gap");
+        let got: Vec<f32> = values.iter().map(|&at| got[at]).collect();
+        let what = format!("{what} of {}, {:?}", rung.kernel, job.sizes);
+        assert_close(&what, &got, |i| (expected[values[i]].value, expected[values[i]].off));
+    }
+    let what = format!("losses of {}, {:?}", rung.kernel, job.sizes);
+    assert_close(&what, &trained.losses, |row| (losses[row].value, losses[row].off));
+}
+
+fn gpu() -> Gpu {
+    Gpu::with_modules(0, &RUNGS.map(|rung| rung.module)).unwrap()
+}
+
+#[test]
+fn every_rung_follows_float64() {
+    on_device!();
+    let gpu = gpu();
+    for sizes in SIZES {
+        let job = Job::new(sizes);
+        for rung in &RUNGS {
+            assert_follows(rung, &job, &train(&gpu, rung, &job));
+        }
+    }
+}
+
+/// Rungs of one cluster add in the same order.
+#[test]
+fn rungs_of_a_cluster_agree_bit_for_bit() {
+    on_device!();
+    let gpu = gpu();
+    for sizes in SIZES {
+        let job = Job::new(sizes);
+        let [second, third, fourth] = [1, 2, 3].map(|at| train(&gpu, &RUNGS[at], &job).bits());
+        assert_eq!(third, second, "{sizes:?}");
+        assert_eq!(fourth, second, "{sizes:?}");
+    }
+}
+
+/// Nothing but parameters and velocities is carried from epoch to epoch.
+#[test]
+fn an_epoch_a_launch_is_the_same_training() {
+    on_device!();
+    let gpu = gpu();
+    let job = Job::new(ODD);
+    for rung in &RUNGS {
+        let whole = train(&gpu, rung, &job);
+        let start = Trained {
+            parameters: job.parameters.clone(),
+            velocities: job.velocities.clone(),
+            losses: Vec::new(),
+        };
+        let mut losses = Vec::new();
+        let mut end = (0..ODD.epochs).fold(start, |from, epoch| {
+            let trained = train(&gpu, rung, &job.epoch(epoch, from));
+            losses.extend(&trained.losses);
+            trained
+        });
+        end.losses = losses;
+        assert_eq!(end.bits(), whole.bits(), "{}", rung.kernel);
+    }
+}
+
+/// The same bits on every schedule, and no finding on any.
+#[test]
+fn every_rung_gives_the_same_bits_on_six_schedules() {
+    if !sim::on_device() {
+        let trained = |seed: u32| {
+            let output = sim::run_again(test_name!(), &[("KILN_SIM_SEED", &seed.to_string())]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "seed {seed}: {}\n{text}{errors}", output.status);
+            // The first stands behind the name of the test.
+            let bits = text.lines().filter_map(|line| Some(line.split_once("bits of ")?.1.to_owned()));
+            bits.collect::<Vec<_>>()
+        };
+        let first = trained(1);
+        assert_eq!(first.len(), RUNGS.len());
+        (2..=6).for_each(|seed| assert_eq!(trained(seed), first, "seed {seed}"));
+        return;
+    }
+    let gpu = gpu();
+    let job = Job::new(ODD);
+    for rung in &RUNGS {
+        let bits = train(&gpu, rung, &job).bits();
+        assert_eq!(train(&gpu, rung, &job).bits(), bits, "{} once more", rung.kernel);
+        let hash = bits.iter().fold(0u64, |hash, &value| {
+            (hash ^ u64::from(value)).wrapping_mul(0x100_0000_01b3).rotate_left(17)
+        });
+        println!("bits of {}: {hash:#018x}", rung.kernel);
+    }
+}
+
+/// A training that is slightly another one is not within the bounds: they are no wider than they must be.
+#[test]
+fn the_bounds_tell_trainings_apart() {
+    let of = |job: &Job| -> Vec<Real> { reference(job).into_iter().flatten().collect() };
+    let apart = |a: &Job, b: &Job| {
+        let differs = |(a, b): (&Real, &Real)| (a.value - b.value).abs() > a.off + b.off;
+        of(a).iter().zip(&of(b)).any(differs)
+    };
+    for sizes in SIZES {
+        let job = || Job::new(sizes);
+        assert!(!apart(&job(), &job()));
+        assert!(apart(&job(), &Job { lr: job().lr * 1.01, ..job() }), "{sizes:?}: the learning rate");
+        assert!(apart(&job(), &Job { momentum: 0.89, ..job() }), "{sizes:?}: the momentum");
+        let mut another = job();
+        let last = another.order.last_mut().unwrap();
+        *last = (*last + 1) % sizes.samples;
+        assert!(apart(&job(), &another), "{sizes:?}: the last sample");
+    }
+}
+
+/// A fault in a kernel's text.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// The n-th __syncthreads is not there.
+    NoBarrier(usize),
+    /// The n-th barrier of the cluster is not there.
+    NoClusterBarrier(usize),
+    /// The n-th wait at an mbarrier does not wait.
+    NoWait(usize),
+    /// The n-th wait at an mbarrier waits for the phase of the other parity.
+    OtherPhase(usize),
+    /// Bytes are not announced at the n-th place.
+    NoArm(usize),
+    /// Blocks do not tell each other at the n-th place.
+    NoTell(usize),
+    /// Text is another.
+    Text(&'static str, &'static str),
+}
+
+const ARRIVE: &str = "barrier.cluster.arrive";
+const WAIT: &str = "mbarrier.try_wait";
+const ARM: &str = "mbarrier.arrive.expect_tx";
+const TELL: &str = "mbarrier.arrive.release";
+
+impl Fault {
+    fn in_text(self, text: &str) -> String {
+        match self {
+            Fault::NoBarrier(n) => without(text, "bar.sync", n),
+            Fault::NoClusterBarrier(n) => without(&without(text, ARRIVE, n), "barrier.cluster.wait", n),
+            Fault::NoWait(n) => {
+                let (at, _) = text.match_indices(WAIT).nth(n).expect("the kernel has as many waits");
+                let rest = without(&text[at..], WAIT, 0);
+                format!("{}setp.eq.u32 p, 0, 0;{rest}", &text[..at])
+            }
+            Fault::OtherPhase(n) => {
+                let (at, _) = text.match_indices(WAIT).nth(n).expect("the kernel has as many waits");
+                let end = at + text[at..].find(';').expect("an instruction ends");
+                let (wait, parity) = text[at..end].rsplit_once(", ").expect("the parity is the last operand");
+                let (before, after) = (&text[..at], &text[end..]);
+                format!("{before}.reg .b32 q;\nxor.b32 q, {parity}, 1;\n{wait}, q{after}")
+            }
+            Fault::NoArm(n) => without(text, ARM, n),
+            Fault::NoTell(n) => without(text, TELL, n),
+            Fault::Text(from, to) => replaced(text, from, to),
+        }
+    }
+
+    /// What tells of it: kinds of findings, or the words of the comparison.
+    fn told(self) -> &'static [&'static str] {
+        match self {
+            Fault::NoBarrier(_) | Fault::NoWait(_) | Fault::OtherPhase(_) => &["race", "uninitialised"],
+            Fault::NoClusterBarrier(_) => &["race", "uninitialised", "mbarrier"],
+            Fault::NoArm(_) | Fault::NoTell(_) => &["deadlock"],
+            Fault::Text(ACQUIRE | RELEASE, _) => &["race"],
+            Fault::Text(TO_ALL, _) => &["deadlock"],
+            Fault::Text(..) => &["off by"],
+        }
+    }
+}
+
+const ACQUIRE: &str = "parity.acquire.cluster";
+const RELEASE: &str = "arrive.release.cluster.shared::cluster";
+/// The mask of a multicast.
+const TO_ALL: &str = ", 255;";
+/// Where ReLU has cut.
+const CUT: &str = "setp.leu.f32";
+
+/// Every barrier and every wait of every rung is needed, and so are order and scope of what blocks tell each other: each with the
+/// number of its rung. But for one, the first barrier of rung 2: in the simulator all blocks of a cluster start together.
+fn mutants() -> Vec<(usize, Fault)> {
+    let mut mutants = Vec::new();
+    for (at, rung) in RUNGS.iter().enumerate() {
+        let mut add = |fault| mutants.push((at, fault));
+        let count = |instruction: &str| rung.module.1.matches(instruction).count();
+        (0..count("bar.sync")).for_each(|n| add(Fault::NoBarrier(n)));
+        let started = usize::from(rung.mbarriers == 0);
+        (started..count(ARRIVE)).for_each(|n| add(Fault::NoClusterBarrier(n)));
+        (0..count(WAIT)).for_each(|n| add(Fault::NoWait(n)));
+        (0..count(WAIT)).for_each(|n| add(Fault::OtherPhase(n)));
+        (0..count(ARM)).for_each(|n| add(Fault::NoArm(n)));
+        (0..count(TELL)).for_each(|n| add(Fault::NoTell(n)));
+        if rung.mbarriers > 0 {
+            add(Fault::Text(ACQUIRE, "parity.relaxed.cluster"));
+            add(Fault::Text(ACQUIRE, "parity.acquire.cta"));
+            add(Fault::Text(RELEASE, "arrive.relaxed.cluster.shared::cluster"));
+            add(Fault::Text(RELEASE, "arrive.release.cta.shared::cluster"));
+        }
+        if rung.slots > 1 {
+            add(Fault::Text(TO_ALL, ", 127;"));
+        }
+        add(Fault::Text(CUT, "setp.ltu.f32"));
+    }
+    mutants
+}
+
+/// After a finding.
+const FOUND: i32 = 86;
+/// Of a test that fails.
+const FAILED: i32 = 101;
+const WHICH: &str = "KILN_TEST_MUTANT";
+
+#[test]
+fn every_mutant_of_the_ladder_is_caught() {
+    if sim::on_device() {
+        return run_one();
+    }
+    let unharmed = sim::run_again(test_name!(), &[]);
+    assert!(unharmed.status.success(), "{}", String::from_utf8_lossy(&unharmed.stderr));
+    let mutants = mutants();
+    let barriers = mutants.iter().filter(|(_, fault)| matches!(fault, Fault::NoBarrier(_))).count();
+    assert_eq!((barriers, mutants.len()), (27, 64), "a kernel has other barriers and waits than it had");
+    for (number, (rung, fault)) in mutants.iter().enumerate() {
+        let kernel = RUNGS[*rung].kernel;
+        let output = sim::run_again(test_name!(), &[(WHICH, &number.to_string())]);
+        let code = output.status.code();
+        let text = String::from_utf8_lossy(&output.stderr);
+        let told = |what: &&str| match *what {
+            "off by" => code == Some(FAILED) && text.contains("off by"),
+            kind => code == Some(FOUND) && text.contains(&format!("kiln-sim: {kind}:")),
+        };
+        let caught = fault.told().iter().any(told) && text.contains(kernel);
+        assert!(caught, "{kernel}, {fault:?}: expected {:?}, found {code:?}\n{text}", fault.told());
+    }
+}
+
+/// Every rung against its reference, or the one that the environment names, with its fault.
+fn run_one() {
+    let mutants = mutants();
+    let which = std::env::var(WHICH).ok().map(|number| mutants[number.parse::<usize>().unwrap()]);
+    let job = Job::new(ODD);
+    for (at, rung) in RUNGS.iter().enumerate() {
+        let text = match which {
+            Some((mutant, _)) if mutant != at => continue,
+            Some((_, fault)) => fault.in_text(rung.module.1).leak(),
+            None => rung.module.1,
+        };
+        let gpu = Gpu::with_modules(0, &[(rung.module.0, text)]).unwrap();
+        assert_follows(rung, &job, &train(&gpu, rung, &job));
+    }
+}
