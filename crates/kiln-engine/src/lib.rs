@@ -61,7 +61,7 @@ pub use loss::Loss;
 pub use mlp::{Mlp, Tensor};
 pub use optimizer::{AdamW, Optimizer, Sgd};
 pub use precision::Precision;
-pub use resident::{ResidentOptions, Sweep, resident_fits};
+pub use resident::{PhaseCycles, PhaseProfile, ResidentOptions, Sweep, profile_phases, resident_fits};
 pub use samples::{Inputs, Samples, Targets};
 pub use schedule::{Curve, OneCycle, Schedule};
 pub use self_test::{SelfTest, self_test};

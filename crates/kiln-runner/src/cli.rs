@@ -31,6 +31,7 @@ impl Cli {
         let (name, optimization) = match &cli.command {
             Command::Train(arguments) => ("train", &arguments.optimization),
             Command::Sweep(arguments) => ("sweep", &arguments.train.optimization),
+            Command::Profile(arguments) => ("profile", &arguments.train.optimization),
             _ => return cli,
         };
         if let Err(reason) = optimization.check() {
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     /// Train many runs that differ in seed, learning rate or momentum, side by side where the resident engine runs, print a table
     /// and keep the best
     Sweep(Box<SweepArgs>),
+    /// Train on the resident engine and print the cycles of each phase of a step; writes nothing
+    Profile(Box<ProfileArgs>),
     /// Loss and accuracy of a saved model
     Eval(EvalArgs),
     /// Replay recorded training trajectories and compare losses, gradients and parameters
@@ -108,6 +111,12 @@ pub(crate) struct SweepArgs {
     /// Momenta
     #[arg(long, value_delimiter = ',', value_parser = at_least_zero, value_name = "M,M,..", conflicts_with = "momentum")]
     pub(crate) momenta: Vec<f64>,
+    #[command(flatten)]
+    pub(crate) train: TrainArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArgs {
     #[command(flatten)]
     pub(crate) train: TrainArgs,
 }

@@ -22,6 +22,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::read().command {
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
+        Command::Profile(arguments) => commands::profile::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Parity(arguments) => commands::parity::run(&arguments),
         Command::Data(arguments) => commands::data::run(&arguments),

@@ -5,6 +5,7 @@
 //! the kernel reads, orders and learning rates of several epochs sent at once, and their results read back. Evaluations run
 //! on the kernels of the `graph` engine, from the parameters that the launch leaves after each epoch.
 
+mod phases;
 mod plan;
 mod run;
 mod sweep;
@@ -21,6 +22,7 @@ use crate::{
     Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Optimizer, Placement, Precision, Progress,
     Samples, Schedule, Sgd, Trained,
 };
+pub use phases::{PhaseCycles, PhaseProfile, profile_phases};
 use plan::{Demand, plans};
 use run::RunState;
 pub use sweep::Sweep;
@@ -66,7 +68,8 @@ struct Core<'d> {
 }
 
 impl<'d> Core<'d> {
-    fn new(job: Job<'d>, options: ResidentOptions) -> Result<Self, Error> {
+    /// `timed`: with the kernels that count cycles, too.
+    fn new(job: Job<'d>, options: ResidentOptions, timed: bool) -> Result<Self, Error> {
         plan::check(&job, options.batch)?;
         let widths = [0, 1, 2].map(|layer| job.model.layers()[layer] as u32);
         let samples = job.train.len() as u32;
@@ -87,11 +90,20 @@ impl<'d> Core<'d> {
             Source::Floats(_) | Source::Hidden(_) => InputForm::Floats,
         };
         graph.gpu.load(&resident_modules(options.precision, form, false))?;
+        if timed {
+            graph.gpu.load(&resident_modules(options.precision, form, true))?;
+        }
         let plan = choose(&graph.gpu, form, widths, &options)?;
         let x = rows(&graph.gpu, &graph.samples().0, options.precision, samples, widths[0])?;
         let stop = Buffer::new(&graph.gpu, "the wish to stop", 1)?;
         let records = Buffer::new(&graph.gpu, "descriptions of runs", 1)?;
         Ok(Self { graph, x, form, plan, widths, stop, records, options })
+    }
+
+    fn describe(&self) -> String {
+        let (Plan { blocks, units, .. }, gpu) = (self.plan, &self.graph.gpu);
+        let precision = self.options.precision;
+        format!("resident, {}, {precision}, one cluster of {blocks} blocks with {units} units each", gpu.name)
     }
 
     /// How many epochs of so many rows make a launch.
@@ -114,6 +126,17 @@ impl<'d> Core<'d> {
 
     /// Trains what the runs have begun; how many epochs each came to.
     fn train(&mut self, sizes: &Sizes, runs: &[RunState], stop: &AtomicBool) -> Result<Vec<usize>, Error> {
+        self.train_timed(sizes, runs, stop, None)
+    }
+
+    /// The same, with the cycles of each phase of each block, where there is a place for them.
+    fn train_timed(
+        &mut self,
+        sizes: &Sizes,
+        runs: &[RunState],
+        stop: &AtomicBool,
+        times: Option<&Buffer<u64>>,
+    ) -> Result<Vec<usize>, Error> {
         let gpu = &self.graph.gpu;
         if self.records.len() < runs.len() {
             self.records = Buffer::new(gpu, "descriptions of runs", runs.len())?;
@@ -124,7 +147,7 @@ impl<'d> Core<'d> {
             form: self.form,
             wanted: self.graph.samples().1,
             stop: self.stop.all(),
-            times: None,
+            times: times.map(Buffer::all),
         };
         let described: Vec<_> = runs.iter().map(RunState::run).collect();
         train(gpu, &self.plan, sizes, &training, &described, &mut self.records)?;
@@ -190,7 +213,7 @@ impl<'d> Resident<'d> {
             unreachable!("the check refuses other optimizers")
         };
         let schedule = job.schedule;
-        let mut core = Core::new(job, options)?;
+        let mut core = Core::new(job, options, false)?;
         let model = core.graph.model()?;
         let run = RunState::of(&mut core.graph, &model, sgd, schedule)?;
         Ok(Self { core, runs: [run] })
@@ -199,12 +222,7 @@ impl<'d> Resident<'d> {
 
 impl Engine for Resident<'_> {
     fn describe(&self) -> String {
-        let Plan { blocks, units, .. } = self.core.plan;
-        let gpu = &self.core.graph.gpu;
-        format!(
-            "resident, {}, {}, one cluster of {blocks} blocks with {units} units each",
-            gpu.name, self.core.options.precision
-        )
+        self.core.describe()
     }
 
     fn epoch(

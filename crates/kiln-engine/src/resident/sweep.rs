@@ -36,7 +36,7 @@ impl<'d> Sweep<'d> {
             }
         }
         let samples = first.train.len();
-        let mut core = Core::new(first, *options)?;
+        let mut core = Core::new(first, *options, false)?;
         let mut runs = Vec::new();
         for job in &jobs {
             let Optimizer::Sgd(sgd) = job.optimizer else {

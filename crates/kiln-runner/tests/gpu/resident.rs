@@ -82,6 +82,32 @@ fn asked_for_it_is_that_or_an_error() {
 }
 
 #[test]
+fn a_profile_tells_the_share_of_each_phase() {
+    let data = tiny::tiny_data();
+    let paths = ["profile", "--data-dir", data.path().to_str().unwrap()];
+    let sizes = ["--layers", "16,8,10", "--batch", "16", "--epochs", "2"];
+    let profile = |more: &[&str]| {
+        run(command(Driver::Simulator, &[]), &[&paths[..], &sizes, more].concat(), tempdir().unwrap())
+    };
+    let found = profile(&["--json"]);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    let object: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(object["steps"], 6);
+    let phases = object["phases"].as_array().unwrap();
+    assert_eq!(phases.len(), 8);
+    for phase in phases {
+        let [least, mean, most] = ["least", "cycles", "most"].map(|key| phase[key].as_f64().unwrap());
+        assert!(0.0 < least && least <= mean && mean <= most, "{phase}");
+    }
+    let table = profile(&[]).stdout;
+    let shares = table
+        .lines()
+        .filter_map(|line| line.split_once('%')?.0.split_whitespace().last()?.parse::<f64>().ok());
+    assert!((shares.sum::<f64>() - 100.0).abs() < 1.0, "{table}");
+    assert_eq!(profile(&["--layers", "16,8,8,10"]).code, Some(1));
+}
+
+#[test]
 fn a_sweep_trains_what_train_trains_and_keeps_the_best() {
     let (data, out) = (tiny::tiny_data(), tempdir().unwrap());
     let path = out.path().to_str().unwrap().to_owned();

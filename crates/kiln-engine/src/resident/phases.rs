@@ -1,0 +1,85 @@
+//! Where the time of a step goes: training by the timed kernels, which give the same bits and count cycles.
+
+use std::sync::atomic::AtomicBool;
+
+use super::run::RunState;
+use super::{Core, ResidentOptions};
+use crate::gpu::Buffer;
+use crate::gpu::resident::PHASES;
+use crate::{Error, Inputs, Job, Optimizer};
+
+/// The cycles of a phase of a step, as the first thread of each block counts them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PhaseCycles {
+    /// What is done in it.
+    pub name: &'static str,
+    /// Cycles a step, the mean over the blocks.
+    pub mean: f64,
+    /// The same of the block with the fewest and of that with the most.
+    pub range: (f64, f64),
+}
+
+/// What a profile came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseProfile {
+    /// What ran and where, for a person.
+    pub engine: String,
+    /// Steps that were trained.
+    pub steps: usize,
+    /// Nanoseconds of a step by the device's clock, with what the counting costs.
+    pub ns_per_step: f64,
+    /// In the order of a step.
+    pub phases: Vec<PhaseCycles>,
+}
+
+/// Trains epochs of these orders, all of one length, in one launch that counts the cycles of each phase.
+///
+/// # Errors
+/// As [`crate::Trainer::resident`] and [`crate::Trainer::epoch`]; [`Error::Resident`] for inputs that are not pixels.
+pub fn profile_phases(
+    job: Job<'_>,
+    options: &ResidentOptions,
+    orders: &[Vec<u32>],
+) -> Result<PhaseProfile, Error> {
+    job.check()?;
+    super::plan::check(&job, options.batch)?;
+    let Optimizer::Sgd(sgd) = job.optimizer else { unreachable!("the check refuses other optimizers") };
+    if !matches!(job.train.inputs(), Inputs::Pixels(_)) {
+        let (what, expected) = ("inputs of a profile", "pixels".to_owned());
+        return Err(Error::Resident { what, expected, found: "floats".to_owned() });
+    }
+    let Some(rows) = orders.first().map(Vec::len) else { return Err(Error::Empty { what: "orders" }) };
+    for order in orders {
+        crate::trainer::check_epoch(order, options.batch, job.train.len())?;
+        if order.len() != rows {
+            let expected = format!("{rows} rows, as the first has");
+            return Err(Error::Resident {
+                what: "orders of a profile",
+                expected,
+                found: order.len().to_string(),
+            });
+        }
+    }
+    let (model, schedule) = (job.model.clone(), job.schedule);
+    let mut core = Core::new(job, *options, true)?;
+    let mut run = RunState::of(&mut core.graph, &model, sgd, schedule)?;
+    let sizes = core.sizes(rows, options.batch, orders.len());
+    run.begin(&core.graph.gpu, &sizes, orders)?;
+    let blocks = core.plan.blocks as usize;
+    let times = Buffer::new(&core.graph.gpu, "cycles of phases", blocks * PHASES.len())?;
+    let mut runs = [run];
+    let trained = core.train_timed(&sizes, &runs, &AtomicBool::new(false), Some(&times))?[0];
+    let epochs = runs[0].end(&core.graph.gpu, &sizes, trained)?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut cycles = vec![0u64; times.len()];
+    times.download(&core.graph.gpu, &mut cycles)?;
+    let steps: usize = epochs.iter().map(|trained| trained.epoch.steps).sum();
+    let seconds: f64 = epochs.iter().map(|trained| trained.seconds).sum();
+    let phase = |(at, &name): (usize, &&'static str)| {
+        let of_blocks =
+            || cycles.iter().skip(at).step_by(PHASES.len()).map(|&cycles| cycles as f64 / steps as f64);
+        let range = (of_blocks().fold(f64::INFINITY, f64::min), of_blocks().fold(0.0, f64::max));
+        PhaseCycles { name, mean: of_blocks().sum::<f64>() / blocks as f64, range }
+    };
+    let phases = PHASES.iter().enumerate().map(phase).collect();
+    Ok(PhaseProfile { engine: core.describe(), steps, ns_per_step: seconds * 1e9 / steps as f64, phases })
+}

@@ -1,0 +1,51 @@
+//! `kiln profile`: where the time of a step goes, inside the one launch of the resident engine.
+
+use anyhow::{Context, ensure};
+use kiln_data::Shuffle;
+use kiln_engine::{Job, Mlp, PhaseProfile, profile_phases};
+use serde_json::json;
+
+use super::data;
+use crate::cli::ProfileArgs;
+use crate::terminal::say;
+
+pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
+    let train_args = &arguments.train;
+    let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
+    let train = data::samples(&dataset.train)?;
+    let (batch, epochs) = (train_args.batch.get().min(train.len()), train_args.epochs.get());
+    ensure!(
+        train_args.profile_steps.is_none(),
+        "--profile-steps is for kiln train --engine graph, whose kernels a CUDA profiler can see"
+    );
+    let layers: Vec<usize> = train_args.layers.iter().map(|n| n.get()).collect();
+    let steps = train.len().div_ceil(batch) as u64 * epochs as u64;
+    let (optimizer, schedule) = train_args.optimization.optimization(steps)?;
+    let model = Mlp::new(&layers, train_args.seed)?;
+    let job = Job { model, loss: train_args.loss, optimizer, schedule, train };
+    let shuffle = Shuffle::new(train.len(), train_args.seed);
+    let orders: Vec<_> = (0..epochs).map(|epoch| shuffle.epoch(epoch as u64)).collect();
+    let options = train_args.engine.gpu.resident_options(batch);
+    let profile =
+        profile_phases(job, &options, &orders).context("the job cannot be profiled in one launch")?;
+    if train_args.json { say_json(&profile) } else { say_table(&profile) }
+}
+
+fn say_json(profile: &PhaseProfile) -> anyhow::Result<()> {
+    let phase = |phase: &kiln_engine::PhaseCycles| json!({ "phase": phase.name, "cycles": phase.mean, "least": phase.range.0, "most": phase.range.1 });
+    let phases: Vec<_> = profile.phases.iter().map(phase).collect();
+    let (engine, steps, ns) = (&profile.engine, profile.steps, profile.ns_per_step);
+    say(&json!({ "engine": engine, "steps": steps, "ns_per_step": ns, "phases": phases }).to_string())
+}
+
+fn say_table(profile: &PhaseProfile) -> anyhow::Result<()> {
+    say(&format!("Engine: {}", profile.engine))?;
+    say(&format!("{} steps, {:.0} ns a step, timers included", profile.steps, profile.ns_per_step))?;
+    say(&format!("{:22} {:>12} {:>7}   least to most of a block", "phase", "cycles/step", "share"))?;
+    let all: f64 = profile.phases.iter().map(|phase| phase.mean).sum();
+    for phase in &profile.phases {
+        let (mean, share, (least, most)) = (phase.mean, 100.0 * phase.mean / all, phase.range);
+        say(&format!("{:22} {mean:>12.0} {share:>6.1}%   {least:.0} to {most:.0}", phase.name))?;
+    }
+    say(&format!("{:22} {all:>12.0}", "all"))
+}
