@@ -64,5 +64,5 @@ pub use precision::Precision;
 pub use resident::{PhaseCycles, PhaseProfile, ResidentOptions, Sweep, profile_phases, resident_fits};
 pub use samples::{Inputs, Samples, Targets};
 pub use schedule::{Curve, OneCycle, Schedule};
-pub use self_test::{SelfTest, self_test};
+pub use self_test::{SelfTest, self_test, self_test_resident};
 pub use trainer::{Job, Trainer, host_threads};

@@ -1,6 +1,8 @@
 //! A tiny job on a GPU and on the host, compared.
 
-use crate::{Error, GraphOptions, Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
+use crate::{
+    Error, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions, Samples, Schedule, Sgd, Targets, Trainer,
+};
 
 /// What a self-test came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,13 +35,30 @@ const EPOCHS: usize = 3;
 /// # Errors
 /// As [`Trainer::graph`], and what fails while it trains.
 pub fn self_test(options: &GraphOptions) -> Result<SelfTest, Error> {
+    compare(&LAYERS, |job| Trainer::graph(job, options))
+}
+
+/// The same on the resident engine, with one hidden layer.
+///
+/// # Errors
+/// As [`Trainer::resident`], and what fails while it trains.
+pub fn self_test_resident(device: usize) -> Result<SelfTest, Error> {
+    let options =
+        ResidentOptions { device, precision: Precision::F32, batch: BATCH, cluster: None, epochs: None };
+    compare(&[LAYERS[0], LAYERS[1], LAYERS[3]], |job| Trainer::resident(job, &options))
+}
+
+fn compare(
+    layers: &[usize],
+    on_gpu: impl for<'d> FnOnce(Job<'d>) -> Result<Trainer<'d>, Error>,
+) -> Result<SelfTest, Error> {
     let pixels: Vec<u8> = (0..SAMPLES * LAYERS[0]).map(|at| (at * at % 251) as u8).collect();
     let labels: Vec<u8> = (0..SAMPLES).map(|at| (at % LAYERS[3]) as u8).collect();
     let train = Samples::pixels(&pixels, LAYERS[0], Targets::Labels(&labels))?;
     let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() };
     let (optimizer, schedule) = (optimizer.into(), Schedule::default());
-    let job = Job { model: Mlp::new(&LAYERS, 7)?, loss: Loss::CrossEntropy, optimizer, schedule, train };
-    let (gpu, steps) = losses(Trainer::graph(job.clone(), options)?, &train)?;
+    let job = Job { model: Mlp::new(layers, 7)?, loss: Loss::CrossEntropy, optimizer, schedule, train };
+    let (gpu, steps) = losses(on_gpu(job.clone())?, &train)?;
     let (host, _) = losses(Trainer::host(job, 1)?, &train)?;
     Ok(SelfTest { steps, difference: worst(&gpu, &host) })
 }
@@ -72,6 +91,8 @@ mod tests {
     fn a_device_that_computes_right_passes() {
         on_device!();
         let found = self_test(&GraphOptions::default()).unwrap();
+        assert!(found.passes() && found.steps == 54, "{found:?}");
+        let found = self_test_resident(0).unwrap();
         assert!(found.passes() && found.steps == 54, "{found:?}");
     }
 

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use kiln_data::{Source, is_present, load};
 use kiln_engine::{
     CudaVersion, Error, GpuInfo, GraphOptions, Precision, SelfTest, devices, driver, free_memory, inspect,
-    load_kernels, self_test,
+    load_kernels, self_test, self_test_resident,
 };
 use serde::Serialize;
 
@@ -190,24 +190,41 @@ fn device(report: &mut Report, ordinal: usize, info: &GpuInfo) {
         report.result(&format!("kernels {ordinal}"), loaded, |count| format!("{precision}: {count} load"));
     }
     let name = format!("self-test {ordinal}");
-    match self_test(&GraphOptions { device: ordinal, ..GraphOptions::default() }) {
+    if let Some(test) =
+        tested(report, name, self_test(&GraphOptions { device: ordinal, ..GraphOptions::default() }))
+    {
+        let here = if info.is_simulator() { Outcome::Simulator } else { Outcome::Gpu };
+        if test.passes() && report.trained != Some(Outcome::Gpu) {
+            report.trained = Some(here);
+        }
+    }
+    let name = format!("resident {ordinal}");
+    match self_test_resident(ordinal) {
+        // It is not made for this device: the graph engine is there.
+        Err(error @ Error::Resident { .. }) => report.add(name, Verdict::Warning, error.to_string()),
+        result => {
+            tested(report, name, result);
+        }
+    }
+}
+
+/// Adds what a self-test came to.
+fn tested(report: &mut Report, name: String, result: Result<SelfTest, Error>) -> Option<SelfTest> {
+    match result {
         Ok(test) => {
             let SelfTest { steps, difference } = test;
             let verdict = if test.passes() { Verdict::Ok } else { Verdict::Failed };
             let bound = SelfTest::TOLERANCE;
-            report.add(
-                name,
-                verdict,
-                format!(
-                    "{steps} steps, losses within {difference:.1e} of the host's, expected at most {bound:e}"
-                ),
+            let detail = format!(
+                "{steps} steps, losses within {difference:.1e} of the host's, expected at most {bound:e}"
             );
-            let here = if info.is_simulator() { Outcome::Simulator } else { Outcome::Gpu };
-            if test.passes() && report.trained != Some(Outcome::Gpu) {
-                report.trained = Some(here);
-            }
+            report.add(name, verdict, detail);
+            Some(test)
         }
-        Err(error) => report.add(name, Verdict::Failed, error.to_string()),
+        Err(error) => {
+            report.add(name, Verdict::Failed, error.to_string());
+            None
+        }
     }
 }
 

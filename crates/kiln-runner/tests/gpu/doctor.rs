@@ -52,6 +52,8 @@ fn a_device_that_works_is_ok_and_the_simulator_is_called_one() {
     assert!(kernels[0].1.starts_with("f32: ") && kernels[2].1.starts_with("bf16: "), "{kernels:?}");
     let test = run.checks("self-test 0");
     assert!(test[0].0 == "ok" && test[0].1.starts_with("54 steps, losses within "), "{test:?}");
+    let resident = run.checks("resident 0");
+    assert!(resident[0].0 == "ok" && resident[0].1.starts_with("54 steps, losses within "), "{resident:?}");
     assert!(run.checks("data")[0].1.starts_with("mnist: 40 and 10 samples in "), "{}", run.stdout);
     assert_eq!((run.checks("nsys")[0].0, run.checks("ncu")[0].0), ("warning", "warning"));
 }
