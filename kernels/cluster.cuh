@@ -6,7 +6,8 @@
 // before they are announced, but not before the phase before is complete.
 //
 // Bytes that come tell the receiver of themselves alone. That the sender has read what the receiver will overwrite next must be
-// told by an arrival of its own (`tell`), which makes known all that its thread has done or heard of.
+// told by an arrival of its own (`tell`), which makes known all that its thread has done or heard of. It costs a fence of the
+// whole GPU, some hundreds of cycles: it is for a warp that has nothing else to do.
 #pragma once
 
 typedef unsigned int u32;
@@ -58,7 +59,23 @@ __device__ __forceinline__ void tell(u32 mbarrier_there) {
     asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(mbarrier_there) : "memory");
 }
 
-// Waits until the phase of this parity is complete; what other blocks sent with it is there then.
+// Waits until the phase of this parity is complete; what bulk copies brought with it is there then.
+__device__ __forceinline__ void wait_for_copy(u32 mbarrier, u32 parity) {
+    u32 done;
+    do {
+        asm volatile(
+            "{\n\t"
+            ".reg .pred p;\n\t"
+            "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n\t"
+            "selp.b32 %0, 1, 0, p;\n\t"
+            "}"
+            : "=r"(done)
+            : "r"(mbarrier), "r"(parity)
+            : "memory");
+    } while (!done);
+}
+
+// Waits until the phase of this parity is complete; what other blocks sent with it, or told, is known then.
 __device__ __forceinline__ void wait(u32 mbarrier, u32 parity) {
     u32 done;
     do {

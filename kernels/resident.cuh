@@ -10,9 +10,9 @@
 // their loss is taken there. b2 is kept by every block, and stays the same in all.
 //
 // Two exchanges a step, and no other wait for another block: each block's share of z goes to the owners of the rows, and dz of
-// the rows to all. Both are 16-byte stores that count themselves on the receiver's mbarrier, each with an arrival of its own
-// from every block, which says that what the answer will overwrite has been read. So no block is ever more than one exchange
-// ahead of another, and buffers need no second copy.
+// the rows to all. Both are 16-byte stores that count themselves on the receiver's mbarrier. What one step sends lies beside what
+// the step before has sent. While the loss is taken, a block tells all others that it has left that step, whose buffers and
+// slots the next step will fill: an arrival with release on one of two mbarriers in turn, made by a warp that waits anyway.
 //
 // The inputs are bfloat16 rows in global memory, padded with zeros to tiles of 16, one plane for each term (rows.cu).
 // They come by bulk copies into slots of `chunk` rows. Where the slots hold two batches, a batch is loaded once, each block
@@ -33,6 +33,7 @@
 typedef unsigned char u8;
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS;
+constexpr int ADDERS = WARPS / 2; // warps that add another's share of the outputs to theirs
 constexpr int TILES = 8;      // of 16 inputs, that a warp may hold
 constexpr int CLASSES = 16;   // places for the classes of a row
 constexpr float PIXEL = 1.0f / 255.0f;
@@ -47,6 +48,8 @@ struct Kind {
     // The gradient of w1 takes passes over the batch, each for a part of a warp's tiles: as few as registers allow.
     static constexpr int PASSES = COLUMNS == 1 ? 1 : PLANES == 1 ? 2 : 4;
     static constexpr int PART = TILES / PASSES;
+    // Tiles that are multiplied together, so that no product waits for the one before.
+    static constexpr int TOGETHER = COLUMNS > 1 && PLANES > 1 ? 1 : 2;
     static constexpr int LINES = UNITS * TERMS;       // of dh's terms
     static constexpr int LINE_TILES = (LINES + 15) / 16;
     static constexpr bool HALF_TILE = LINES % 16 != 0; // of the last tile of lines, the lower half is not there
@@ -97,8 +100,8 @@ struct Places {
 // Shared memory, in bytes from its start: `bytes` in crates/kiln-engine/src/resident/plan.rs.
 template <class S>
 struct Layout {
-    static constexpr u32 BARRIERS = 0;                                  // logits, dz, then one a slot, of which there are 8 at most
-    static constexpr u32 RUN = 80;                                      // a copy of the run's description
+    static constexpr u32 BARRIERS = 0;                                  // logits, dz, left (2), then one a slot, 8 at most
+    static constexpr u32 RUN = 96;                                      // a copy of the run's description
     static constexpr u32 TIMES = RUN + sizeof(Run);                     // (PHASES) of the timed kernels
     static constexpr u32 W2 = TIMES + 64;                               // (UNITS, CLASSES)
     static constexpr u32 V2 = W2 + S::UNITS * CLASSES * 4;              // (UNITS, CLASSES)
@@ -107,17 +110,19 @@ struct Layout {
     static constexpr u32 B2 = VB1 + S::UNITS * 4;                       // (CLASSES)
     static constexpr u32 VB2 = B2 + CLASSES * 4;                        // (CLASSES)
     static constexpr u32 DB1 = VB2 + CLASSES * 4;                       // (WARPS, UNITS)
-    static constexpr u32 SHARES = DB1 + WARPS * S::UNITS * 4;           // (WARPS, COLUMNS, CHUNK, 8) of outputs; later dh's terms
-    u32 line, h, dz, z, x;
+    static constexpr u32 SHARES = DB1 + WARPS * S::UNITS * 4;           // (ADDERS, COLUMNS, CHUNK, 8) of outputs; later dh's terms
+    u32 line, h, dz, dz_bytes, z, z_bytes, x;
 
     // `width`: classes in whole quads.
     __device__ Layout(u32 batch, u32 owned, u32 blocks, u32 width) {
         const u32 padded = (batch + 15) / 16 * 16;
         line = (padded + 8) * 2; // bytes of a line of dh's terms (LINES, batch)
-        h = SHARES + max(WARPS * S::UNITS * S::CHUNK * 4, S::LINES * line);
-        dz = h + padded * S::UNITS * 4; // after h (batch, UNITS): (batch, width)
-        z = dz + padded * width * 4;    // (blocks, owned, width)
-        x = z + blocks * owned * width * 4;
+        h = SHARES + max(ADDERS * S::UNITS * S::CHUNK * 4, S::LINES * line);
+        dz = h + padded * S::UNITS * 4; // after h (batch, UNITS): (2, batch, width)
+        dz_bytes = padded * width * 4;
+        z = dz + 2 * dz_bytes; // (2, blocks, owned, width)
+        z_bytes = blocks * owned * width * 4;
+        x = z + 2 * z_bytes;
     }
 };
 
@@ -160,7 +165,8 @@ struct Block {
     float w1[TILES][S::COLUMNS][4], v1[TILES][S::COLUMNS][4];
     Ring use, load;         // the next chunk to compute with, the next to load
     u32 loads;              // of chunks in this epoch
-    u32 phase = 0;          // parity of the two exchanges
+    u32 phase = 0;          // parity of the step: of the two exchanges, and which of two buffers they fill
+    u32 left_phase = 0;     // parity of the mbarrier that counts who has left the step before
     u32 sample, ahead;      // of the row that this half warp owns, in this step; of the row that this lane loads, a load ahead
     u64 now;
 
@@ -177,7 +183,10 @@ struct Block {
     __device__ __forceinline__ float* floats(u32 place) const { return reinterpret_cast<float*>(memory + place); }
     __device__ __forceinline__ u32 logits_barrier() const { return base; }
     __device__ __forceinline__ u32 dz_barrier() const { return base + 8; }
-    __device__ __forceinline__ u32 slot_barrier(u32 slot) const { return base + 16 + 8 * slot; }
+    __device__ __forceinline__ u32 left_barrier() const { return base + 16 + 8 * phase; }
+    __device__ __forceinline__ u32 slot_barrier(u32 slot) const { return base + 32 + 8 * slot; }
+    __device__ __forceinline__ u32 z_place() const { return at.z + phase * at.z_bytes; }
+    __device__ __forceinline__ u32 dz_place() const { return at.dz + phase * at.dz_bytes; }
     __device__ __forceinline__ u32 slot_place(u32 slot) const { return base + at.x + slot * job.chunk * stride; }
     // This lane's address for the blocks of a 16 x 16 tile at `place`, whose lines are `line` bytes apart.
     __device__ __forceinline__ u32 block_line(u32 place, u32 line) const {
@@ -274,18 +283,25 @@ struct Block {
                             for (int c = 0; c < S::COLUMNS; c++) multiply(sums[m][c], a[m], w[c][0][term], w[c][1][term]);
             }
         }
+        // Half of the warps leave theirs, the other half add them to theirs and leave the sum.
+        float* shares = floats(Layout<S>::SHARES) + warp % ADDERS * S::UNITS * S::CHUNK;
+        auto leave = [&](bool adding) {
+#pragma unroll
+            for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+                for (int c = 0; c < S::COLUMNS; c++)
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        const u32 row = row0 + m * 16 + half * 8 + lane / 4;
+                        float2* share = reinterpret_cast<float2*>(shares + (c * S::CHUNK + row) * 8) + lane % 4;
+                        const float2 own = make_float2(sums[m][c][2 * half], sums[m][c][2 * half + 1]);
+                        *share = adding ? make_float2(own.x + share->x, own.y + share->y) : own;
+                    }
+        };
         __syncthreads(); // the terms of dh that lay here are read
-        float* shares = floats(Layout<S>::SHARES) + warp * S::UNITS * S::CHUNK;
-#pragma unroll
-        for (int m = 0; m < ROW_TILES; m++)
-#pragma unroll
-            for (int c = 0; c < S::COLUMNS; c++)
-#pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    const u32 row = row0 + m * 16 + half * 8 + lane / 4;
-                    reinterpret_cast<float2*>(shares + (c * S::CHUNK + row) * 8)[lane % 4] =
-                        make_float2(sums[m][c][2 * half], sums[m][c][2 * half + 1]);
-                }
+        if (warp >= ADDERS) leave(false);
+        __syncthreads();
+        if (warp < ADDERS) leave(true);
     }
 
     // h of a chunk: rows first .. first + rows of the batch; zero in those that fill the last tile.
@@ -301,7 +317,7 @@ struct Block {
         if (row >= padded) return;
         float2 sum = make_float2(0.0f, 0.0f);
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) {
+        for (int w = 0; w < ADDERS; w++) {
             const float* shares = floats(Layout<S>::SHARES) + w * S::UNITS * S::CHUNK;
             const float2 share = reinterpret_cast<const float2*>(shares + (c * S::CHUNK + row) * 8)[pair];
             sum.x += share.x;
@@ -319,7 +335,10 @@ struct Block {
         for (u32 item = t; item < B * 4; item += THREADS) {
             const u32 row = item / 4, quad = item % 4;
             if (quad >= quads) continue;
-            const float* h = floats(at.h) + row * S::UNITS;
+            float4 h4[S::UNITS / 4];
+#pragma unroll
+            for (int u = 0; u < S::UNITS / 4; u++) h4[u] = reinterpret_cast<const float4*>(floats(at.h) + row * S::UNITS)[u];
+            const float* h = &h4[0].x;
             float4 z = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
             for (int u = 0; u < S::UNITS; u++) {
@@ -329,7 +348,7 @@ struct Block {
                 z.z = fmaf(h[u], w.z, z.z);
                 z.w = fmaf(h[u], w.w, z.w);
             }
-            const u32 owner = row / owned, place = base + at.z + ((rank * owned + row % owned) * width() + quad * 4) * 4;
+            const u32 owner = row / owned, place = base + z_place() + ((rank * owned + row % owned) * width() + quad * 4) * 4;
             send(in_block(place, owner), z, in_block(logits_barrier(), owner));
         }
     }
@@ -342,12 +361,18 @@ struct Block {
     // Loss, hit and dz of the rows that this block owns, a half warp each, and dz to all blocks.
     __device__ __forceinline__ void send_dz(u32 B, u32 target, float value, u32 of_epoch) {
         const u32 own = 2 * warp + lane / 16, c = lane % 16, count = owned_of(B);
-        if (2 * warp >= owned) return; // the whole warp
-        wait(logits_barrier(), phase); // also where a tail has no row for it: then this phase is over in every block
+        if (2 * warp >= count) return; // the whole warp
+        wait(logits_barrier(), phase);
         const bool exists = own < count && c < job.C;
         float z = exists ? floats(Layout<S>::B2)[c] : 0.0f;
         if (exists)
-            for (u32 block = 0; block < blocks; block++) z += floats(at.z)[(block * owned + own) * width() + c];
+            for (u32 block0 = 0; block0 < blocks; block0 += 8) {
+                float shares[8]; // loads that do not wait for each other
+#pragma unroll
+                for (u32 i = 0; i < 8; i++) shares[i] = floats(z_place())[((block0 + i) * owned + own) * width() + c];
+#pragma unroll
+                for (u32 i = 0; i < 8; i++) z += shares[i];
+            }
         const float mean = 1.0f / (float)B;
         const float of_label = __shfl_sync(~0u, z, lane / 16 * 16 + target);
         const bool beaten = exists && c != target && !(c < target ? z < of_label : z <= of_label);
@@ -377,11 +402,9 @@ struct Block {
             value.y = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 1);
             value.z = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 2);
             value.w = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 3);
-            const u32 place = base + at.dz + ((rank * owned + own) * width() + quad * 4) * 4;
+            const u32 place = base + dz_place() + ((rank * owned + own) * width() + quad * 4) * 4;
             if (item < blocks * quads && own < count) send(in_block(place, to), value, in_block(dz_barrier(), to));
         }
-        __syncwarp(); // this warp has read its logits
-        if (lane < blocks) tell(in_block(dz_barrier(), lane & (blocks - 1)));
     }
 
     // Terms of dh into shared memory; each warp's share of db1.
@@ -400,7 +423,7 @@ struct Block {
 #pragma unroll
                     for (u32 quad = 0; quad < 4; quad++)
                         if (quad < quads) {
-                            const float4 dz = reinterpret_cast<const float4*>(floats(at.dz) + row * width())[quad];
+                            const float4 dz = reinterpret_cast<const float4*>(floats(dz_place()) + row * width())[quad];
                             dh[e] = fmaf(dz.x, w[quad].x, dh[e]);
                             dh[e] = fmaf(dz.y, w[quad].y, dh[e]);
                             dh[e] = fmaf(dz.z, w[quad].z, dh[e]);
@@ -423,8 +446,9 @@ struct Block {
         const u32 u = lane % S::UNITS;
         for (u32 c = warp; c < job.C; c += WARPS) {
             float dw = 0.0f, db = 0.0f;
+#pragma unroll 4
             for (u32 row = lane / S::UNITS; row < B; row += 32 / S::UNITS) {
-                const float dz = floats(at.dz)[row * width() + c];
+                const float dz = floats(dz_place())[row * width() + c];
                 dw = fmaf(dz, floats(at.h)[row * S::UNITS + u], dw);
                 db += dz;
             }
@@ -460,18 +484,24 @@ struct Block {
                 }
             const u32 lines = block_line(x + row0 * stride, stride);
 #pragma unroll
-            for (int i = 0; i < S::PART; i++) {
+            for (int i = 0; i < S::PART; i += S::TOGETHER) {
                 const u32 tile = warp + WARPS * (part * S::PART + i);
                 if (tile >= tiles) break; // the whole warp
 #pragma unroll
                 for (int plane = 0; plane < S::PLANES; plane++) {
-                    u32 b[4];
-                    load_blocks_transposed(b, lines + (plane * tiles + tile) * 32);
+                    u32 b[S::TOGETHER][4];
+#pragma unroll
+                    for (u32 j = 0; j < S::TOGETHER; j++) {
+                        // Where there is no other tile, the first is multiplied twice, and nobody looks at the sums.
+                        const u32 present = tile + WARPS * j < tiles ? tile + WARPS * j : tile;
+                        load_blocks_transposed(b[j], lines + (plane * tiles + present) * 32);
+                    }
 #pragma unroll
                     for (int line_tile = 0; line_tile < S::LINE_TILES; line_tile++)
                         if (plane + line_tile * 16 / S::UNITS < S::Math::PAIRS)
 #pragma unroll
-                            for (int half = 0; half < 2; half++) multiply(g[i][half], dh[line_tile], b[2 * half], b[2 * half + 1]);
+                            for (int at = 0; at < 2 * S::TOGETHER; at++)
+                                multiply(g[i + at / 2][at % 2], dh[line_tile], b[at / 2][at % 2 * 2], b[at / 2][at % 2 * 2 + 1]);
                 }
             }
         }
@@ -494,19 +524,24 @@ struct Block {
     }
 
     // The order of a training step.
-    __device__ __forceinline__ void step(const u32* order, u32 row_of_run, u32 number, u32 steps, const Scalars& scalars) {
+    __device__ __forceinline__ void step(const u32* order, u32 row_of_run, u32 number, u32 steps, const Scalars* of_step) {
         const u32 B = rows_of(number), count = owned_of(B), own = 2 * warp + lane / 16;
-        // Read now, needed when the logits are there; the sample was read a step ago.
+        // Read now, needed when the logits are there and for the update; the sample was read a step ago.
+        const Scalars scalars = *of_step;
         const bool mine = own < count;
         const u32 target = mine && job.loss != VALUES ? job.labels[sample] : 0;
         const float value = mine && job.loss == VALUES && lane % 16 < job.C ? job.values[(size_t)sample * job.C + lane % 16] : 0.0f;
         const u32 of_batch = rank * owned + own, next = (number + 1) * job.batch + of_batch;
         if (own < owned && next < job.rows) sample = order[next];
 
+        if (t == 0) {
+            arm(logits_barrier(), blocks * count * quads * 16);
+            arm(dz_barrier(), B * quads * 16);
+        }
         const Ring first_use = use;
         for (u32 first = 0; first < B; first += job.chunk) {
             mark(LAYER_1);
-            wait(slot_barrier(use.slot), use.parity);
+            wait_for_copy(slot_barrier(use.slot), use.parity);
             mark(LOADS);
             outputs_1(slot_place(use.slot), first, min(B - first, job.chunk));
             use.next(job.slots);
@@ -514,34 +549,30 @@ struct Block {
             if (!whole && warp == WARPS - 1) load_next(order, steps);
         }
         mark(LAYER_1);
-        if (t == 0) {
-            arm(logits_barrier(), blocks * count * quads * 16);
-            arm(dz_barrier(), B * quads * 16);
-        }
-        // This block has read the last dz, and all that this batch's copies may have overwritten.
-        if (t < blocks) tell(in_block(logits_barrier(), t & (blocks - 1)));
         send_logits(B);
         mark(LOGITS);
         send_dz(B, target, value, row_of_run + of_batch);
-        // Slots of the next batch are free in all blocks once these have come as far as here.
-        if (whole && warp == WARPS - 1 && number + 1 < steps) {
-            wait(logits_barrier(), phase);
-            load_batch(order, number + 1);
+        // By warps that own rows of the largest batches alone. All of this block has left the step before, since the barriers above.
+        if (warp == WARPS - 2 && lane < blocks) tell(in_block(left_barrier(), lane & (blocks - 1)));
+        if (warp == WARPS - 1) {
+            wait(left_barrier(), left_phase); // with the next barrier, all of this block know that all others have
+            if (whole && number + 1 < steps) load_batch(order, number + 1);
         }
         mark(LOSS);
         wait(dz_barrier(), phase);
         mark(DZ);
-        phase ^= 1;
         gradient_at_h(B);
         __syncthreads(); // w2 is read, the terms of dh are there
         update_2(B, scalars);
+        left_phase ^= phase; // each of the two is used every other step
+        phase ^= 1;
         mark(LAYER_2);
 #pragma unroll
         for (int part = 0; part < S::PASSES; part++) {
             float g[S::PART][2][4] = {};
             if (whole) use = first_use;
             for (u32 first = 0; first < B; first += job.chunk) {
-                if (!whole) wait(slot_barrier(use.slot), use.parity);
+                if (!whole) wait_for_copy(slot_barrier(use.slot), use.parity);
                 gradient_1(part, slot_place(use.slot), first, min(B - first, job.chunk), g);
                 use.next(job.slots);
                 if (whole) continue;
@@ -620,9 +651,8 @@ struct Block {
             *reinterpret_cast<float4*>(memory + at.x + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         __syncthreads();
         if (t < sizeof(Run) / 4) reinterpret_cast<u32*>(memory + Layout<S>::RUN)[t] = reinterpret_cast<const u32*>(record)[t];
-        // Arrivals: this block's own, which announces bytes; one from each block; one from each warp that has rows.
-        const u32 arrivals = t == 0 ? 1 + blocks : t == 1 ? 1 + blocks * ((owned + 1) / 2) : 1;
-        if (t < 2 + job.slots) mbarrier_init(base + 8 * t, arrivals);
+        // Arrivals: this block's own, which announces bytes; or one from each block.
+        if (t < 4 + job.slots) mbarrier_init(base + 8 * t, t / 2 == 1 ? blocks : 1);
         __syncthreads();
         read(run().parameters, w1, Layout<S>::W2, Layout<S>::B1, Layout<S>::B2);
         read(run().velocities, v1, Layout<S>::V2, Layout<S>::VB1, Layout<S>::VB2);
@@ -660,7 +690,7 @@ struct Block {
             const u32* order = run().order + (size_t)epoch * job.rows;
             begin_epoch(order, steps);
             for (u32 number = 0; number < steps; number++)
-                step(order, epoch * job.rows + number * job.batch, number, steps, run().scalars[(size_t)epoch * steps + number]);
+                step(order, epoch * job.rows + number * job.batch, number, steps, run().scalars + (size_t)epoch * steps + number);
             __syncthreads(); // parameters in shared memory are updated
             if (run().snapshots) write_parameters(run().snapshots + (size_t)epoch * Places(job.K, job.H, job.C).end);
             if (rank == 0 && t == 0) // the same answer for all blocks

@@ -119,12 +119,13 @@ fn bytes(demand: Demand, blocks: usize, units: usize, chunk: usize, slots: usize
     let padded = demand.batch.next_multiple_of(TILE);
     let owned = demand.batch.div_ceil(blocks);
     let stride = demand.planes * demand.inputs.next_multiple_of(TILE) * 2 + 16;
-    let (barriers, run, times) = (80, 80, 64);
+    let (barriers, run, times) = (96, 80, 64);
     let layer_2 = 2 * units * CLASSES * float + 2 * units * float + 2 * CLASSES * float;
-    let shares = WARPS * units * chunk_max(units, demand.planes) * float;
+    let shares = WARPS / 2 * units * chunk_max(units, demand.planes) * float;
     let lines = demand.terms * units * (padded + 8) * 2;
     let width = demand.classes.next_multiple_of(4);
-    let batch = padded * units * float + padded * width * float + blocks * owned * width * float;
+    let exchanged = padded * width * float + blocks * owned * width * float;
+    let batch = padded * units * float + 2 * exchanged;
     let layer_1 = WARPS * units * float + shares.max(lines);
     barriers + run + times + layer_2 + layer_1 + batch + slots * chunk * stride
 }
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn a_small_device_holds_chunks_of_the_batch() {
         let plan = plans(MNIST, Some(16), 99 << 10).unwrap()[0];
-        assert_eq!((plan.chunk, plan.slots), (16, 2));
+        assert_eq!((plan.chunk, plan.slots), (16, 3));
         let refused = plans(MNIST, None, 48 << 10);
         assert!(
             matches!(refused, Err(Error::Resident { what: "shared memory of a block", .. })),

@@ -263,12 +263,12 @@ struct Mutant {
 
 const MUTANTS: [Mutant; 14] = [
     Mutant {
-        name: "that a buffer has been read is told relaxed where release is needed",
+        name: "that a step is left is told relaxed where release is needed",
         mutate: |text| replaced(text, "mbarrier.arrive.release.cluster", "mbarrier.arrive.relaxed.cluster"),
         found: true,
     },
     Mutant {
-        name: "that a buffer has been read is told to the block where the cluster must know",
+        name: "that a step is left is told to the block where the cluster must know",
         mutate: |text| replaced(text, "mbarrier.arrive.release.cluster", "mbarrier.arrive.release.cta"),
         found: true,
     },
