@@ -102,7 +102,7 @@ fn results_are_the_hosts_for_other_models() {
         let got = resident(job(), 97, ResidentOptions { cluster, ..OPTIONS });
         assert_close(
             &got,
-            &host(job(), 33),
+            &host(job(), 97),
             1e-5,
             &format!("{hidden} hidden, {classes} classes, {cluster:?}"),
         );
