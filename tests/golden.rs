@@ -74,9 +74,8 @@ fn graph_follows_every_trajectory_on_sm_80_and_sm_90() {
 }
 
 /// Those of one hidden layer and SGD, and the blocks of the cluster that follows them.
-const RESIDENT: [(&str, u32); 11] = [
+const RESIDENT: [(&str, u32); 10] = [
     ("seed-784-128-10", 16),
-    ("tail-batch", 16),
     ("tail-batch", 8),
     ("mse-13-32-1", 16),
     ("mse-13-32-1", 8),
