@@ -11,7 +11,8 @@
 
 typedef unsigned int u32;
 
-// Two floats rounded to bfloat16, the first in the lower half.
+// Two floats rounded to bfloat16, the first in the lower half. Volatile, so that no compiler computes the terms of all weights
+// before the first is needed: there are no registers for that.
 __device__ __forceinline__ u32 bf16_pair(float first, float second) {
     u32 pair;
     asm volatile("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));

@@ -6,7 +6,7 @@
 //
 // One cluster trains one run; a grid of R clusters trains R runs side by side. A block owns UNITS hidden units: their rows of w1
 // and their velocities lie in its registers from the first step to the last, spread over eight warps by input; their columns
-// of w2 lie in its registers too, with a copy in shared memory. A block also owns ceil(batch / blocks) rows of every batch:
+// of w2 and their biases lie in its shared memory. A block also owns ceil(batch / blocks) rows of every batch:
 // their loss is taken there. b2 is kept by every block, and stays the same in all.
 //
 // Two exchanges a step, and no other wait for another block: each block's share of z goes to the owners of the rows, and dz of
@@ -16,14 +16,14 @@
 //
 // The inputs are bfloat16 rows in global memory, padded with zeros to tiles of 16, one plane for each term (rows.cu).
 // They come by bulk copies into slots of `chunk` rows. Where the slots hold two batches, a batch is loaded once, each block
-// copying the rows that it owns to all blocks, a step ahead; otherwise every block loads for itself, each chunk twice a step,
-// as many loads ahead as there are slots.
+// copying the rows that it owns to all blocks, a step ahead; otherwise every block loads for itself, each chunk once for the
+// outputs and once for each pass over the gradient, as many loads ahead as there are slots.
 //
 // Numbers: products of w1 as Math says (fragments.cuh), all else float32. Sums have an order that depends on the shapes alone, so
 // that runs are equal bit for bit, alone or beside others.
 //
 // Grid: R clusters of 8 or 16 blocks, so that H <= blocks * UNITS. Threads: 256. K <= 1024, C <= 16, batch <= 128. chunk: a
-// multiple of 16, at most 512 / UNITS. Dynamic shared memory: `Layout`. order has `epochs` times `rows` samples. Written:
+// multiple of 16, at most `Kind::CHUNK`. Dynamic shared memory: `Layout`. order has `epochs` times `rows` samples. Written:
 // losses and hits of each row, parameters and velocities at the end, parameters after each epoch where `snapshots` are wanted.
 // After an epoch `stop` is looked at, and ends the training where it is not zero.
 #pragma once
@@ -36,6 +36,7 @@ constexpr int WARPS = 8, THREADS = 32 * WARPS;
 constexpr int ADDERS = WARPS / 2; // warps that add another's share of the outputs to theirs
 constexpr int TILES = 8;      // of 16 inputs, that a warp may hold
 constexpr int CLASSES = 16;   // places for the classes of a row
+constexpr int LINE_2 = 20;    // values from one unit of w2 to the next: no two of eight units in one bank
 constexpr float PIXEL = 1.0f / 255.0f;
 
 // UNITS a block, 8 or 16; PLANES of the inputs.
@@ -64,6 +65,10 @@ struct Job {
     u64* times;           // (blocks, PHASES) of the timed kernels
     u32 loss, K, H, C, batch, rows, epochs, chunk, slots;
 };
+
+// 65536 / n, rounded up.
+__constant__ u32 RECIPROCALS[17] = {0,     65536, 32768, 21846, 16384, 13108, 10923, 9363, 8192,
+                                    7282,  6554,  5958,  5462,  5042,  4682,  4370,  4096};
 
 enum : u32 { CROSS_ENTROPY = 0, ONE_HOT = 1, VALUES = 2 };
 
@@ -103,9 +108,9 @@ struct Layout {
     static constexpr u32 BARRIERS = 0;                                  // logits, dz, left (2), then one a slot, 8 at most
     static constexpr u32 RUN = 96;                                      // a copy of the run's description
     static constexpr u32 TIMES = RUN + sizeof(Run);                     // (PHASES) of the timed kernels
-    static constexpr u32 W2 = TIMES + 64;                               // (UNITS, CLASSES)
-    static constexpr u32 V2 = W2 + S::UNITS * CLASSES * 4;              // (UNITS, CLASSES)
-    static constexpr u32 B1 = V2 + S::UNITS * CLASSES * 4;              // (UNITS)
+    static constexpr u32 W2 = TIMES + 64;                               // (UNITS, LINE_2), of which CLASSES are used
+    static constexpr u32 V2 = W2 + S::UNITS * LINE_2 * 4;               // (UNITS, LINE_2)
+    static constexpr u32 B1 = V2 + S::UNITS * LINE_2 * 4;               // (UNITS)
     static constexpr u32 VB1 = B1 + S::UNITS * 4;                       // (UNITS)
     static constexpr u32 B2 = VB1 + S::UNITS * 4;                       // (CLASSES)
     static constexpr u32 VB2 = B2 + CLASSES * 4;                        // (CLASSES)
@@ -192,6 +197,10 @@ struct Block {
     __device__ __forceinline__ u32 block_line(u32 place, u32 line) const {
         return place + (lane / 8 % 2 * 8 + lane % 8) * line + lane / 16 * 16;
     }
+
+    // n / divisor where n < 512 and divisor <= 16, without the float division that the compiler makes of it: of the reciprocal, rounded
+    // up, less than n / 65536 is too much, and the next whole number is 1 / 16 away at least.
+    static __device__ __forceinline__ u32 quotient(u32 n, u32 divisor) { return n * RECIPROCALS[divisor] >> 16; }
 
     __device__ __forceinline__ u32 rows_of(u32 step) const { return min(job.batch, job.rows - step * job.batch); }
     // Rows that this block owns of a batch of B.
@@ -310,6 +319,8 @@ struct Block {
         const u32 padded = (rows + 15) / 16 * 16;
         if (padded == S::CHUNK)
             share_outputs<ROW_TILES>(x, 0);
+        else if (ROW_TILES > 2 && padded == S::CHUNK / 2)
+            share_outputs<(ROW_TILES > 2 ? ROW_TILES / 2 : 1)>(x, 0);
         else
             for (u32 row0 = 0; row0 < padded; row0 += 16) share_outputs<1>(x, row0);
         __syncthreads();
@@ -332,9 +343,8 @@ struct Block {
 
     // This block's share of z, to the owners of the rows.
     __device__ __forceinline__ void send_logits(u32 B) {
-        for (u32 item = t; item < B * 4; item += THREADS) {
-            const u32 row = item / 4, quad = item % 4;
-            if (quad >= quads) continue;
+        for (u32 item = t; item < B * quads; item += THREADS) {
+            const u32 row = quotient(item, quads), quad = item - row * quads;
             float4 h4[S::UNITS / 4];
 #pragma unroll
             for (int u = 0; u < S::UNITS / 4; u++) h4[u] = reinterpret_cast<const float4*>(floats(at.h) + row * S::UNITS)[u];
@@ -342,13 +352,14 @@ struct Block {
             float4 z = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
             for (int u = 0; u < S::UNITS; u++) {
-                const float4 w = reinterpret_cast<const float4*>(floats(Layout<S>::W2) + u * CLASSES)[quad];
+                const float4 w = reinterpret_cast<const float4*>(floats(Layout<S>::W2) + u * LINE_2)[quad];
                 z.x = fmaf(h[u], w.x, z.x);
                 z.y = fmaf(h[u], w.y, z.y);
                 z.z = fmaf(h[u], w.z, z.z);
                 z.w = fmaf(h[u], w.w, z.w);
             }
-            const u32 owner = row / owned, place = base + z_place() + ((rank * owned + row % owned) * width() + quad * 4) * 4;
+            const u32 owner = quotient(row, owned), of_owner = row - owner * owned;
+            const u32 place = base + z_place() + ((rank * owned + of_owner) * width() + quad * 4) * 4;
             send(in_block(place, owner), z, in_block(logits_barrier(), owner));
         }
     }
@@ -362,9 +373,10 @@ struct Block {
     __device__ __forceinline__ void send_dz(u32 B, u32 target, float value, u32 of_epoch) {
         const u32 own = 2 * warp + lane / 16, c = lane % 16, count = owned_of(B);
         if (2 * warp >= count) return; // the whole warp
-        wait(logits_barrier(), phase);
+        const float rows = (float)B, mean = 1.0f / rows;
         const bool exists = own < count && c < job.C;
         float z = exists ? floats(Layout<S>::B2)[c] : 0.0f;
+        wait(logits_barrier(), phase);
         if (exists)
             for (u32 block0 = 0; block0 < blocks; block0 += 8) {
                 float shares[8]; // loads that do not wait for each other
@@ -373,62 +385,71 @@ struct Block {
 #pragma unroll
                 for (u32 i = 0; i < 8; i++) z += shares[i];
             }
-        const float mean = 1.0f / (float)B;
+        // dz first, for which all blocks wait; then what the loss needs besides.
+        float high = 0.0f, sum = 0.0f, difference = 0.0f, dz = 0.0f;
+        if (job.loss == CROSS_ENTROPY) {
+            high = exists ? z : -__int_as_float(0x7f800000);
+            for (int offset = 8; offset > 0; offset /= 2) high = fmaxf(high, __shfl_xor_sync(~0u, high, offset));
+            const float power = exists ? expf(z - high) : 0.0f;
+            sum = half_warp_sum(power);
+            dz = fmaf(power, 1.0f / (rows * sum), c == target ? -mean : 0.0f);
+        } else {
+            difference = z - (job.loss == VALUES ? value : c == target ? 1.0f : 0.0f);
+            dz = difference / rows;
+        }
+        if (!exists) dz = 0.0f;
+        for (u32 first = 0; first < blocks * quads; first += 16) {
+            const u32 item = first + lane % 16, to = item & (blocks - 1), quad = min(item >> shift, 3u);
+            float4 sent;
+            sent.x = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4);
+            sent.y = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 1);
+            sent.z = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 2);
+            sent.w = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 3);
+            const u32 place = base + dz_place() + ((rank * owned + own) * width() + quad * 4) * 4;
+            if (item < blocks * quads && own < count) send(in_block(place, to), sent, in_block(dz_barrier(), to));
+        }
         const float of_label = __shfl_sync(~0u, z, lane / 16 * 16 + target);
         const bool beaten = exists && c != target && !(c < target ? z < of_label : z <= of_label);
         const bool hit = !(__ballot_sync(~0u, beaten) >> lane / 16 * 16 & 0xffff) && of_label == of_label;
-        float loss, dz;
-        if (job.loss == CROSS_ENTROPY) {
-            float high = exists ? z : -__int_as_float(0x7f800000);
-            for (int offset = 8; offset > 0; offset /= 2) high = fmaxf(high, __shfl_xor_sync(~0u, high, offset));
-            const float power = exists ? expf(z - high) : 0.0f;
-            const float sum = half_warp_sum(power);
-            loss = logf(sum) + (high - of_label);
-            dz = fmaf(power, 1.0f / ((float)B * sum), c == target ? -mean : 0.0f);
-        } else {
-            const float difference = z - (job.loss == VALUES ? value : c == target ? 1.0f : 0.0f);
-            loss = half_warp_sum(exists ? 0.5f * difference * difference : 0.0f);
-            dz = difference / (float)B;
-        }
-        if (!exists) dz = 0.0f;
+        const float loss = job.loss == CROSS_ENTROPY ? logf(sum) + (high - of_label)
+                                                     : half_warp_sum(exists ? 0.5f * difference * difference : 0.0f);
         if (c == 0 && own < count) {
             run().losses[of_epoch] = loss;
             run().hits[of_epoch] = job.loss != VALUES && hit;
         }
-        for (u32 first = 0; first < blocks * quads; first += 16) {
-            const u32 item = first + lane % 16, to = item & (blocks - 1), quad = min(item >> shift, 3u);
-            float4 value;
-            value.x = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4);
-            value.y = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 1);
-            value.z = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 2);
-            value.w = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 3);
-            const u32 place = base + dz_place() + ((rank * owned + own) * width() + quad * 4) * 4;
-            if (item < blocks * quads && own < count) send(in_block(place, to), value, in_block(dz_barrier(), to));
-        }
+    }
+
+    // w2 of the unit that this thread takes dh of.
+    __device__ __forceinline__ void read_w2(float4 (&w)[4]) const {
+#pragma unroll
+        for (u32 quad = 0; quad < 4; quad++)
+            w[quad] = reinterpret_cast<const float4*>(floats(Layout<S>::W2) + t % S::UNITS * LINE_2)[quad];
     }
 
     // Terms of dh into shared memory; each warp's share of db1.
-    __device__ __forceinline__ void gradient_at_h(u32 B) {
+    __device__ __forceinline__ void gradient_at_h(u32 B, const float4 (&w)[4]) {
         const u32 u = t % S::UNITS, padded = (B + 15) / 16 * 16;
-        float4 w[4];
-        for (u32 quad = 0; quad < 4; quad++) w[quad] = reinterpret_cast<const float4*>(floats(Layout<S>::W2) + u * CLASSES)[quad];
         float db = 0.0f;
         for (u32 pair = t / S::UNITS; pair < padded / 2; pair += THREADS / S::UNITS) {
             float dh[2];
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
+            for (u32 e = 0; e < 2; e++) {
                 const u32 row = 2 * pair + e;
-                dh[e] = 0.0f;
-                if (row < B && floats(at.h)[row * S::UNITS + u] > 0.0f)
+                const float h = floats(at.h)[row * S::UNITS + u]; // 0 where there is no row
+                float4 dz[4];                                     // all loads of a row before its first product
 #pragma unroll
-                    for (u32 quad = 0; quad < 4; quad++)
-                        if (quad < quads) {
-                            const float4 dz = reinterpret_cast<const float4*>(floats(dz_place()) + row * width())[quad];
-                            dh[e] = fmaf(dz.x, w[quad].x, dh[e]);
-                            dh[e] = fmaf(dz.y, w[quad].y, dh[e]);
-                            dh[e] = fmaf(dz.z, w[quad].z, dh[e]);
-                            dh[e] = fmaf(dz.w, w[quad].w, dh[e]);
-                        }
+                for (u32 quad = 0; quad < 4; quad++)
+                    dz[quad] = quad < quads && row < B ? reinterpret_cast<const float4*>(floats(dz_place()) + row * width())[quad]
+                                                       : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                float sum = 0.0f;
+#pragma unroll
+                for (u32 quad = 0; quad < 4; quad++) {
+                    sum = fmaf(dz[quad].x, w[quad].x, sum);
+                    sum = fmaf(dz[quad].y, w[quad].y, sum);
+                    sum = fmaf(dz[quad].z, w[quad].z, sum);
+                    sum = fmaf(dz[quad].w, w[quad].w, sum);
+                }
+                dh[e] = h > 0.0f ? sum : 0.0f;
                 db += dh[e];
             }
             u32 terms[S::TERMS];
@@ -441,24 +462,35 @@ struct Block {
         if (lane < S::UNITS) floats(Layout<S>::DB1)[warp * S::UNITS + lane] = db;
     }
 
-    // Gradients of w2, b2 and b1, and their update.
+    // Gradients of w2, b2 and b1, and their update. The first warps, which own rows of the batch, take the last classes.
     __device__ __forceinline__ void update_2(u32 B, const Scalars& scalars) {
+        constexpr u32 APART = 32 / S::UNITS; // rows of a lane
         const u32 u = lane % S::UNITS;
-        for (u32 c = warp; c < job.C; c += WARPS) {
+        for (u32 c = (warp + WARPS - 2) % WARPS; c < job.C; c += WARPS) {
             float dw = 0.0f, db = 0.0f;
-#pragma unroll 4
-            for (u32 row = lane / S::UNITS; row < B; row += 32 / S::UNITS) {
-                const float dz = floats(dz_place())[row * width() + c];
-                dw = fmaf(dz, floats(at.h)[row * S::UNITS + u], dw);
-                db += dz;
+            for (u32 row0 = lane / S::UNITS; row0 < B; row0 += 8 * APART) {
+                float dz[8], h[8]; // loads that do not wait for each other
+#pragma unroll
+                for (u32 i = 0; i < 8; i++) {
+                    const u32 row = row0 + i * APART;
+                    dz[i] = row < B ? floats(dz_place())[row * width() + c] : 0.0f;
+                    h[i] = row < B ? floats(at.h)[row * S::UNITS + u] : 0.0f;
+                }
+#pragma unroll
+                for (u32 i = 0; i < 8; i++) {
+                    dw = fmaf(dz[i], h[i], dw);
+                    db += dz[i];
+                }
             }
             for (int offset = S::UNITS; offset < 32; offset *= 2) {
                 dw += __shfl_xor_sync(~0u, dw, offset);
                 db += __shfl_xor_sync(~0u, db, offset);
             }
-            const u32 place = u * CLASSES + c;
-            if (lane < S::UNITS) descend(floats(Layout<S>::W2)[place], floats(Layout<S>::V2)[place], dw, scalars, run());
-            if (lane == 0) descend(floats(Layout<S>::B2)[c], floats(Layout<S>::VB2)[c], db, scalars, run());
+            // A lane for each unit, and one for the bias.
+            const bool unit = lane < S::UNITS;
+            float* p = unit ? floats(Layout<S>::W2) + u * LINE_2 + c : floats(Layout<S>::B2) + c;
+            float* v = unit ? floats(Layout<S>::V2) + u * LINE_2 + c : floats(Layout<S>::VB2) + c;
+            if (lane <= S::UNITS) descend(*p, *v, unit ? dw : db, scalars, run());
         }
         if (t < S::UNITS) {
             float db = 0.0f;
@@ -492,7 +524,8 @@ struct Block {
                     u32 b[S::TOGETHER][4];
 #pragma unroll
                     for (u32 j = 0; j < S::TOGETHER; j++) {
-                        // Where there is no other tile, the first is multiplied twice, and nobody looks at the sums.
+                        // Where there is no other tile, the first is multiplied twice, and nobody looks at the sums: a branch here
+                        // costs all warps more than it saves the one.
                         const u32 present = tile + WARPS * j < tiles ? tile + WARPS * j : tile;
                         load_blocks_transposed(b[j], lines + (plane * tiles + present) * 32);
                     }
@@ -558,20 +591,23 @@ struct Block {
             wait(left_barrier(), left_phase); // with the next barrier, all of this block know that all others have
             if (whole && number + 1 < steps) load_batch(order, number + 1);
         }
+        float4 w2[4];
+        read_w2(w2);
         mark(LOSS);
         wait(dz_barrier(), phase);
         mark(DZ);
-        gradient_at_h(B);
+        gradient_at_h(B, w2);
         __syncthreads(); // w2 is read, the terms of dh are there
         update_2(B, scalars);
         left_phase ^= phase; // each of the two is used every other step
         phase ^= 1;
         mark(LAYER_2);
+        u32 first = 0; // row of the batch
 #pragma unroll
         for (int part = 0; part < S::PASSES; part++) {
             float g[S::PART][2][4] = {};
             if (whole) use = first_use;
-            for (u32 first = 0; first < B; first += job.chunk) {
+            for (first = 0; first < B; first += job.chunk) {
                 if (!whole) wait_for_copy(slot_barrier(use.slot), use.parity);
                 gradient_1(part, slot_place(use.slot), first, min(B - first, job.chunk), g);
                 use.next(job.slots);
@@ -585,7 +621,7 @@ struct Block {
         }
         // Slots of chunks that a tail does not have.
         if (whole)
-            for (u32 chunk = (B + job.chunk - 1) / job.chunk; chunk < chunks; chunk++) use.next(job.slots);
+            for (; first < job.batch; first += job.chunk) use.next(job.slots);
     }
 
     // ---- a run -------------------------------------------------------------------------------------------------------
@@ -617,7 +653,7 @@ struct Block {
         const u32 unit0 = rank * S::UNITS;
         for (u32 i = t; i < S::UNITS * job.C; i += THREADS) {
             const u32 u = i % S::UNITS, c = i / S::UNITS;
-            if (unit0 + u < job.H) visit(arena[places.w2 + c * job.H + unit0 + u], floats(w2)[u * CLASSES + c]);
+            if (unit0 + u < job.H) visit(arena[places.w2 + c * job.H + unit0 + u], floats(w2)[u * LINE_2 + c]);
         }
         if (t < S::UNITS && unit0 + t < job.H) visit(arena[places.b1 + unit0 + t], floats(b1)[t]);
         if (t < job.C && b2_too) visit(arena[places.b2 + t], floats(b2)[t]);

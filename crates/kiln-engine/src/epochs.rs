@@ -21,6 +21,17 @@ pub struct Epochs<'t, 'd> {
     seen: usize,
 }
 
+impl Drop for Epochs<'_, '_> {
+    /// Where not all are handed out, the trainer still shows what it goes on from.
+    fn drop(&mut self) {
+        let trained = self.seen + self.ready.iter().filter(|trained| trained.is_ok()).count();
+        if trained > self.seen {
+            // What it cannot show now, the next call will tell.
+            let _ = self.trainer.engine.look_at(trained - 1);
+        }
+    }
+}
+
 impl<'t, 'd> Epochs<'t, 'd> {
     pub(crate) fn new(
         trainer: &'t mut Trainer<'d>,

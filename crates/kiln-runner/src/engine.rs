@@ -60,6 +60,8 @@ fn on_gpu<'d>(
             Err(Error::Resident { what, expected, found }) => {
                 Some(format!("not resident: {what}: expected {expected}, found {found}"))
             }
+            // It keeps a second copy of the data on the device; the graph engine can stream.
+            Err(Error::DeviceMemory { what, .. }) => Some(format!("not resident: no memory for {what}")),
             Err(error) => return Err(error).context("the job cannot be trained on the GPU"),
         }
     };

@@ -113,6 +113,9 @@ impl Run<'_> {
     /// What does not hold what the sizes ask for.
     fn wrong(&self, sizes: &Sizes) -> Option<String> {
         let (rows, epochs) = (sizes.rows as usize * sizes.epochs as usize, sizes.epochs as usize);
+        if rows > u32::MAX as usize {
+            return Some(format!("{rows} rows in a launch, expected at most {}", u32::MAX));
+        }
         let lengths = [
             ("parameters", self.parameters.len(), sizes.parameters()),
             ("velocities", self.velocities.len(), sizes.parameters()),

@@ -30,6 +30,9 @@ pub use sweep::Sweep;
 /// Steps of a launch, about, so that the host hears of a long run a few times a second.
 const STEPS_MAX: usize = 100_000;
 
+/// Memory for what the epochs of a launch need and leave, about.
+const LAUNCH_BYTES_MAX: usize = 256 << 20;
+
 /// What a [`crate::Trainer::resident`] runs on and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResidentOptions {
@@ -41,7 +44,7 @@ pub struct ResidentOptions {
     pub batch: usize,
     /// Blocks of the cluster, 8 or 16; `None` for what suits the model and the device.
     pub cluster: Option<u32>,
-    /// Most epochs of a launch; `None` for some 100,000 steps' worth.
+    /// Most epochs of a launch, which has some 100,000 steps and 256 MiB of orders and results at most in any case.
     pub epochs: Option<usize>,
 }
 
@@ -106,9 +109,14 @@ impl<'d> Core<'d> {
         format!("resident, {}, {precision}, one cluster of {blocks} blocks with {units} units each", gpu.name)
     }
 
-    /// How many epochs of so many rows make a launch.
-    fn together(&self, rows: usize, batch: usize) -> usize {
-        self.options.epochs.unwrap_or(STEPS_MAX / rows.div_ceil(batch)).max(1)
+    /// How many epochs of so many rows make a launch of so many runs: neither its steps nor its memory go without bound.
+    fn together(&self, rows: usize, batch: usize, runs: usize) -> usize {
+        let steps = rows.div_ceil(batch.min(rows).max(1)).max(1);
+        // The order, the loss and the hit of each row; the parameters after the epoch, if there is one run.
+        let snapshot = if runs == 1 { self.sizes(1, 1, 1).parameters() * size_of::<f32>() } else { 0 };
+        let bytes = (rows * 3 * size_of::<u32>() + snapshot).saturating_mul(runs);
+        let most = (STEPS_MAX / steps).min(LAUNCH_BYTES_MAX / bytes.max(1)).max(1);
+        self.options.epochs.map_or(most, |wanted| wanted.clamp(1, most))
     }
 
     fn check_batch(&self, batch: usize) -> Result<(), Error> {
@@ -215,7 +223,7 @@ impl<'d> Resident<'d> {
         let schedule = job.schedule;
         let mut core = Core::new(job, options, false)?;
         let model = core.graph.model()?;
-        let run = RunState::of(&mut core.graph, &model, sgd, schedule)?;
+        let run = RunState::of(&mut core.graph, &model, sgd, schedule)?.with_snapshots(&core.graph.gpu)?;
         Ok(Self { core, runs: [run] })
     }
 }
@@ -259,13 +267,14 @@ impl Engine for Resident<'_> {
     }
 
     fn together(&self, rows: usize, batch: usize) -> usize {
-        self.core.together(rows, batch)
+        self.core.together(rows, batch, 1)
     }
 
     fn look_at(&mut self, epoch: usize) -> Result<(), Error> {
+        let Some(snapshots) = &self.runs[0].snapshots else { return Ok(()) };
         let (gpu, arena) = self.core.graph.parameters();
         let len = arena.len();
-        arena.copy_from(gpu, &self.runs[0].snapshots, epoch * len..(epoch + 1) * len)
+        arena.copy_from(gpu, snapshots, epoch * len..(epoch + 1) * len)
     }
 
     /// One step without a velocity and with a learning rate of 0: the new velocity is the gradient.
@@ -275,11 +284,12 @@ impl Engine for Resident<'_> {
         }
         let _range = range(format_args!("gradients"));
         let sizes = self.core.sizes(rows.len(), rows.len(), 1);
-        let gpu = &self.core.graph.gpu;
+        // At the parameters that evaluations and `model` see.
+        let (gpu, arena) = self.core.graph.parameters();
+        let len = arena.len();
         let mut run = RunState::new(gpu, &[0.0; 0], Sgd::default(), Schedule::default())?;
-        let len = self.runs[0].parameters.len();
         run.parameters = Buffer::new(gpu, "parameters", len)?;
-        run.parameters.copy_from(gpu, &self.runs[0].parameters, 0..len)?;
+        run.parameters.copy_from(gpu, arena, 0..len)?;
         run.velocities = Buffer::new(gpu, "gradients", len)?;
         run.begin_with(gpu, &sizes, rows, &[Scalars::sgd(0.0, 0.0, 1.0)])?;
         let runs = [run];

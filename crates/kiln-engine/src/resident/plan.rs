@@ -7,8 +7,9 @@ use crate::{Error, Job, Optimizer};
 const INPUTS_MAX: usize = 1024;
 const CLASSES_MAX: usize = 16;
 const BATCH_MAX: usize = 128;
-/// Places of a row's classes.
+/// Places of the classes' biases; values from one unit of w2 to the next.
 const CLASSES: usize = 16;
+const LINE_2: usize = 20;
 const WARPS: usize = 8;
 /// Slots that the kernel has mbarriers for.
 const SLOTS_MAX: usize = 8;
@@ -120,7 +121,7 @@ fn bytes(demand: Demand, blocks: usize, units: usize, chunk: usize, slots: usize
     let owned = demand.batch.div_ceil(blocks);
     let stride = demand.planes * demand.inputs.next_multiple_of(TILE) * 2 + 16;
     let (barriers, run, times) = (96, 80, 64);
-    let layer_2 = 2 * units * CLASSES * float + 2 * units * float + 2 * CLASSES * float;
+    let layer_2 = 2 * units * LINE_2 * float + 2 * units * float + 2 * CLASSES * float;
     let shares = WARPS / 2 * units * chunk_max(units, demand.planes) * float;
     let lines = demand.terms * units * (padded + 8) * 2;
     let width = demand.classes.next_multiple_of(4);

@@ -20,7 +20,8 @@ pub(super) struct RunState {
     hits: Buffer<u32>,
     step_losses: Buffer<f64>,
     step_hits: Buffer<u32>,
-    pub(super) snapshots: Buffer<f32>,
+    /// (epochs, parameters), where the run is asked to keep them.
+    pub(super) snapshots: Option<Buffer<f32>>,
     ended: Buffer<u64>,
 }
 
@@ -53,7 +54,7 @@ impl RunState {
             hits: Buffer::new(gpu, "hits", 0)?,
             step_losses: Buffer::new(gpu, "losses of steps", 0)?,
             step_hits: Buffer::new(gpu, "hits of steps", 0)?,
-            snapshots: Buffer::new(gpu, "parameters after each epoch", 0)?,
+            snapshots: None,
             ended: Buffer::new(gpu, "times of epochs", 0)?,
         })
     }
@@ -70,6 +71,12 @@ impl RunState {
         let mut image = zeros("parameters", &[arena.len()])?;
         arena.download(gpu, &mut image)?;
         Self::new(gpu, &image, sgd, schedule)
+    }
+
+    /// Keeps the parameters after each epoch of a launch, too.
+    pub(super) fn with_snapshots(mut self, gpu: &Gpu) -> Result<Self, Error> {
+        self.snapshots = Some(Buffer::new(gpu, "parameters after each epoch", 0)?);
+        Ok(self)
     }
 
     /// Sends the orders of epochs and the learning rates of their steps, which follow those that are done.
@@ -94,7 +101,9 @@ impl RunState {
         reserve(gpu, &mut self.hits, "hits", order.len())?;
         reserve(gpu, &mut self.step_losses, "losses of steps", rows.len())?;
         reserve(gpu, &mut self.step_hits, "hits of steps", rows.len())?;
-        reserve(gpu, &mut self.snapshots, "parameters after each epoch", epochs * sizes.parameters())?;
+        if let Some(snapshots) = &mut self.snapshots {
+            reserve(gpu, snapshots, "parameters after each epoch", epochs * sizes.parameters())?;
+        }
         reserve(gpu, &mut self.ended, "times of epochs", 1 + epochs)?;
         self.order.upload(gpu, order)?;
         self.scalars.upload(gpu, rows)
@@ -111,7 +120,7 @@ impl RunState {
             scalars: self.scalars.all(),
             losses: self.losses.all(),
             hits: self.hits.all(),
-            snapshots: Some(self.snapshots.all()),
+            snapshots: self.snapshots.as_ref().map(Buffer::all),
             ended: self.ended.all(),
             decay: self.sgd.weight_decay as f32,
             gradient_share,

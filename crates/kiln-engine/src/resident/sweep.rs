@@ -62,7 +62,7 @@ impl<'d> Sweep<'d> {
 
     /// How many epochs of so many rows it likes to train at once.
     pub fn together(&self, rows: usize, batch: usize) -> usize {
-        self.core.together(rows, batch)
+        self.core.together(rows, batch, self.runs.len())
     }
 
     /// Trains each run over the orders of its own, an epoch each; all orders are of one length, and all runs have as many. Gives
@@ -70,7 +70,7 @@ impl<'d> Sweep<'d> {
     /// runs may end after an epoch.
     ///
     /// # Errors
-    /// As [`crate::Trainer::epoch`] for bad input; [`Error::Order`] for orders that differ in length or number, too.
+    /// As [`crate::Trainer::epoch`] for bad input; [`Error::Resident`] for orders that differ in length or number, too.
     pub fn epochs(
         &mut self,
         orders: &[Vec<Vec<u32>>],
@@ -79,6 +79,9 @@ impl<'d> Sweep<'d> {
     ) -> Result<Vec<Vec<Result<Trained, Error>>>, Error> {
         let rows = orders.first().and_then(|run| run.first()).map_or(0, Vec::len);
         let epochs = orders.first().map_or(0, Vec::len);
+        if epochs == 0 || rows == 0 {
+            return Err(Error::Empty { what: "orders" });
+        }
         let alike = orders.len() == self.runs.len()
             && orders.iter().all(|run| run.len() == epochs && run.iter().all(|order| order.len() == rows));
         if !alike {

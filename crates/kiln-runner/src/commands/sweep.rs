@@ -71,8 +71,11 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
         None => train_in_turn(arguments, &runs, &test, stop)?,
     };
     let best = report(arguments, &rows, best, started.elapsed().as_secs_f64(), &folder)?;
-    if stop.load(Ordering::Relaxed) {
-        let epochs = train_args.epochs.get();
+    let epochs = train_args.epochs.get();
+    // Ended early, where a run is missing, or one that is not lost has fewer epochs.
+    let early =
+        rows.len() < runs.jobs.len() || rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
+    if early && stop.load(Ordering::Relaxed) {
         return Err(Interrupted { epoch: best, epochs }.into());
     }
     Ok(())
@@ -116,11 +119,9 @@ fn side_by_side<'d>(arguments: &SweepArgs, runs: &Runs<'d>) -> anyhow::Result<Op
             }
             Ok(Some(sweep))
         }
-        Err(Error::Resident { what, expected, found }) if !asked => {
+        Err(error @ (Error::Resident { .. } | Error::DeviceMemory { .. })) if !asked => {
             if !base.json {
-                say(&format!(
-                    "One run after the other: not resident: {what}: expected {expected}, found {found}"
-                ))?;
+                say(&format!("One run after the other: {error}"))?;
             }
             Ok(None)
         }

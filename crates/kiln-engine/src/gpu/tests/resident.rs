@@ -9,11 +9,13 @@ use crate::gpu::{Scalars, Source, Wanted};
 use crate::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
 
 const SAMPLES: usize = 61;
-/// Three steps an epoch, the last of 14 rows.
-const SIZES: Sizes = Sizes { k: 37, h: 19, c: 5, batch: 23, rows: 60, epochs: 2 };
-/// A cluster of eight, whose slots hold two batches; and one of sixteen, to which the batch comes in parts.
-const WHOLE: Plan = Plan { blocks: 8, units: 8, chunk: 32, slots: 2, shared_bytes: 64 << 10 };
-const PARTS: Plan = Plan { blocks: 16, units: 8, chunk: 16, slots: 2, shared_bytes: 64 << 10 };
+/// Three steps an epoch, the last of 11 rows: with the plans below, chunks of four, two and one tiles of rows.
+const SIZES: Sizes = Sizes { k: 37, h: 19, c: 5, batch: 49, rows: 109, epochs: 2 };
+/// A cluster of eight, whose slots hold two batches, each in one chunk or in two; and one of sixteen, to which the batch comes in
+/// parts.
+const WHOLE: Plan = Plan { blocks: 8, units: 8, chunk: 64, slots: 2, shared_bytes: 64 << 10 };
+const HALVES: Plan = Plan { slots: 4, chunk: 32, ..WHOLE };
+const PARTS: Plan = Plan { blocks: 16, units: 8, chunk: 32, slots: 2, shared_bytes: 64 << 10 };
 const MOMENTUM: f64 = 0.9;
 
 /// The data of a job, and what runs differ in.
@@ -84,6 +86,19 @@ fn side_by_side(
     stop: u32,
     timed: bool,
 ) -> (Vec<Outcome>, Vec<u64>) {
+    with_snapshots(gpu, data, plan, lrs, stop, timed, true)
+}
+
+/// The same, where `kept` says whether the parameters after each epoch are wanted.
+fn with_snapshots(
+    gpu: &Gpu,
+    data: &Data,
+    plan: &Plan,
+    lrs: &[f64],
+    stop: u32,
+    timed: bool,
+    kept: bool,
+) -> (Vec<Outcome>, Vec<u64>) {
     let (rows_all, values) = ((SIZES.rows * SIZES.epochs) as usize, SIZES.parameters());
     let inputs = buffer(gpu, &data.pixels);
     let x = rows(gpu, &Source::Pixels(inputs.all()), Precision::F32, SAMPLES as u32, SIZES.k).unwrap();
@@ -114,7 +129,7 @@ fn side_by_side(
             scalars: scalars.all(),
             losses: losses.all(),
             hits: hits.all(),
-            snapshots: Some(snapshots.all()),
+            snapshots: kept.then(|| snapshots.all()),
             ended: ended.all(),
             decay: 0.0,
             gradient_share: 0.0,
@@ -180,7 +195,7 @@ fn modules(timed: bool) -> [Module; 2] {
 fn runs_side_by_side_are_those_alone() {
     on_device!();
     let (gpu, data, lrs) = (gpu_with(&modules(false)), Data::new(3), [0.05, 0.01, 0.2]);
-    for plan in [WHOLE, PARTS] {
+    for plan in [WHOLE, HALVES, PARTS] {
         let together = side_by_side(&gpu, &data, &plan, &lrs, 0, false).0;
         for (outcome, lr) in together.iter().zip(lrs) {
             assert_eq!(outcome.epochs, SIZES.epochs);
@@ -189,6 +204,16 @@ fn runs_side_by_side_are_those_alone() {
             assert_eq!(*outcome, side_by_side(&gpu, &data, &plan, &[lr], 0, false).0[0], "alone at {lr}");
         }
     }
+}
+
+#[test]
+fn parameters_after_each_epoch_are_written_where_they_are_wanted() {
+    on_device!();
+    let (gpu, data) = (gpu_with(&modules(false)), Data::new(3));
+    let run = |kept| with_snapshots(&gpu, &data, &WHOLE, &[0.05], 0, false, kept).0.remove(0);
+    let (with, without) = (run(true), run(false));
+    assert!(without.snapshots.iter().all(|&value| value == 0.0));
+    assert_eq!((with.losses, with.parameters), (without.losses, without.parameters));
 }
 
 #[test]
@@ -286,16 +311,16 @@ const MUTANTS: [Mutant; 14] = [
     Mutant { name: "the second wait does not wait", mutate: |text| no_wait(text, 1), found: true },
     Mutant { name: "the third wait does not wait", mutate: |text| no_wait(text, 2), found: true },
     Mutant { name: "the fourth wait does not wait", mutate: |text| no_wait(text, 3), found: true },
+    Mutant { name: "the fifth wait does not wait", mutate: |text| no_wait(text, 4), found: true },
     Mutant { name: "a phase of the exchanges is skipped", mutate: skipped_phase, found: true },
     Mutant {
         name: "cluster does not meet at the start",
         mutate: |text| without(text, &["barrier.cluster.arrive", "barrier.cluster.wait"]),
         found: true,
     },
-    Mutant { name: "h is read before it is there", mutate: |text| without_barrier(text, 4), found: true },
     Mutant {
         name: "the gradient passes where ReLU has cut",
-        mutate: |text| replaced(text, "setp.leu.f32", "setp.ltu.f32"),
+        mutate: |text| replaced(text, "setp.gt.f32", "setp.ge.f32"),
         found: false,
     },
     Mutant {
@@ -320,10 +345,6 @@ fn without(text: &str, instructions: &[&str]) -> String {
     instructions.iter().fold(text.to_owned(), |text, instruction| cut(&text, instruction, 0))
 }
 
-fn without_barrier(text: &str, n: usize) -> String {
-    cut(text, "bar.sync", n)
-}
-
 fn cut(text: &str, instruction: &str, n: usize) -> String {
     let (at, _) = text.match_indices(instruction).nth(n).expect("the kernel has as many");
     let end = at + text[at..].find(';').expect("an instruction ends") + 1;
@@ -345,36 +366,59 @@ fn skipped_phase(text: &str) -> String {
 }
 
 /// The module with its first kernel, that of 8 units, mutated.
-fn mutated(mutant: &Mutant) -> [Module; 2] {
+fn mutated(mutate: impl Fn(&str) -> String) -> [Module; 2] {
     let [rows, (name, ptx)] = modules(false);
-    let entry = ptx.find(".entry resident_pixels_8(").expect("the kernel is there");
-    let end = ptx[entry..].find(".visible .entry").map_or(ptx.len(), |next| entry + next);
-    let text = format!("{}{}{}", &ptx[..entry], (mutant.mutate)(&ptx[entry..end]), &ptx[end..]);
+    let (entry, end) = first_kernel(ptx);
+    let text = format!("{}{}{}", &ptx[..entry], mutate(&ptx[entry..end]), &ptx[end..]);
     [rows, (name, &*text.leak())]
 }
 
+/// Where the kernel of 8 units stands in a text.
+fn first_kernel(ptx: &str) -> (usize, usize) {
+    let entry = ptx.find(".entry resident_pixels_8(").expect("the kernel is there");
+    (entry, ptx[entry..].find(".visible .entry").map_or(ptx.len(), |next| entry + next))
+}
+
+/// The number of a mutant, or of a `bar.sync` that is left out.
 const WHICH: &str = "KILN_TEST_MUTANT";
+const BARRIER: &str = "KILN_TEST_BARRIER";
+
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
+}
 
 #[test]
 fn every_mutant_is_caught() {
     if sim::on_device() {
-        let which = std::env::var(WHICH).ok().and_then(|number| MUTANTS.get(number.parse::<usize>().ok()?));
-        let (gpu, data) = (gpu_with(&which.map_or_else(|| modules(false), mutated)), Data::new(3));
-        for plan in [WHOLE, PARTS] {
+        let modules = match (number(WHICH), number(BARRIER)) {
+            (Some(mutant), _) => mutated(MUTANTS[mutant].mutate),
+            (_, Some(barrier)) => mutated(|text| cut(text, "bar.sync", barrier)),
+            _ => modules(false),
+        };
+        let (gpu, data) = (gpu_with(&modules), Data::new(3));
+        for plan in [WHOLE, HALVES, PARTS] {
             assert_host(&side_by_side(&gpu, &data, &plan, &[0.05], 0, false).0[0], &data, 0.05);
         }
         return;
     }
     let unharmed = sim::run_again(test_name!(), &[]);
     assert!(unharmed.status.success(), "{}", String::from_utf8_lossy(&unharmed.stdout));
-    for (number, mutant) in MUTANTS.iter().enumerate() {
-        let output = sim::run_again(test_name!(), &[(WHICH, &number.to_string())]);
+    let caught = |setting: (&str, usize), found: bool| {
+        let output = sim::run_again(test_name!(), &[(setting.0, &setting.1.to_string())]);
         let text = String::from_utf8_lossy(&output.stderr);
-        let (status, told) = match mutant.found {
+        let (status, told) = match found {
             true => (86, text.contains("resident_pixels_8")),
             false => (101, text.contains("off by")),
         };
-        let caught = output.status.code() == Some(status) && told;
-        assert!(caught, "{}: {}\n{text}", mutant.name, output.status);
+        (output.status.code() == Some(status) && told, format!("{}\n{text}", output.status))
+    };
+    for (at, mutant) in MUTANTS.iter().enumerate() {
+        let (caught, report) = caught((WHICH, at), mutant.found);
+        assert!(caught, "{}: {report}", mutant.name);
     }
+    let ptx = modules(false)[1].1;
+    let (entry, end) = first_kernel(ptx);
+    let barriers = ptx[entry..end].matches("bar.sync").count();
+    let missed: Vec<usize> = (0..barriers).filter(|&barrier| !caught((BARRIER, barrier), true).0).collect();
+    assert_eq!(missed, [0; 0], "barriers of {barriers} that can go without a finding");
 }
