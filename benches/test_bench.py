@@ -1,4 +1,5 @@
 """scripts/bench computes what it says: medians, ratios within a round, and reads what kiln and the peers print."""
+import argparse
 import importlib.machinery
 import importlib.util
 import json
@@ -48,6 +49,29 @@ class Statistics(unittest.TestCase):
         text = bench.table(bench.summarise(self.ROUNDS, "kiln", 1000), "kiln")
         self.assertEqual(len(text.splitlines()), 4)
         self.assertIn("| torch | 4.00 | 4.00-5.00 | 4000 | 4.00 | 97.50% |", text)
+
+    def test_sizes_are_beside_the_fastest_kiln(self):
+        row = lambda name, us: dict(name=name, us_per_step=us)
+        results = [(32, 128, [row("kiln-host-1", 50.0), row("kiln-host-2", 40.0), row("torch-1", 100.0)]),
+                   (64, 4096, [row("torch-1", 900.0)])]
+        lines = bench.sizes_table(results).splitlines()
+        self.assertEqual(lines[0], "| batch | hidden | kiln-host-1 | kiln-host-2 | torch-1 |")
+        self.assertEqual(lines[2], "| 32 | 128 | 50 (1.25) | 40 (1.00) | 100 (2.50) |")
+        self.assertEqual(lines[3], "| 64 | 4096 |  |  | 900 |")
+
+
+class Commands(unittest.TestCase):
+    def names(self, device, only=""):
+        args = argparse.Namespace(device=device, epochs=1, batch=64, hidden=128, threads="1,2", only=only)
+        return set(bench.commands(args, Path("data"), Path("out")))
+
+    def test_devices_have_their_engines_and_peers(self):
+        cpu, cuda = self.names("cpu"), self.names("cuda")
+        self.assertIn("kiln-host-2", cpu)
+        self.assertEqual({"kiln-graph", "kiln-resident", "torch-cuda-graph", "jax-cuda"} - cuda, set())
+        self.assertFalse(cpu & cuda)
+        self.assertEqual(self.names("both"), cpu | cuda)
+        self.assertEqual(self.names("both", "kiln-host,kiln-resident"), {"kiln-host-1", "kiln-host-2", "kiln-resident"})
 
 
 if __name__ == "__main__":

@@ -19,8 +19,11 @@ pub struct Epoch {
 pub struct Trained {
     /// What it came to.
     pub epoch: Epoch,
-    /// Seconds of training alone: by the clock of the device where that trains several epochs on its own, else by the host's.
+    /// Seconds of training alone by the host's clock, which waits for it. Those of epochs that were trained at once are shared out
+    /// as the device's clock has it.
     pub seconds: f64,
+    /// Seconds by the clock of the device, where that trains whole epochs on its own.
+    pub device_seconds: Option<f64>,
 }
 
 /// What a model is worth on some samples.
@@ -79,7 +82,8 @@ pub(crate) trait Engine {
     ) -> Result<Vec<Result<Trained, Error>>, Error> {
         let started = Instant::now();
         let epoch = self.epoch(&orders[0], batch, progress)?;
-        Ok(vec![Ok(Trained { epoch, seconds: started.elapsed().as_secs_f64() })])
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(vec![Ok(Trained { epoch, seconds, device_seconds: None })])
     }
 
     /// Lets [`Engine::evaluate`] and [`Engine::model`] see the parameters after one of the last [`Engine::epochs`].

@@ -11,7 +11,7 @@ mod run;
 mod sweep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_clusters, planes, rows, train};
@@ -228,6 +228,16 @@ impl<'d> Resident<'d> {
     }
 }
 
+/// Gives each epoch its share of the host's seconds.
+fn share_out(trained: &mut [Result<Trained, Error>], seconds: f64) {
+    let mut good: Vec<&mut Trained> = trained.iter_mut().filter_map(|epoch| epoch.as_mut().ok()).collect();
+    let (count, all) = (good.len() as f64, good.iter().map(|trained| trained.seconds).sum::<f64>());
+    for trained in &mut good {
+        // The device's clock may have ticked for none of them.
+        trained.seconds = if all > 0.0 { seconds * trained.seconds / all } else { seconds / count };
+    }
+}
+
 impl Engine for Resident<'_> {
     fn describe(&self) -> String {
         self.core.describe()
@@ -256,9 +266,11 @@ impl Engine for Resident<'_> {
         let alike = orders.iter().take_while(|order| order.len() == rows).count();
         let orders = &orders[..alike];
         let sizes = self.core.sizes(rows, batch, orders.len());
+        let started = Instant::now();
         self.runs[0].begin(&self.core.graph.gpu, &sizes, orders)?;
         let epochs = self.core.train(&sizes, &self.runs, stop)?[0];
-        let trained = self.runs[0].end(&self.core.graph.gpu, &sizes, epochs)?;
+        let mut trained = self.runs[0].end(&self.core.graph.gpu, &sizes, epochs)?;
+        share_out(&mut trained, started.elapsed().as_secs_f64());
         self.look_at(trained.len() - 1)?;
         if let Some(Ok(last)) = trained.last() {
             progress(Progress { samples: rows, loss: last.epoch.loss });

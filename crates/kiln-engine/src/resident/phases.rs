@@ -73,7 +73,7 @@ pub fn profile_phases(
     let mut cycles = vec![0u64; times.len()];
     times.download(&core.graph.gpu, &mut cycles)?;
     let steps: usize = epochs.iter().map(|trained| trained.epoch.steps).sum();
-    let seconds: f64 = epochs.iter().map(|trained| trained.seconds).sum();
+    let seconds: f64 = epochs.iter().filter_map(|trained| trained.device_seconds).sum();
     let phase = |(at, &name): (usize, &&'static str)| {
         let of_blocks =
             || cycles.iter().skip(at).step_by(PHASES.len()).map(|&cycles| cycles as f64 / steps as f64);

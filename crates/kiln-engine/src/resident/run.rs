@@ -148,7 +148,8 @@ impl RunState {
         Ok(sums)
     }
 
-    /// What the first `epochs` epochs came to, the last of which may be the error that a loss is not finite.
+    /// What the first `epochs` epochs came to, the last of which may be the error that a loss is not finite. Seconds are the
+    /// device's.
     pub(super) fn end(
         &mut self,
         gpu: &Gpu,
@@ -170,7 +171,8 @@ impl RunState {
                 break;
             }
             let epoch = Epoch { loss: losses.sum::<f64>() / steps as f64, steps };
-            results.push(Ok(Trained { epoch, seconds: ends[1].saturating_sub(ends[0]) as f64 * 1e-9 }));
+            let seconds = ends[1].saturating_sub(ends[0]) as f64 * 1e-9;
+            results.push(Ok(Trained { epoch, seconds, device_seconds: Some(seconds) }));
         }
         Ok(results)
     }

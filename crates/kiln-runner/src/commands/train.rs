@@ -26,6 +26,9 @@ struct Metrics {
     test_accuracy: Option<f64>,
     /// Of training alone.
     seconds: f64,
+    /// The same by the device's clock, where the device trains whole epochs on its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_seconds: Option<f64>,
 }
 
 /// What `--json` prints.
@@ -47,6 +50,8 @@ enum Event<'a> {
         train_seconds: f64,
         steps: usize,
         us_per_step: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_us_per_step: Option<f64>,
         model: &'a Path,
         metrics: &'a Path,
     },
@@ -139,7 +144,7 @@ fn epochs(
     let shuffle = Shuffle::new(samples, arguments.seed);
     let stop = interrupted()?;
     let mut lines = String::new();
-    let (mut train_seconds, mut steps, mut epoch) = (0.0, 0, 0);
+    let (mut train_seconds, mut on_device, mut steps, mut epoch) = (0.0, 0.0, 0, 0);
     let mut epochs =
         trainer.epochs(arguments.epochs.get(), arguments.batch.get(), |epoch| shuffle.epoch(epoch as u64));
     loop {
@@ -150,7 +155,8 @@ fn epochs(
             progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
         });
         progress.finish_and_clear();
-        let Some(Trained { epoch: trained, seconds }) = trained.with_context(|| format!("epoch {next}"))?
+        let Some(Trained { epoch: trained, seconds, device_seconds }) =
+            trained.with_context(|| format!("epoch {next}"))?
         else {
             break;
         };
@@ -162,8 +168,10 @@ fn epochs(
             test_loss: tested.loss,
             test_accuracy: tested.accuracy,
             seconds,
+            device_seconds,
         };
         train_seconds += seconds;
+        on_device += device_seconds.unwrap_or(0.0);
         steps += trained.steps;
         report(arguments, &metrics)?;
         lines.push_str(&serde_json::to_string(&metrics)?);
@@ -172,7 +180,8 @@ fn epochs(
         model_file::save(&output.model, &epochs.model()?, metadata(arguments, epoch))?;
     }
     if steps > 0 {
-        summary(arguments, train_seconds, steps, output)?;
+        let on_device = (on_device > 0.0).then_some(on_device);
+        summary(arguments, train_seconds, on_device, steps, output)?;
     }
     if epoch < arguments.epochs.get() {
         return Err(Interrupted { epoch, epochs: arguments.epochs.get() }.into());
@@ -197,20 +206,31 @@ fn report(arguments: &TrainArgs, metrics: &Metrics) -> anyhow::Result<()> {
     if arguments.json {
         return say_json(&Event::Epoch(metrics));
     }
-    let Metrics { epoch, train_loss, test_loss, test_accuracy, seconds } = metrics;
+    let Metrics { epoch, train_loss, test_loss, test_accuracy, seconds, .. } = metrics;
     let accuracy = test_accuracy.map_or(String::new(), |a| format!(", Test accuracy: {:.2}%", 100.0 * a));
     say(&format!(
         "Epoch: {epoch}, Loss: {train_loss:.3}, Test loss: {test_loss:.3}{accuracy}, Time: {seconds:.2} s"
     ))
 }
 
-fn summary(arguments: &TrainArgs, train_seconds: f64, steps: usize, output: &Output) -> anyhow::Result<()> {
+fn summary(
+    arguments: &TrainArgs,
+    train_seconds: f64,
+    on_device: Option<f64>,
+    steps: usize,
+    output: &Output,
+) -> anyhow::Result<()> {
     let us_per_step = train_seconds * 1e6 / steps as f64;
+    let device_us_per_step = on_device.map(|seconds| seconds * 1e6 / steps as f64);
     let Output { model, metrics } = output;
     if arguments.json {
-        return say_json(&Event::Summary { train_seconds, steps, us_per_step, model, metrics });
+        let summary =
+            Event::Summary { train_seconds, steps, us_per_step, device_us_per_step, model, metrics };
+        return say_json(&summary);
     }
-    say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step"))?;
+    let device =
+        device_us_per_step.map_or_else(String::new, |us| format!(", {us:.2} µs by the device's clock"));
+    say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step{device}"))?;
     say(&format!("Wrote {} and {}", model.display(), metrics.display()))
 }
 
