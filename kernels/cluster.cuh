@@ -59,37 +59,26 @@ __device__ __forceinline__ void tell(u32 mbarrier_there) {
     asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(mbarrier_there) : "memory");
 }
 
-// Waits until the phase of this parity is complete; what bulk copies brought with it is there then.
-__device__ __forceinline__ void wait_for_copy(u32 mbarrier, u32 parity) {
-    u32 done;
-    do {
-        asm volatile(
-            "{\n\t"
-            ".reg .pred p;\n\t"
-            "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n\t"
-            "selp.b32 %0, 1, 0, p;\n\t"
-            "}"
-            : "=r"(done)
-            : "r"(mbarrier), "r"(parity)
-            : "memory");
-    } while (!done);
-}
+#define KILN_WAIT(name, scope)                                                                                    \
+    __device__ __forceinline__ void name(u32 mbarrier, u32 parity) {                                              \
+        u32 done;                                                                                                 \
+        do {                                                                                                      \
+            asm volatile(                                                                                         \
+                "{\n\t"                                                                                           \
+                ".reg .pred p;\n\t"                                                                               \
+                "mbarrier.try_wait.parity.acquire." scope ".shared::cta.b64 p, [%1], %2;\n\t"                     \
+                "selp.b32 %0, 1, 0, p;\n\t"                                                                       \
+                "}"                                                                                               \
+                : "=r"(done)                                                                                      \
+                : "r"(mbarrier), "r"(parity)                                                                      \
+                : "memory");                                                                                      \
+        } while (!done);                                                                                          \
+    }
 
-// Waits until the phase of this parity is complete; what other blocks sent with it, or told, is known then.
-__device__ __forceinline__ void wait(u32 mbarrier, u32 parity) {
-    u32 done;
-    do {
-        asm volatile(
-            "{\n\t"
-            ".reg .pred p;\n\t"
-            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n\t"
-            "selp.b32 %0, 1, 0, p;\n\t"
-            "}"
-            : "=r"(done)
-            : "r"(mbarrier), "r"(parity)
-            : "memory");
-    } while (!done);
-}
+// Waits until the phase of this parity is complete; what bulk copies brought with it is there then.
+KILN_WAIT(wait_for_copy, "cta")
+// The same; what other blocks sent with it, or told, is known then.
+KILN_WAIT(wait, "cluster")
 
 // Sends 16 bytes to a place in some block, announced on the mbarrier there.
 __device__ __forceinline__ void send(u32 there, float4 value, u32 mbarrier_there) {

@@ -117,13 +117,7 @@ fn resident_follows_on_sm_120_with_parts_of_the_batch() {
 fn graph_follows_bit_for_bit_on_twenty_schedules() {
     if !sim::on_device() {
         let finals = |seed: u32| {
-            let output = sim::run_again(test_name!(), &[("KILN_SIM_SEED", &seed.to_string())]);
-            let text = String::from_utf8(output.stdout).unwrap();
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "seed {seed}: {}\n{text}{errors}", output.status);
-            // The first stands behind the name of the test.
-            let finals = text.lines().filter_map(|line| Some(line.split_once("finals of ")?.1.to_owned()));
-            finals.collect::<Vec<_>>()
+            sim::printed_again(test_name!(), &[("KILN_SIM_SEED", &seed.to_string())], "finals of ")
         };
         let first = finals(1);
         assert_eq!(first.len(), 3);
@@ -135,10 +129,7 @@ fn graph_follows_bit_for_bit_on_twenty_schedules() {
         let golden = Golden::read(&folder.join(format!("{name}.safetensors"))).unwrap();
         let run = graph(&golden);
         assert!(compare(&golden, &run).unwrap().passes(), "{name}");
-        let bits =
-            run.finals.iter().flatten().fold(0u64, |hash, value| {
-                (hash ^ value.to_bits()).wrapping_mul(0x100_0000_01b3).rotate_left(17)
-            });
+        let bits = kiln_tests::hash(run.finals.iter().flatten().map(|value| value.to_bits()));
         println!("finals of {name}: {bits:#018x}");
     }
 }

@@ -19,6 +19,11 @@ pub fn mnist() -> Dataset {
     load(Source::Mnist, &folder).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// One number for many, by which a test compares the bits of two processes.
+pub fn hash(values: impl Iterator<Item = u64>) -> u64 {
+    values.fold(0, |hash, value| (hash ^ value).wrapping_mul(0x100_0000_01b3).rotate_left(17))
+}
+
 /// The folder of golden trajectories: this repository's, or the one that `KILN_GOLDEN` names, for tests that were built on
 /// another machine.
 pub fn golden() -> PathBuf {

@@ -164,12 +164,8 @@ fn fifty_schedules_give_the_same_bits() {
             let (arch, clusters) = if seed % 2 == 0 { ("sm_90", "8 16") } else { ("sm_120", "8") };
             let settings =
                 [("KILN_SIM_SEED", &*seed.to_string()), ("KILN_SIM_ARCH", arch), (CLUSTERS, clusters)];
-            let output = sim::run_again(test_name!(), &settings);
-            let text = String::from_utf8(output.stdout).unwrap();
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "seed {seed}: {}\n{text}{errors}", output.status);
-            let lines = text.lines().filter_map(|line| line.split_once("bits on ")?.1.split_once(' '));
-            let found: Vec<_> = lines.collect();
+            let lines = sim::printed_again(test_name!(), &settings, "bits on ");
+            let found: Vec<_> = lines.iter().filter_map(|line| line.split_once(' ')).collect();
             assert_eq!(found.len(), clusters.split(' ').count());
             for (blocks, hash) in found {
                 let first = bits.entry(blocks.to_owned()).or_insert_with(|| hash.to_owned());
@@ -196,9 +192,7 @@ fn fifty_schedules_give_the_same_bits() {
         trainer.epoch(&rows, 64).unwrap();
         let model = trainer.model().unwrap();
         let values = model.tensors().iter().flat_map(|tensor| &tensor.data);
-        let hash = values.fold(0u64, |hash, value| {
-            (hash ^ u64::from(value.to_bits())).wrapping_mul(0x100_0000_01b3).rotate_left(17)
-        });
+        let hash = kiln_tests::hash(values.map(|value| value.to_bits().into()));
         println!("bits on {cluster} {hash:#018x}");
     }
 }

@@ -78,16 +78,32 @@ pub fn run_again(test: &str, settings: &[(&str, &str)]) -> Output {
     output
 }
 
+/// Runs one test again, and demands that it passes without a finding. Gives what it printed.
+fn passed_again(test: &str, settings: &[(&str, &str)]) -> String {
+    let output = run_again(test, settings);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test} with {settings:?}: {}\n{text}{errors}", output.status);
+    text
+}
+
+/// Runs one test again, and demands that it passes without a finding. Gives the lines that it printed behind `mark`, of which
+/// the first may stand behind the name of the test.
+///
+/// # Panics
+/// Where it does not.
+pub fn printed_again(test: &str, settings: &[(&str, &str)], mark: &str) -> Vec<String> {
+    let text = passed_again(test, settings);
+    text.lines().filter_map(|line| Some(line.split_once(mark)?.1.to_owned())).collect()
+}
+
 /// Runs one test again with each of the settings, and demands that it passes without a finding.
 ///
 /// # Panics
 /// Where it does not.
 pub fn pass_again(test: &str, settings: &[&[(&str, &str)]]) {
     for settings in settings {
-        let output = run_again(test, settings);
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{test} with {settings:?}: {}\n{text}", output.status);
+        passed_again(test, settings);
     }
 }
 

@@ -14,6 +14,24 @@ pub struct Epoch {
     pub steps: usize,
 }
 
+impl Epoch {
+    /// What an epoch of `rows` samples in batches of `batch` came to, from the sum of the losses of each batch.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] for the first that is not finite.
+    pub(crate) fn of_sums(sums: &[f64], rows: usize, batch: usize) -> Result<Self, Error> {
+        let mut total = 0.0;
+        for (step, sum) in sums.iter().enumerate() {
+            let loss = sum / (rows - step * batch).min(batch) as f64;
+            if !loss.is_finite() {
+                return Err(Error::Diverged { step, loss });
+            }
+            total += loss;
+        }
+        Ok(Self { loss: total / sums.len() as f64, steps: sums.len() })
+    }
+}
+
 /// An epoch, and what it took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trained {

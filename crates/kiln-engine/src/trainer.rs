@@ -134,13 +134,7 @@ impl<'d> Trainer<'d> {
     /// # Errors
     /// What does not fit between samples, model and loss; [`Error::EvaluationDiverged`].
     pub fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
-        samples.check_for(&self.model, self.loss)?;
-        let evaluation = self.engine.evaluate(samples)?;
-        if evaluation.loss.is_finite() {
-            Ok(evaluation)
-        } else {
-            Err(Error::EvaluationDiverged { loss: evaluation.loss })
-        }
+        evaluate(&mut *self.engine, &self.model, self.loss, samples)
     }
 
     /// The model with its parameters as they are now.
@@ -174,5 +168,21 @@ fn check_order(order: &[u32], samples: usize) -> Result<(), Error> {
     match order.iter().position(|&row| row as usize >= samples) {
         Some(position) => Err(Error::Order { position, samples, found: order[position] }),
         None => Ok(()),
+    }
+}
+
+/// Loss and accuracy of an engine's parameters on samples, which are checked for the model and the loss of its job.
+pub(crate) fn evaluate(
+    engine: &mut dyn Engine,
+    model: &Mlp,
+    loss: Loss,
+    samples: &Samples<'_>,
+) -> Result<Evaluation, Error> {
+    samples.check_for(model, loss)?;
+    let evaluation = engine.evaluate(samples)?;
+    if evaluation.loss.is_finite() {
+        Ok(evaluation)
+    } else {
+        Err(Error::EvaluationDiverged { loss: evaluation.loss })
     }
 }

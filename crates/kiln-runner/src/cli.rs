@@ -3,13 +3,15 @@
 mod optimization;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
-use kiln_engine::{GraphOptions, Loss, Placement, Precision, ResidentOptions, StepRange, Submission};
+use kiln_engine::{
+    GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange, Submission,
+};
 
 pub(crate) use optimization::OptimizerArgs;
 
@@ -98,6 +100,27 @@ pub(crate) struct TrainArgs {
     /// Print JSON, one object a line, in place of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl TrainArgs {
+    pub(crate) fn widths(&self) -> Vec<usize> {
+        self.layers.iter().map(|n| n.get()).collect()
+    }
+
+    /// Folder for the results.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(self.dataset.to_string()))
+    }
+
+    /// The job of these arguments on some samples, from a model of [`TrainArgs::widths`] on.
+    ///
+    /// # Errors
+    /// Where the warm-up leaves nothing of the run for its schedule.
+    pub(crate) fn job<'d>(&self, model: Mlp, train: Samples<'d>) -> anyhow::Result<Job<'d>> {
+        let steps = train.len().div_ceil(self.batch.get()) as u64 * self.epochs.get() as u64;
+        let (optimizer, schedule) = self.optimization.optimization(steps)?;
+        Ok(Job { model, loss: self.loss, optimizer, schedule, train })
+    }
 }
 
 #[derive(Debug, Args)]

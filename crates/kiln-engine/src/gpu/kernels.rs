@@ -17,21 +17,17 @@ use crate::{Error, Precision};
 /// Name and PTX of a module.
 pub(super) type Module = (&'static str, &'static str);
 
+macro_rules! module {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../../kernels/ptx/", $name, ".ptx")))
+    };
+}
+
 /// Modules that every precision needs.
-const COMMON: [Module; 4] = [
-    ("epoch", include_str!("../../../../kernels/ptx/epoch.ptx")),
-    ("mse", include_str!("../../../../kernels/ptx/mse.ptx")),
-    ("optimizer", include_str!("../../../../kernels/ptx/optimizer.ptx")),
-    ("softmax_loss", include_str!("../../../../kernels/ptx/softmax_loss.ptx")),
-];
+const COMMON: [Module; 4] = [module!("epoch"), module!("mse"), module!("optimizer"), module!("softmax_loss")];
 
 /// The modules of a precision.
 fn products(precision: Precision) -> [Module; 2] {
-    macro_rules! module {
-        ($name:literal) => {
-            ($name, include_str!(concat!("../../../../kernels/ptx/", $name, ".ptx")))
-        };
-    }
     match precision {
         Precision::F32 => [module!("linear_f32"), module!("weight_gradient_f32")],
         Precision::Tf32 => [module!("linear_tf32"), module!("weight_gradient_tf32")],
@@ -49,11 +45,6 @@ pub(crate) enum InputForm {
 
 /// The modules that the `resident` engine needs beside those of its precision.
 pub(crate) fn resident_modules(precision: Precision, form: InputForm, timed: bool) -> [Module; 2] {
-    macro_rules! module {
-        ($name:literal) => {
-            ($name, include_str!(concat!("../../../../kernels/ptx/", $name, ".ptx")))
-        };
-    }
     let training = match (form, timed, precision) {
         (InputForm::Pixels, false, Precision::F32) => module!("resident_pixels_f32"),
         (InputForm::Pixels, false, Precision::Tf32) => module!("resident_pixels_tf32"),

@@ -149,11 +149,6 @@ impl<'d> Graph<'d> {
         (&self.gpu, self.net.arena())
     }
 
-    /// What it minimises.
-    pub(crate) fn loss(&self) -> Loss {
-        self.loss
-    }
-
     /// Replaces the parameters by those of a model of the same layers.
     pub(crate) fn set_model(&mut self, model: &Mlp) -> Result<(), Error> {
         self.net.upload(&self.gpu, model)
@@ -348,17 +343,9 @@ impl Engine for Graph<'_> {
         let sums = done.and_then(|()| self.sums(&self.arenas, rows, stride));
         let sums = sums.map_err(|error| error.during(self.steps.open()))?;
         self.steps.done();
-        let mut total = 0.0;
-        for (step, sum) in sums.iter().enumerate() {
-            let loss = sum / (rows - step * stride).min(stride) as f64;
-            if !loss.is_finite() {
-                return Err(Error::Diverged { step, loss });
-            }
-            total += loss;
-        }
-        let loss = total / sums.len() as f64;
-        progress(Progress { samples: rows, loss });
-        Ok(Epoch { loss, steps: sums.len() })
+        let epoch = Epoch::of_sums(&sums, rows, stride)?;
+        progress(Progress { samples: rows, loss: epoch.loss });
+        Ok(epoch)
     }
 
     fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {

@@ -19,8 +19,8 @@ use crate::gpu::{Buffer, Gpu, InputForm, Scalars, Source, fault, passed, residen
 use crate::graph::Graph;
 use crate::nvtx::range;
 use crate::{
-    Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Optimizer, Placement, Precision, Progress,
-    Samples, Schedule, Sgd, Trained,
+    Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Placement, Precision, Progress, Samples,
+    Schedule, Sgd, Trained,
 };
 pub use phases::{PhaseCycles, PhaseProfile, profile_phases};
 use plan::{Demand, plans};
@@ -53,7 +53,7 @@ pub struct ResidentOptions {
 /// # Errors
 /// [`Error::Resident`] says what does not fit.
 pub fn resident_fits(job: &Job<'_>, batch: usize) -> Result<(), Error> {
-    plan::check(job, batch)
+    plan::check(job, batch).map(|_| ())
 }
 
 /// What all runs on one device share: data, plan, and the engine that evaluates.
@@ -63,6 +63,8 @@ struct Core<'d> {
     x: Buffer<u16>,
     form: InputForm,
     plan: Plan,
+    /// Such clusters that the device holds at once.
+    clusters: u32,
     /// Inputs, hidden units, classes.
     widths: [u32; 3],
     stop: Buffer<u32>,
@@ -71,9 +73,8 @@ struct Core<'d> {
 }
 
 impl<'d> Core<'d> {
-    /// `timed`: with the kernels that count cycles, too.
+    /// For a job that [`plan::check`] lets pass. `timed`: with the kernels that count cycles, too.
     fn new(job: Job<'d>, options: ResidentOptions, timed: bool) -> Result<Self, Error> {
-        plan::check(&job, options.batch)?;
         let widths = [0, 1, 2].map(|layer| job.model.layers()[layer] as u32);
         let samples = job.train.len() as u32;
         let graph_options = GraphOptions {
@@ -96,11 +97,11 @@ impl<'d> Core<'d> {
         if timed {
             graph.gpu.load(&resident_modules(options.precision, form, true))?;
         }
-        let plan = choose(&graph.gpu, form, widths, &options)?;
+        let (plan, clusters) = choose(&graph.gpu, form, widths, &options)?;
         let x = rows(&graph.gpu, &graph.samples().0, options.precision, samples, widths[0])?;
         let stop = Buffer::new(&graph.gpu, "the wish to stop", 1)?;
         let records = Buffer::new(&graph.gpu, "descriptions of runs", 1)?;
-        Ok(Self { graph, x, form, plan, widths, stop, records, options })
+        Ok(Self { graph, x, form, plan, clusters, widths, stop, records, options })
     }
 
     fn describe(&self) -> String {
@@ -166,13 +167,13 @@ impl<'d> Core<'d> {
     }
 }
 
-/// The best plan of which the device can place a cluster.
+/// The best plan of which the device can place a cluster, and how many it can.
 fn choose(
     gpu: &Gpu,
     form: InputForm,
     [inputs, hidden, classes]: [u32; 3],
     options: &ResidentOptions,
-) -> Result<Plan, Error> {
+) -> Result<(Plan, u32), Error> {
     let demand = Demand {
         inputs: inputs as usize,
         hidden: hidden as usize,
@@ -183,8 +184,9 @@ fn choose(
     };
     let mut tried = Vec::new();
     for plan in plans(demand, options.cluster, gpu.shared_bytes as usize)? {
-        if active_clusters(gpu, form, &plan)? > 0 {
-            return Ok(plan);
+        let clusters = active_clusters(gpu, form, &plan)?;
+        if clusters > 0 {
+            return Ok((plan, clusters));
         }
         tried.push(format!("{} blocks with {} bytes of shared memory each", plan.blocks, plan.shared_bytes));
     }
@@ -216,14 +218,9 @@ pub(crate) struct Resident<'d> {
 impl<'d> Resident<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, options: ResidentOptions) -> Result<Self, Error> {
-        let Optimizer::Sgd(sgd) = job.optimizer else {
-            plan::check(&job, options.batch)?;
-            unreachable!("the check refuses other optimizers")
-        };
-        let schedule = job.schedule;
+        let (sgd, schedule) = (plan::check(&job, options.batch)?, job.schedule);
         let mut core = Core::new(job, options, false)?;
-        let model = core.graph.model()?;
-        let run = RunState::of(&mut core.graph, &model, sgd, schedule)?.with_snapshots(&core.graph.gpu)?;
+        let run = RunState::new(&mut core.graph, sgd, schedule)?.with_snapshots(&core.graph.gpu)?;
         Ok(Self { core, runs: [run] })
     }
 }
@@ -296,14 +293,8 @@ impl Engine for Resident<'_> {
         }
         let _range = range(format_args!("gradients"));
         let sizes = self.core.sizes(rows.len(), rows.len(), 1);
-        // At the parameters that evaluations and `model` see.
-        let (gpu, arena) = self.core.graph.parameters();
-        let len = arena.len();
-        let mut run = RunState::new(gpu, &[0.0; 0], Sgd::default(), Schedule::default())?;
-        run.parameters = Buffer::new(gpu, "parameters", len)?;
-        run.parameters.copy_from(gpu, arena, 0..len)?;
-        run.velocities = Buffer::new(gpu, "gradients", len)?;
-        run.begin_with(gpu, &sizes, rows, &[Scalars::sgd(0.0, 0.0, 1.0)])?;
+        let mut run = RunState::new(&mut self.core.graph, Sgd::default(), Schedule::default())?;
+        run.begin_with(&self.core.graph.gpu, &sizes, rows, &[Scalars::sgd(0.0, 0.0, 1.0)])?;
         let runs = [run];
         self.core.train(&sizes, &runs, &AtomicBool::new(false))?;
         let loss = runs[0].sums(&self.core.graph.gpu, &sizes, 1)?[0] / rows.len() as f64;

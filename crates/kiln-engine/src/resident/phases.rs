@@ -6,7 +6,7 @@ use super::run::RunState;
 use super::{Core, ResidentOptions};
 use crate::gpu::Buffer;
 use crate::gpu::resident::PHASES;
-use crate::{Error, Inputs, Job, Optimizer};
+use crate::{Error, Inputs, Job};
 
 /// The cycles of a phase of a step, as the first thread of each block counts them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,8 +42,7 @@ pub fn profile_phases(
     orders: &[Vec<u32>],
 ) -> Result<PhaseProfile, Error> {
     job.check()?;
-    super::plan::check(&job, options.batch)?;
-    let Optimizer::Sgd(sgd) = job.optimizer else { unreachable!("the check refuses other optimizers") };
+    let (sgd, schedule) = (super::plan::check(&job, options.batch)?, job.schedule);
     if !matches!(job.train.inputs(), Inputs::Pixels(_)) {
         let (what, expected) = ("inputs of a profile", "pixels".to_owned());
         return Err(Error::Resident { what, expected, found: "floats".to_owned() });
@@ -60,9 +59,8 @@ pub fn profile_phases(
             });
         }
     }
-    let (model, schedule) = (job.model.clone(), job.schedule);
     let mut core = Core::new(job, *options, true)?;
-    let mut run = RunState::of(&mut core.graph, &model, sgd, schedule)?;
+    let mut run = RunState::new(&mut core.graph, sgd, schedule)?;
     let sizes = core.sizes(rows, options.batch, orders.len());
     run.begin(&core.graph.gpu, &sizes, orders)?;
     let blocks = core.plan.blocks as usize;

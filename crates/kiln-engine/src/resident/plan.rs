@@ -1,7 +1,7 @@
 //! What a launch can be laid out as: which jobs fit, on how many blocks, with how much of the data ahead.
 
 use crate::gpu::resident::{Plan, TILE};
-use crate::{Error, Job, Optimizer};
+use crate::{Error, Job, Optimizer, Sgd};
 
 /// What the kernels are made for.
 const INPUTS_MAX: usize = 1024;
@@ -21,8 +21,8 @@ fn unfit(what: &'static str, expected: String, found: usize) -> Error {
     Error::Resident { what, expected, found: found.to_string() }
 }
 
-/// Whether a job in batches of `batch` is one for the resident engine; the device may still be too small for it.
-pub(crate) fn check(job: &Job<'_>, batch: usize) -> Result<(), Error> {
+/// The optimizer of a job that is one for the resident engine in batches of `batch`; the device may still be too small for it.
+pub(crate) fn check(job: &Job<'_>, batch: usize) -> Result<Sgd, Error> {
     let &[inputs, hidden, classes] = job.model.layers() else {
         let found = job.model.depth() - 1;
         return Err(unfit("hidden layers", "exactly one".into(), found));
@@ -37,7 +37,7 @@ pub(crate) fn check(job: &Job<'_>, batch: usize) -> Result<(), Error> {
         return Err(unfit(what, format!("at most {most}"), found));
     }
     match job.optimizer {
-        Optimizer::Sgd(_) => Ok(()),
+        Optimizer::Sgd(sgd) => Ok(sgd),
         Optimizer::AdamW(_) => Err(Error::Resident {
             what: "optimizer",
             expected: "SGD".into(),

@@ -3,8 +3,7 @@
 use crate::gpu::resident::{Run, Sizes};
 use crate::gpu::{Buffer, Gpu, Scalars, batch_sums};
 use crate::graph::{Graph, scalars};
-use crate::mlp::zeros;
-use crate::{Epoch, Error, Mlp, Optimizer, Schedule, Sgd, Trained};
+use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained};
 
 /// The buffers of a run. Those of the epochs are made larger where more are announced.
 pub(super) struct RunState {
@@ -40,14 +39,17 @@ fn reserve<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(
 }
 
 impl RunState {
-    /// A run from these parameters on, at rest.
-    pub(super) fn new(gpu: &Gpu, parameters: &[f32], sgd: Sgd, schedule: Schedule) -> Result<Self, Error> {
+    /// A run at rest, from the parameters on that the engine evaluates.
+    pub(super) fn new(graph: &mut Graph<'_>, sgd: Sgd, schedule: Schedule) -> Result<Self, Error> {
+        let (gpu, arena) = graph.parameters();
+        let mut parameters = Buffer::new(gpu, "parameters", arena.len())?;
+        parameters.copy_from(gpu, arena, 0..arena.len())?;
         Ok(Self {
             sgd,
             schedule,
             steps: 0,
-            parameters: Buffer::with(gpu, "parameters", parameters)?,
-            velocities: Buffer::new(gpu, "velocities", parameters.len())?,
+            parameters,
+            velocities: Buffer::new(gpu, "velocities", arena.len())?,
             order: Buffer::new(gpu, "the order of samples", 0)?,
             scalars: Buffer::new(gpu, "learning rates", 0)?,
             losses: Buffer::new(gpu, "losses", 0)?,
@@ -57,20 +59,6 @@ impl RunState {
             snapshots: None,
             ended: Buffer::new(gpu, "times of epochs", 0)?,
         })
-    }
-
-    /// A run from a model on, which the engine then evaluates.
-    pub(super) fn of(
-        graph: &mut Graph<'_>,
-        model: &Mlp,
-        sgd: Sgd,
-        schedule: Schedule,
-    ) -> Result<Self, Error> {
-        graph.set_model(model)?;
-        let (gpu, arena) = graph.parameters();
-        let mut image = zeros("parameters", &[arena.len()])?;
-        arena.download(gpu, &mut image)?;
-        Self::new(gpu, &image, sgd, schedule)
     }
 
     /// Keeps the parameters after each epoch of a launch, too.
@@ -164,13 +152,13 @@ impl RunState {
         self.steps += (epochs * steps) as u64;
         let mut results = Vec::new();
         for (sums, ends) in sums.chunks(steps).zip(ended.windows(2)) {
-            let losses =
-                sums.iter().enumerate().map(|(step, sum)| sum / (rows - step * batch).min(batch) as f64);
-            if let Some((step, loss)) = losses.clone().enumerate().find(|(_, loss)| !loss.is_finite()) {
-                results.push(Err(Error::Diverged { step, loss }));
-                break;
-            }
-            let epoch = Epoch { loss: losses.sum::<f64>() / steps as f64, steps };
+            let epoch = match Epoch::of_sums(sums, rows, batch) {
+                Ok(epoch) => epoch,
+                Err(error) => {
+                    results.push(Err(error));
+                    break;
+                }
+            };
             let seconds = ends[1].saturating_sub(ends[0]) as f64 * 1e-9;
             results.push(Ok(Trained { epoch, seconds, device_seconds: Some(seconds) }));
         }

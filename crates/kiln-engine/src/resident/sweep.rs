@@ -5,16 +5,18 @@ use std::sync::atomic::AtomicBool;
 use super::run::RunState;
 use super::{Core, ResidentOptions};
 use crate::engine::Engine;
-use crate::gpu::resident::active_clusters;
-use crate::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Trained};
+use crate::trainer::{check_epoch, evaluate};
+use crate::{Error, Evaluation, Job, Loss, Mlp, Samples, Trained};
 
 /// Runs that differ in initial parameters, optimizer and schedule, and share layers, loss and samples. Each gives the same bits
 /// as alone on a [`crate::Trainer::resident`].
 pub struct Sweep<'d> {
     core: Core<'d>,
     runs: Vec<RunState>,
+    /// The first run's, for its widths.
+    model: Mlp,
+    loss: Loss,
     samples: usize,
-    together: u32,
 }
 
 impl<'d> Sweep<'d> {
@@ -25,9 +27,10 @@ impl<'d> Sweep<'d> {
     /// [`crate::Trainer::resident`].
     pub fn resident(jobs: Vec<Job<'d>>, options: &ResidentOptions) -> Result<Self, Error> {
         let Some(first) = jobs.first().cloned() else { return Err(Error::Empty { what: "sweep" }) };
+        let mut optimizers = Vec::new();
         for job in &jobs {
             job.check()?;
-            super::plan::check(job, options.batch)?;
+            optimizers.push(super::plan::check(job, options.batch)?);
             let shared =
                 (job.model.layers(), job.loss, job.train) == (first.model.layers(), first.loss, first.train);
             if !shared {
@@ -35,17 +38,14 @@ impl<'d> Sweep<'d> {
                 return Err(Error::Resident { what, expected, found: "others".to_owned() });
             }
         }
-        let samples = first.train.len();
+        let (model, loss, samples) = (first.model.clone(), first.loss, first.train.len());
         let mut core = Core::new(first, *options, false)?;
         let mut runs = Vec::new();
-        for job in &jobs {
-            let Optimizer::Sgd(sgd) = job.optimizer else {
-                unreachable!("the check refuses other optimizers")
-            };
-            runs.push(RunState::of(&mut core.graph, &job.model, sgd, job.schedule)?);
+        for (job, sgd) in jobs.iter().zip(optimizers) {
+            core.graph.set_model(&job.model)?;
+            runs.push(RunState::new(&mut core.graph, sgd, job.schedule)?);
         }
-        let together = active_clusters(&core.graph.gpu, core.form, &core.plan)?;
-        Ok(Self { core, runs, samples, together })
+        Ok(Self { core, runs, model, loss, samples })
     }
 
     /// What runs and where, for a person.
@@ -56,7 +56,7 @@ impl<'d> Sweep<'d> {
             self.core.graph.gpu.name,
             self.core.options.precision,
             self.runs.len(),
-            self.together.min(self.runs.len() as u32),
+            self.core.clusters.min(self.runs.len() as u32),
         )
     }
 
@@ -89,7 +89,7 @@ impl<'d> Sweep<'d> {
             return Err(Error::Resident { what, expected, found: "others".to_owned() });
         }
         for order in orders.iter().flatten() {
-            crate::trainer::check_epoch(order, batch, self.samples)?;
+            check_epoch(order, batch, self.samples)?;
         }
         let batch = batch.min(rows);
         self.core.check_batch(batch)?;
@@ -108,12 +108,7 @@ impl<'d> Sweep<'d> {
     /// As [`crate::Trainer::evaluate`].
     pub fn evaluate(&mut self, run: usize, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         self.look_at(run)?;
-        samples.check_for(&self.core.graph.model()?, self.core.graph.loss())?;
-        let evaluation = self.core.graph.evaluate(samples)?;
-        match evaluation.loss.is_finite() {
-            true => Ok(evaluation),
-            false => Err(Error::EvaluationDiverged { loss: evaluation.loss }),
-        }
+        evaluate(&mut self.core.graph, &self.model, self.loss, samples)
     }
 
     /// The model of a run, counted from 0.

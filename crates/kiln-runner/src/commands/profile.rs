@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use kiln_data::Shuffle;
-use kiln_engine::{Job, Mlp, PhaseProfile, profile_phases};
+use kiln_engine::{Mlp, PhaseProfile, profile_phases};
 use serde_json::json;
 
 use super::data;
@@ -11,18 +11,15 @@ use crate::terminal::say;
 
 pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
-    let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
-    let train = data::samples(&dataset.train)?;
-    let (batch, epochs) = (train_args.batch.get().min(train.len()), train_args.epochs.get());
     ensure!(
         train_args.profile_steps.is_none(),
         "--profile-steps is for kiln train --engine graph, whose kernels a CUDA profiler can see"
     );
-    let layers: Vec<usize> = train_args.layers.iter().map(|n| n.get()).collect();
-    let steps = train.len().div_ceil(batch) as u64 * epochs as u64;
-    let (optimizer, schedule) = train_args.optimization.optimization(steps)?;
-    let model = Mlp::new(&layers, train_args.seed)?;
-    let job = Job { model, loss: train_args.loss, optimizer, schedule, train };
+    let model = Mlp::new(&train_args.widths(), train_args.seed)?;
+    let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
+    let train = data::samples(&dataset.train)?;
+    let (batch, epochs) = (train_args.batch.get().min(train.len()), train_args.epochs.get());
+    let job = train_args.job(model, train)?;
     let shuffle = Shuffle::new(train.len(), train_args.seed);
     let orders: Vec<_> = (0..epochs).map(|epoch| shuffle.epoch(epoch as u64)).collect();
     let options = train_args.engine.gpu.resident_options(batch);

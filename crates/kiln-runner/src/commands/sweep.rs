@@ -58,8 +58,7 @@ struct Runs<'d> {
 pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
     ensure!(train_args.profile_steps.is_none(), "--profile-steps belongs to kiln train");
-    let folder =
-        train_args.out.clone().unwrap_or_else(|| Path::new("runs").join(train_args.dataset.to_string()));
+    let folder = train_args.folder();
     files::writable_folder(&folder)?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
@@ -84,10 +83,9 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
 /// Every combination of what was listed.
 fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d>> {
     let base = &arguments.train;
-    let steps = train.len().div_ceil(base.batch.get()) as u64 * base.epochs.get() as u64;
-    let layers: Vec<usize> = base.layers.iter().map(|n| n.get()).collect();
-    let (optimizer, schedule) = base.optimization.optimization(steps)?;
-    let Optimizer::Sgd(sgd) = optimizer else {
+    let layers = base.widths();
+    let job = base.job(Mlp::new(&layers, base.seed)?, train)?;
+    let Optimizer::Sgd(sgd) = job.optimizer else {
         bail!("kiln sweep varies learning rate and momentum of --optimizer sgd")
     };
     let or = |given: &[f64], one: f64| if given.is_empty() { vec![one] } else { given.to_vec() };
@@ -98,7 +96,7 @@ fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d
             for &seed in &seeds {
                 let model = Mlp::new(&layers, seed)?;
                 let optimizer = kiln_engine::Sgd { lr, momentum, ..sgd }.into();
-                found.jobs.push(Job { model, loss: base.loss, optimizer, schedule, train });
+                found.jobs.push(Job { model, optimizer, ..job.clone() });
                 found.variations.push(Variation { seed, lr, momentum });
             }
         }

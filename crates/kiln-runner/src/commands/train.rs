@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
 use kiln_data::{Dataset, Shuffle};
-use kiln_engine::{Job, Mlp, Optimizer, Samples, Schedule, Trained, Trainer};
+use kiln_engine::{Mlp, Optimizer, Samples, Schedule, Trained, Trainer};
 use serde::Serialize;
 
 use super::data;
@@ -77,18 +77,16 @@ struct Output {
 }
 
 pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
-    let layers: Vec<usize> = arguments.layers.iter().map(|n| n.get()).collect();
+    let layers = arguments.widths();
     let model = Mlp::new(&layers, arguments.seed)?;
-    let folder =
-        arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(arguments.dataset.to_string()));
+    let folder = arguments.folder();
     files::writable_folder(&folder)?;
     let output = Output { model: folder.join("model.safetensors"), metrics: folder.join("metrics.jsonl") };
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let run_steps = train.len().div_ceil(arguments.batch.get()) as u64 * arguments.epochs.get() as u64;
-    let (optimizer, schedule) = arguments.optimization.optimization(run_steps)?;
-    let job = Job { model, loss: arguments.loss, optimizer, schedule, train };
+    let job = arguments.job(model, train)?;
+    let (optimizer, schedule) = (job.optimizer, job.schedule);
     check_profile(arguments, train.len())?;
     let (trainer, line) =
         engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps)?;

@@ -2,7 +2,7 @@
 
 use kiln_tests::{on_device, sim, test_name};
 
-use super::mutants::{replaced, without};
+use super::mutants::{FAILED, FOUND, WHICH, no_wait, replaced, without};
 use super::*;
 use crate::gpu::kernels::{Cluster, Launch, Module};
 
@@ -445,15 +445,8 @@ fn an_epoch_a_launch_is_the_same_training() {
 #[test]
 fn every_rung_gives_the_same_bits_on_six_schedules() {
     if !sim::on_device() {
-        let trained = |seed: u32| {
-            let output = sim::run_again(test_name!(), &[("KILN_SIM_SEED", &seed.to_string())]);
-            let text = String::from_utf8(output.stdout).unwrap();
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "seed {seed}: {}\n{text}{errors}", output.status);
-            // The first stands behind the name of the test.
-            let bits = text.lines().filter_map(|line| Some(line.split_once("bits of ")?.1.to_owned()));
-            bits.collect::<Vec<_>>()
-        };
+        let trained =
+            |seed: u32| sim::printed_again(test_name!(), &[("KILN_SIM_SEED", &seed.to_string())], "bits of ");
         let first = trained(1);
         assert_eq!(first.len(), RUNGS.len());
         (2..=6).for_each(|seed| assert_eq!(trained(seed), first, "seed {seed}"));
@@ -464,9 +457,7 @@ fn every_rung_gives_the_same_bits_on_six_schedules() {
     for rung in &RUNGS {
         let bits = train(&gpu, rung, &job).bits();
         assert_eq!(train(&gpu, rung, &job).bits(), bits, "{} once more", rung.kernel);
-        let hash = bits.iter().fold(0u64, |hash, &value| {
-            (hash ^ u64::from(value)).wrapping_mul(0x100_0000_01b3).rotate_left(17)
-        });
+        let hash = kiln_tests::hash(bits.iter().map(|&value| value.into()));
         println!("bits of {}: {hash:#018x}", rung.kernel);
     }
 }
@@ -520,11 +511,7 @@ impl Fault {
         match self {
             Fault::NoBarrier(n) => without(text, "bar.sync", n),
             Fault::NoClusterBarrier(n) => without(&without(text, ARRIVE, n), "barrier.cluster.wait", n),
-            Fault::NoWait(n) => {
-                let (at, _) = text.match_indices(WAIT).nth(n).expect("the kernel has as many waits");
-                let rest = without(&text[at..], WAIT, 0);
-                format!("{}setp.eq.u32 p, 0, 0;{rest}", &text[..at])
-            }
+            Fault::NoWait(n) => no_wait(text, n),
             Fault::OtherPhase(n) => {
                 let (at, _) = text.match_indices(WAIT).nth(n).expect("the kernel has as many waits");
                 let end = at + text[at..].find(';').expect("an instruction ends");
@@ -585,12 +572,6 @@ fn mutants() -> Vec<(usize, Fault)> {
     }
     mutants
 }
-
-/// After a finding.
-const FOUND: i32 = 86;
-/// Of a test that fails.
-const FAILED: i32 = 101;
-const WHICH: &str = "KILN_TEST_MUTANT";
 
 #[test]
 fn every_mutant_of_the_ladder_is_caught() {

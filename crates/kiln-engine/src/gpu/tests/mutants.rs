@@ -26,9 +26,9 @@ impl Mutant {
 }
 
 /// After a finding.
-const FOUND: i32 = 86;
+pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
-const FAILED: i32 = 101;
+pub(super) const FAILED: i32 = 101;
 
 const MUTANTS: [Mutant; 12] = [
     Mutant {
@@ -124,6 +124,27 @@ pub(super) fn without(text: &str, instruction: &str, n: usize) -> String {
     format!("{}{}", &text[..at], &text[end..])
 }
 
+/// The text whose n-th wait at an mbarrier finds its phase complete at once.
+pub(super) fn no_wait(text: &str, n: usize) -> String {
+    let wait = "mbarrier.try_wait";
+    let (at, _) = text.match_indices(wait).nth(n).expect("the kernel has as many waits");
+    let rest = without(&text[at..], wait, 0);
+    format!("{}setp.eq.u32 p, 0, 0;{rest}", &text[..at])
+}
+
+/// Where the text of a kernel stands in a module's.
+pub(super) fn kernel_in(ptx: &str, kernel: &str) -> std::ops::Range<usize> {
+    let entry = ptx.find(&format!(".entry {kernel}(")).expect("the kernel is there");
+    entry..ptx[entry..].find(".visible .entry").map_or(ptx.len(), |next| entry + next)
+}
+
+/// A module, one of its kernels mutated.
+pub(super) fn with_kernel((name, ptx): Module, kernel: &str, mutate: impl Fn(&str) -> String) -> Module {
+    let place = kernel_in(ptx, kernel);
+    let text = format!("{}{}{}", &ptx[..place.start], mutate(&ptx[place.clone()]), &ptx[place.end..]);
+    (name, text.leak())
+}
+
 pub(super) fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "the kernel has no {from}");
     text.replace(from, to)
@@ -145,19 +166,15 @@ fn shifted_store(text: &str, bytes: u32) -> String {
 
 /// The modules, one kernel of one of them mutated.
 fn mutated(mutant: &Mutant) -> Vec<Module> {
-    let mutate = |(name, ptx): Module| {
-        if name != mutant.module {
-            return (name, ptx);
-        }
-        let entry = ptx.find(&format!(".entry {}(", mutant.kernel)).expect("the kernel is there");
-        let end = ptx[entry..].find(".visible .entry").map_or(ptx.len(), |next| entry + next);
-        let text = format!("{}{}{}", &ptx[..entry], (mutant.mutate)(&ptx[entry..end]), &ptx[end..]);
-        (name, &*text.leak())
+    let mutate = |module: Module| match module.0 == mutant.module {
+        true => with_kernel(module, mutant.kernel, mutant.mutate),
+        false => module,
     };
     modules(mutant.precision()).into_iter().map(mutate).collect()
 }
 
-const WHICH: &str = "KILN_TEST_MUTANT";
+/// Names a mutant by its number.
+pub(super) const WHICH: &str = "KILN_TEST_MUTANT";
 
 #[test]
 fn every_mutant_is_caught() {

@@ -2,6 +2,7 @@
 
 use kiln_tests::{on_device, sim, test_name};
 
+use super::mutants::{FAILED, FOUND, WHICH, kernel_in, no_wait, replaced, with_kernel, without};
 use super::*;
 use crate::gpu::kernels::{InputForm, Module, resident_modules};
 use crate::gpu::resident::{PHASES, Plan, Run, RunRecord, Sizes, Training, rows, train};
@@ -315,7 +316,7 @@ const MUTANTS: [Mutant; 14] = [
     Mutant { name: "a phase of the exchanges is skipped", mutate: skipped_phase, found: true },
     Mutant {
         name: "cluster does not meet at the start",
-        mutate: |text| without(text, &["barrier.cluster.arrive", "barrier.cluster.wait"]),
+        mutate: |text| without(&without(text, "barrier.cluster.arrive", 0), "barrier.cluster.wait", 0),
         found: true,
     },
     Mutant {
@@ -335,29 +336,6 @@ const MUTANTS: [Mutant; 14] = [
     },
 ];
 
-fn replaced(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "the kernel has no {from}");
-    text.replace(from, to)
-}
-
-/// The text without the first instruction of each kind.
-fn without(text: &str, instructions: &[&str]) -> String {
-    instructions.iter().fold(text.to_owned(), |text, instruction| cut(&text, instruction, 0))
-}
-
-fn cut(text: &str, instruction: &str, n: usize) -> String {
-    let (at, _) = text.match_indices(instruction).nth(n).expect("the kernel has as many");
-    let end = at + text[at..].find(';').expect("an instruction ends") + 1;
-    format!("{}{}", &text[..at], &text[end..])
-}
-
-/// The n-th wait finds its phase complete at once.
-fn no_wait(text: &str, n: usize) -> String {
-    let (at, _) = text.match_indices("mbarrier.try_wait").nth(n).expect("the kernel has as many");
-    let end = at + text[at..].find(';').expect("an instruction ends") + 1;
-    format!("{}setp.eq.u32 p, 0, 0;{}", &text[..at], &text[end..])
-}
-
 /// The parity of the exchanges stays what it is: every second wait finds its phase complete, before it has begun.
 fn skipped_phase(text: &str) -> String {
     let toggles = |line: &str| line.trim_start().starts_with("xor.b32") && line.ends_with(", 1;");
@@ -365,22 +343,16 @@ fn skipped_phase(text: &str) -> String {
     text.replace(line, &line.replace(", 1;", ", 0;"))
 }
 
-/// The module with its first kernel, that of 8 units, mutated.
+/// The kernel that is mutated.
+const KERNEL: &str = "resident_pixels_8";
+
+/// The modules, that kernel mutated.
 fn mutated(mutate: impl Fn(&str) -> String) -> [Module; 2] {
-    let [rows, (name, ptx)] = modules(false);
-    let (entry, end) = first_kernel(ptx);
-    let text = format!("{}{}{}", &ptx[..entry], mutate(&ptx[entry..end]), &ptx[end..]);
-    [rows, (name, &*text.leak())]
+    let [rows, training] = modules(false);
+    [rows, with_kernel(training, KERNEL, mutate)]
 }
 
-/// Where the kernel of 8 units stands in a text.
-fn first_kernel(ptx: &str) -> (usize, usize) {
-    let entry = ptx.find(".entry resident_pixels_8(").expect("the kernel is there");
-    (entry, ptx[entry..].find(".visible .entry").map_or(ptx.len(), |next| entry + next))
-}
-
-/// The number of a mutant, or of a `bar.sync` that is left out.
-const WHICH: &str = "KILN_TEST_MUTANT";
+/// Names a `bar.sync` that is left out by its number.
 const BARRIER: &str = "KILN_TEST_BARRIER";
 
 fn number(variable: &str) -> Option<usize> {
@@ -392,7 +364,7 @@ fn every_mutant_is_caught() {
     if sim::on_device() {
         let modules = match (number(WHICH), number(BARRIER)) {
             (Some(mutant), _) => mutated(MUTANTS[mutant].mutate),
-            (_, Some(barrier)) => mutated(|text| cut(text, "bar.sync", barrier)),
+            (_, Some(barrier)) => mutated(|text| without(text, "bar.sync", barrier)),
             _ => modules(false),
         };
         let (gpu, data) = (gpu_with(&modules), Data::new(3));
@@ -407,8 +379,8 @@ fn every_mutant_is_caught() {
         let output = sim::run_again(test_name!(), &[(setting.0, &setting.1.to_string())]);
         let text = String::from_utf8_lossy(&output.stderr);
         let (status, told) = match found {
-            true => (86, text.contains("resident_pixels_8")),
-            false => (101, text.contains("off by")),
+            true => (FOUND, text.contains(KERNEL)),
+            false => (FAILED, text.contains("off by")),
         };
         (output.status.code() == Some(status) && told, format!("{}\n{text}", output.status))
     };
@@ -417,8 +389,7 @@ fn every_mutant_is_caught() {
         assert!(caught, "{}: {report}", mutant.name);
     }
     let ptx = modules(false)[1].1;
-    let (entry, end) = first_kernel(ptx);
-    let barriers = ptx[entry..end].matches("bar.sync").count();
+    let barriers = ptx[kernel_in(ptx, KERNEL)].matches("bar.sync").count();
     let missed: Vec<usize> = (0..barriers).filter(|&barrier| !caught((BARRIER, barrier), true).0).collect();
     assert_eq!(missed, [0; 0], "barriers of {barriers} that can go without a finding");
 }
