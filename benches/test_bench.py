@@ -3,7 +3,9 @@ import argparse
 import importlib.machinery
 import importlib.util
 import json
+import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 LOADER = importlib.machinery.SourceFileLoader("bench", str(Path(__file__).parent.parent / "scripts" / "bench"))
@@ -60,10 +62,14 @@ class Statistics(unittest.TestCase):
         self.assertEqual(lines[3], "| 64 | 4096 |  |  | 900 |")
 
 
+def arguments(device, only="", **more):
+    given = dict(device=device, epochs=1, batch=64, hidden=128, threads="1,2", only=only, kiln=None, python=None) | more
+    return argparse.Namespace(**given)
+
+
 class Commands(unittest.TestCase):
     def names(self, device, only=""):
-        args = argparse.Namespace(device=device, epochs=1, batch=64, hidden=128, threads="1,2", only=only)
-        return set(bench.commands(args, Path("data"), Path("out")))
+        return set(bench.commands(arguments(device, only), Path("data"), Path("out")))
 
     def test_devices_have_their_engines_and_peers(self):
         cpu, cuda = self.names("cpu"), self.names("cuda")
@@ -72,6 +78,38 @@ class Commands(unittest.TestCase):
         self.assertFalse(cpu & cuda)
         self.assertEqual(self.names("both"), cpu | cuda)
         self.assertEqual(self.names("both", "kiln-host,kiln-resident"), {"kiln-host-1", "kiln-host-2", "kiln-resident"})
+
+    def test_given_programs_are_the_ones_that_run(self):
+        lines = bench.commands(arguments("both", kiln=Path("/k"), python=Path("/p")), Path("data"), Path("out"))
+        self.assertEqual({line[0] for line in lines.values()}, {"/k", "/p"})
+        self.assertFalse([name for name in lines if name.startswith("candle")])
+
+
+class Writing(unittest.TestCase):
+    def test_each_round_is_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            args = arguments("cpu", out=Path(folder), rounds=3, only="kiln-host-1,torch-1")
+            results = iter([(1.0, 0.97), (3.0, 0.97), RuntimeError("no torch"), (2.0, 0.97), (1.5, 0.97)])
+            about = dict(gpu=None, cpu="a CPU", cores=2, commit="abc", date="2026-01-01", command="scripts/bench")
+            kept = []
+
+            def run(line):
+                found = next(results)
+                if isinstance(found, Exception):
+                    raise found
+                return found
+
+            def after(rounds, failures):
+                bench.write(args, about, rounds, failures)
+                kept.append(json.loads((Path(folder) / "bench.json").read_text()))
+
+            with unittest.mock.patch.object(bench, "run", run), unittest.mock.patch("sys.stderr"):
+                bench.measure(args, Path("data"), after)
+            self.assertEqual([len(found["rounds"]) for found in kept], [1, 2, 3])
+            self.assertEqual(kept[0]["base"], "kiln-host-1")
+            self.assertEqual(kept[0]["rows"][1]["ratio"], 3.0)
+            self.assertEqual(kept[1]["failures"], {"torch-1": "no torch"})
+            self.assertIn("torch-1 could not run: no torch", (Path(folder) / "bench.md").read_text())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 //! What the tests of this folder share.
 
+pub mod outputs;
 pub mod shim;
 pub mod sim;
 

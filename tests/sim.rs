@@ -129,5 +129,6 @@ macro_rules! on_device {
         if !$crate::sim::on_device() {
             return $crate::sim::pass_again($crate::test_name!(), &[$($settings),+]);
         }
+        $crate::outputs::begin($crate::test_name!());
     };
 }

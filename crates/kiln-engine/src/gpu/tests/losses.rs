@@ -24,8 +24,7 @@ fn run(gpu: &Gpu, wanted: &Wanted<'_>, epoch: &Epoch, z: &[f32], classes: u32) -
     let dz = read(gpu, &z_device, z.len());
     let losses = read(gpu, &losses, all);
     assert!(losses[..epoch.first()].iter().all(|v| v.is_nan()), "rows of other batches are left alone");
-    let mut counted = vec![0; all];
-    hits.download(gpu, &mut counted).unwrap();
+    let counted = read(gpu, &hits, all);
     Given { dz, losses: losses[epoch.first()..].to_vec(), hits: counted[epoch.first()..].to_vec() }
 }
 
@@ -148,9 +147,7 @@ fn sums_of_an_epoch() {
         let (rows_, batch_) = (rows as u32, batch as u32);
         batch_sums(&gpu, losses_device.all(), hits_device.all(), sums.all(), counts.all(), rows_, batch_)
             .unwrap();
-        let (mut got, mut counted) = (vec![0.0; steps], vec![0; steps]);
-        sums.download(&gpu, &mut got).unwrap();
-        counts.download(&gpu, &mut counted).unwrap();
+        let (got, counted) = (read(&gpu, &sums, steps), read(&gpu, &counts, steps));
         for (step, (losses, hits)) in losses.chunks(batch).zip(hits.chunks(batch)).enumerate() {
             let expected: f64 = losses.iter().map(|&v| f64::from(v)).sum();
             let within = (got[step] - expected).abs() <= batch as f64 * f64::EPSILON * batch as f64;
@@ -166,7 +163,5 @@ fn the_counter_moves_on() {
     let gpu = Gpu::open(0, Precision::F32).unwrap();
     let step = buffer(&gpu, &[5u32]);
     advance(&gpu, step.all(), 16).unwrap();
-    let mut got = [0];
-    step.download(&gpu, &mut got).unwrap();
-    assert_eq!(got, [21]);
+    assert_eq!(read(&gpu, &step, 1), [21]);
 }

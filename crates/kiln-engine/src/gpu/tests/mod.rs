@@ -11,6 +11,7 @@ mod products;
 mod resident;
 mod weights;
 
+use kiln_tests::outputs::{Output, save};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -79,9 +80,14 @@ fn buffer<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(
     Buffer::with(gpu, "an operand", values).unwrap()
 }
 
-fn read(gpu: &Gpu, buffer: &Buffer<f32>, len: usize) -> Vec<f32> {
-    let mut values = vec![0.0; len];
+/// The start of a buffer that a kernel wrote.
+fn read<T>(gpu: &Gpu, buffer: &Buffer<T>, len: usize) -> Vec<T>
+where
+    T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits + Default + Output,
+{
+    let mut values = vec![T::default(); len];
     buffer.download(gpu, &mut values).unwrap();
+    save(&values);
     values
 }
 

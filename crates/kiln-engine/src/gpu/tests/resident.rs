@@ -254,8 +254,7 @@ fn rows_are_whole_numbers_and_terms_add_up() {
     let image = pixels(5, samples * k);
     let inputs = buffer(&gpu, &image);
     let made = rows(&gpu, &Source::Pixels(inputs.all()), Precision::F32, samples as u32, k as u32).unwrap();
-    let mut got = vec![0u16; samples * 48];
-    made.download(&gpu, &mut got).unwrap();
+    let got = read(&gpu, &made, samples * 48);
     for (line, pixels) in got.chunks(48).zip(image.chunks(k)) {
         let expected = pixels.iter().map(|&p| f32::from(p)).chain([0.0; 11]);
         assert!(line.iter().map(|&bits| bf16(bits)).eq(expected));
@@ -267,8 +266,7 @@ fn rows_are_whole_numbers_and_terms_add_up() {
         [(Precision::F32, 3, 0.0), (Precision::Tf32, 2, 1.0 / 2048.0), (Precision::Bf16, 1, 1.0 / 256.0)]
     {
         let made = rows(&gpu, &Source::Floats(inputs.all()), precision, samples as u32, k as u32).unwrap();
-        let mut got = vec![0u16; samples * planes * 48];
-        made.download(&gpu, &mut got).unwrap();
+        let got = read(&gpu, &made, samples * planes * 48);
         for (lines, values) in got.chunks(planes * 48).zip(floats.chunks(k)) {
             for place in 0..48 {
                 let sum: f32 = lines.chunks(48).map(|line| bf16(line[place])).sum();

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Tests what is made of results: scripts/compare-outputs, scripts/gpu-check and scripts/results, on files as they would be."""
+
+import array
+import importlib.machinery
+import importlib.util
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SCRIPTS = pathlib.Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+
+
+def script(name: str):
+    loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(SCRIPTS / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+check, results = script("gpu-check"), script("results")
+
+
+class Outputs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+
+    def write(self, side: str, output: str, code: str, values: list):
+        path = self.root / side / "a.test" / output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(array.array(code, values).tobytes())
+
+    def compared(self):
+        line = [SCRIPTS / "compare-outputs", "--json", self.root / "expected", self.root / "found"]
+        done = subprocess.run(line, capture_output=True, text=True)
+        return done.returncode, [json.loads(row) for row in done.stdout.splitlines()], done.stderr
+
+    def both(self, code: str, expected: list, found: list):
+        suffix = {"f": "f32", "d": "f64", "I": "u32", "H": "u16"}[code]
+        self.write("expected", f"0000.{suffix}", code, expected)
+        self.write("found", f"0000.{suffix}", code, found)
+        return self.compared()
+
+    def test_equal_bits(self):
+        status, [entry], _ = self.both("f", [1.0, math.nan, -0.0], [1.0, math.nan, -0.0])
+        self.assertEqual((status, entry["values"], entry["equal"], entry["difference"]), (0, 3, 3, 0.0))
+
+    def test_a_small_difference_is_counted_and_passes(self):
+        status, [entry], _ = self.both("f", [1.0, 100.0], [1.0001, 100.0])
+        self.assertEqual((status, entry["equal"]), (0, 1))
+        self.assertAlmostEqual(entry["difference"], 1e-6, places=8)
+
+    def test_what_must_fail(self):
+        for code, expected, found in [
+            ("f", [1.0, 2.0], [1.0, 2.001]),
+            ("d", [1.0], [1.1]),
+            ("f", [0.0], [1e-9]),
+            ("f", [1.0], [math.nan]),
+            ("f", [math.nan], [1.0]),
+            ("f", [math.inf], [-math.inf]),
+            ("I", [4000000000], [4000000001]),
+            ("H", [7], [8]),
+            ("f", [1.0, 2.0], [1.0]),
+        ]:
+            status, [entry], _ = self.both(code, expected, found)
+            self.assertEqual(status, 1, (expected, found))
+            self.assertIn("0000", entry["reason"])
+
+    def test_a_missing_output_or_test_fails(self):
+        self.both("f", [1.0], [1.0])
+        self.write("expected", "0001.u32", "I", [1])
+        self.assertEqual(self.compared()[0], 1)
+        (self.root / "found" / "another.test").mkdir()
+        self.write("found", "0001.u32", "I", [1])
+        self.assertEqual(self.compared()[0], 0)
+        (self.root / "found" / "another.test" / "0000.u32").write_bytes(b"1234")
+        self.assertEqual(self.compared()[0], 1)
+
+    def test_a_folder_that_is_not_there_is_named(self):
+        status, _, told = self.compared()
+        self.assertEqual(status, 1)
+        self.assertIn("expected: expected a folder of outputs", told)
+
+
+class Counters(unittest.TestCase):
+    NAMES = '"ID","Kernel Name","gpu__time_duration.sum","sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active","launch__grid_size"'
+    UNITS = '"","","us","%",""'
+
+    def test_means_for_each_kernel(self):
+        rows = ['"0","linear","1,000.5","50","8"', '"1","linear","999.5","70","8"', '"2","loss","3","n/a","1"']
+        found = check.counted("\n".join(["==PROF== noise", self.NAMES, self.UNITS, *rows]))
+        tensor = "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active (%)"
+        self.assertEqual(found, {"linear": {"gpu__time_duration.sum (us)": 1000.0, tensor: 60.0}, "loss": {"gpu__time_duration.sum (us)": 3.0}})
+
+    def test_nothing_measured_is_nothing(self):
+        self.assertEqual(check.counted("==ERROR== no kernels were profiled\n"), {})
+
+
+ROW = dict(min_s=0.02, max_s=0.03, us_per_step=3.0, test_accuracy=0.975)
+PEERS = dict(base="kiln-resident", failures={}, rows=[
+    dict(ROW, name="kiln-resident", median_s=0.028, ratio=1.0), dict(ROW, name="torch-cuda-graph", median_s=0.28, ratio=10.0),
+    dict(ROW, name="torch-cuda", median_s=1.4, ratio=50.0)])
+LARGE = dict(rows=[dict(name="kiln-graph-bf16", median_s=2.0), dict(name="cublaslt-bf16", median_s=1.5)])
+
+
+def record(date: str, **steps) -> dict:
+    entries = [dict(step=name, ok=True, **found) for name, found in steps.items()]
+    return dict(simulated=False, date=date, device="NVIDIA H200", commit="0123456789abcdef", steps=entries)
+
+
+FULL = record("2026-01-02", **{
+    "MNIST, ten epochs, resident, f32": dict(device_us_per_step=2.5), "MNIST, ten epochs, f32": dict(us_per_step=9.0),
+    results.PEERS: dict(bench=PEERS), results.LARGE: dict(bench=LARGE), "the same model, bit for bit": dict(runs=102)})
+CPU = dict(about=dict(date="2026-01-01", cpu="a CPU", cores=2, gpu=None, commit="abc", command="scripts/bench"), base="kiln-host-2",
+           rows=[dict(ROW, name="kiln-host-2", median_s=2.6, ratio=1.0)])
+
+
+class Tables(unittest.TestCase):
+    def test_every_target_has_what_was_found(self):
+        text = results.for_results([record("2026-01-01"), FULL])
+        for found in ["2.50 µs a step", "| 23.4 ms |", "| 10.0 times |", "| 9.00 µs a step |", "| 75.0 % |", "| 102 runs, one model |", "all of 5 passed"]:
+            self.assertIn(found, text)
+        self.assertNotIn("not measured", text)
+
+    def test_what_failed_or_is_missing_is_not_measured(self):
+        failed = record("2026-01-03", **{"MNIST, ten epochs, f32": dict(us_per_step=9.0)})
+        failed["steps"][0]["ok"] = False
+        text = results.for_results([FULL, failed])
+        self.assertEqual(text.count("not measured"), len(results.TARGETS) - 1)
+        self.assertIn("failed: MNIST, ten epochs, f32", text)
+        self.assertIn("No GPU has been measured yet", results.for_results([]))
+
+    def test_the_readme_shows_the_newest_gpu_and_a_cpu_only_without_one(self):
+        self.assertIn("NVIDIA H200", results.for_readme([FULL, record("2026-01-03")], [CPU]))
+        self.assertIn("| torch-cuda | 1.40 |", results.for_readme([FULL], [CPU]))
+        cpu = results.for_readme([record("2026-01-03")], [CPU])
+        self.assertIn("no GPU, commit abc", cpu)
+        self.assertIn("| kiln-host-2 | 2.60 |", cpu)
+
+    def test_results_of_the_simulator_and_broken_files_are_refused(self):
+        for text in [json.dumps(dict(FULL, simulated=True)), "{", "{}"]:
+            with tempfile.TemporaryDirectory() as folder:
+                (pathlib.Path(folder) / "a.json").write_text(text)
+                with self.assertRaises(SystemExit):
+                    results.load(pathlib.Path(folder))
+
+    def test_three_digits(self):
+        self.assertEqual([results.digits(x) for x in (0.0281, 2.6, 9.999, 293.4, 1066.2)], ["0.0281", "2.60", "10.0", "293", "1066"])
+
+    def test_a_table_replaces_the_one_before(self):
+        text = f"a\n{results.BEGIN}\n\nold\n\n{results.END}\nb\n"
+        self.assertEqual(results.replaced(text, pathlib.Path("F"), "new"), text.replace("old", "new"))
+        with self.assertRaises(SystemExit):
+            results.replaced("no marks", pathlib.Path("F"), "new")
+
+    def test_the_files_of_this_repository_are_what_the_results_say(self):
+        done = subprocess.run([SCRIPTS / "results", "--check"], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+
+class Records(unittest.TestCase):
+    def test_a_skipped_step_is_neither_passed_nor_failed(self):
+        steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True)]
+        text = check.markdown(dict(simulated=False, date="2026-01-01", commit="abc", host="x", steps=steps))
+        self.assertIn("| a | skipped |", text)
+        self.assertIn("| b | FAILED |", text)
+        self.assertIn("| c | ok |", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
