@@ -51,6 +51,9 @@ pub(super) fn byte_bits(address: u64, bytes: u32) -> u8 {
     (((1u32 << bytes.min(4)) - 1) << (address & 3)) as u8
 }
 
+/// Instructions for which a warp that looks again stands back.
+const LOOK: u64 = 1024;
+
 impl Machine<'_> {
     /// The addresses of all lanes.
     #[inline(always)]
@@ -302,6 +305,20 @@ impl Machine<'_> {
             if access.sem.order != Order::Weak {
                 self.observe(spot, access.sem, run, lane);
             }
+        }
+        if access.sem.order == Order::Weak { Flow::Next } else { self.looked(run) }
+    }
+
+    /// After a strong load: a warp that makes it once more while nothing has happened lets others run, who may change that.
+    fn looked(&mut self, run: &mut Running<'_>) -> Flow {
+        let (pc, (last, events)) = (run.pc, run.warp.looked);
+        if events != self.events {
+            run.warp.looked = (pc, self.events);
+        } else if last == pc {
+            run.warp.looks_again = true;
+            self.instructions += LOOK; // as if it had gone on looking, so that a launch that only looks ends as soon
+            run.group_mut().pc = pc + 1;
+            return Flow::Yield;
         }
         Flow::Next
     }

@@ -125,6 +125,10 @@ pub(super) struct Warp {
     pub(super) cluster_arrived: [u32; 32],
     /// Instructions since the last time that anything came of them.
     pub(super) polls: u32,
+    /// Where it has last made a strong load, and how many events there had been then.
+    pub(super) looked: (u32, u64),
+    /// Whether it ended its slice because it made that load again.
+    pub(super) looks_again: bool,
 }
 
 impl Warp {
@@ -149,6 +153,8 @@ impl Warp {
             copies: Vec::new(),
             cluster_arrived: [0; 32],
             polls: 0,
+            looked: (u32::MAX, 0),
+            looks_again: false,
         };
         warp.set_constants(function, Base::default(), u32::MAX);
         warp.groups.push(Group {
@@ -188,6 +194,8 @@ impl Warp {
             copies: Vec::new(),
             cluster_arrived: [0; 32],
             polls: 0,
+            looked: (u32::MAX, 0),
+            looks_again: false,
         }
     }
 

@@ -99,7 +99,9 @@ impl Machine<'_> {
             let Some(group) = self.pick(&warp) else { break };
             yielded = self.run_group(&mut warp, block, group, end);
         }
-        let idle = yielded && events == self.events && self.instructions - start < 64;
+        // Who looks again may count how often, and give up: that is no deadlock.
+        let again = std::mem::take(&mut warp.looks_again);
+        let idle = yielded && !again && events == self.events && self.instructions - start < 64;
         warp.polls = if idle { warp.polls + 1 } else { 0 };
         if !self.stopped && !warp.is_ready() && warp.live != 0 {
             self.check_stuck(&warp, block);
