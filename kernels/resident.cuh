@@ -14,6 +14,12 @@
 // the step before has sent. While the loss is taken, a block tells all others that it has left that step, whose buffers and
 // slots the next step will fill: an arrival with release on one of two mbarriers in turn, made by a warp that waits anyway.
 //
+// Where there are no clusters (Team::GRID), blocks of a cooperative grid do the same and exchange by global memory, each value with
+// the number of its step (grid.cuh). One buffer is enough: a block sends z of a step when all its threads have dz of the
+// step before, of every row; that dz has come from owners that had read z of that step from all blocks; and an owner sends dz when
+// it has z of all blocks, which had all read the dz before. Every block sends z of every row, units or none. The tail is
+// an epoch's last batch, and the blocks meet after it. Each block copies the inputs for itself, by all its warps.
+//
 // The inputs are bfloat16 rows in global memory, padded with zeros to tiles of 16, one plane for each term (rows.cu).
 // They come by bulk copies into slots of `chunk` rows. Where the slots hold two batches, a batch is loaded once, each block
 // copying the rows that it owns to all blocks, a step ahead; otherwise every block loads for itself, each chunk once for the
@@ -22,7 +28,7 @@
 // Numbers: products of w1 as Math says (fragments.cuh), all else float32. Sums have an order that depends on the shapes alone, so
 // that runs are equal bit for bit, alone or beside others.
 //
-// Grid: R clusters of 8 or 16 blocks, so that H <= blocks * UNITS. Threads: 256. K <= 1024, C <= 16, batch <= 128. chunk: a
+// Grid: R clusters of 8 or 16 blocks, or as many blocks in a cooperative launch, so that H <= blocks * UNITS. Threads: 256. K <= 1024, C <= 16, batch <= 128. chunk: a
 // multiple of 16, at most `Kind::CHUNK`. Dynamic shared memory: `Layout`. order has `epochs` times `rows` samples. Written:
 // losses and hits of each row, parameters and velocities at the end, parameters after each epoch where `snapshots` are wanted.
 // After an epoch `stop` is looked at, and ends the training where it is not zero.
@@ -30,13 +36,15 @@
 #include "resident_job.cuh"
 
 // One block of a run.
-template <class S, bool TIMED>
+template <class S, Team TEAM, bool TIMED>
 struct Block {
+    static constexpr bool GRID = TEAM == Team::GRID;
+
     const Job& job;
     unsigned char* const memory;
     const u32 base; // address of `memory`
     const u32 t = threadIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const u32 rank = cluster_rank(), blocks = cluster_blocks(), shift = 31 - __clz(blocks);
+    const u32 rank = rank_of(job), blocks = blocks_of(job), shift = 31 - __clz(blocks);
     const u32 owned;                 // rows of a batch that a block owns
     const u32 chunks;                // of a batch
     const bool whole;                // the slots hold two batches
@@ -52,11 +60,22 @@ struct Block {
     u32 left_phase = 0;     // parity of the mbarrier that counts who has left the step before
     u32 sample, ahead;      // of the row that this half warp owns, in this step; of the row that this lane loads, a load ahead
     u64 now;
+    u32 tag = 1;            // of the step, on what blocks of a grid exchange
+
+    static __device__ __forceinline__ u32 rank_of(const Job& job) {
+        if constexpr (GRID) return blockIdx.x & (job.blocks - 1);
+        return cluster_rank();
+    }
+
+    static __device__ __forceinline__ u32 blocks_of(const Job& job) {
+        if constexpr (GRID) return job.blocks;
+        return cluster_blocks();
+    }
 
     __device__ __forceinline__ Block(const Job& job, unsigned char* memory, float scale)
         : job(job), memory(memory), base(shared_address(memory)), owned((job.batch + blocks - 1) >> shift),
           chunks((job.batch + job.chunk - 1) / job.chunk), whole(job.slots >= 2 * chunks), tiles((job.K + 15) / 16),
-          stride(S::PLANES * 32 * tiles + 16), quads((job.C + 3) / 4), scale(scale), at(job.batch, owned, blocks, width()) {}
+          stride(S::PLANES * 32 * tiles + 16), quads((job.C + 3) / 4), scale(scale), at(TEAM, job.batch, owned, blocks, width()) {}
 
     __device__ __forceinline__ u32 width() const { return quads * 4; }
 
@@ -69,7 +88,13 @@ struct Block {
     __device__ __forceinline__ u32 left_barrier() const { return base + 16 + 8 * phase; }
     __device__ __forceinline__ u32 slot_barrier(u32 slot) const { return base + 32 + 8 * slot; }
     __device__ __forceinline__ u32 z_place() const { return at.z + phase * at.z_bytes; }
-    __device__ __forceinline__ u32 dz_place() const { return at.dz + phase * at.dz_bytes; }
+    __device__ __forceinline__ u32 dz_place() const { return at.dz + (GRID ? 0 : phase * at.dz_bytes); }
+    // What blocks of a grid exchange: how often they met, z (batch, blocks, width), dz (batch, width).
+    __device__ __forceinline__ u64* met() const {
+        return job.exchange + (size_t)(blockIdx.x >> shift) * (2 + job.batch * (blocks + 1) * width());
+    }
+    __device__ __forceinline__ u64* z_pairs(u32 row, u32 of) const { return met() + 2 + (row * blocks + of) * width(); }
+    __device__ __forceinline__ u64* dz_pairs() const { return met() + 2 + job.batch * blocks * width(); }
     __device__ __forceinline__ u32 slot_place(u32 slot) const { return base + at.x + slot * job.chunk * stride; }
     // This lane's address for the blocks of a 16 x 16 tile at `place`, whose lines are `line` bytes apart.
     __device__ __forceinline__ u32 block_line(u32 place, u32 line) const {
@@ -129,6 +154,43 @@ struct Block {
         load.next(job.slots);
     }
 
+    // Copies a row of a slot, a warp each.
+    __device__ __forceinline__ void copy_row(u32 slot, u32 row, u32 of_sample) {
+        const u32 to = slot_place(slot) + row * stride;
+        const char* from = row_of(of_sample);
+        for (u32 at = lane * 16; at < stride - 16; at += 32 * 16) copy_16(to + at, from + at);
+    }
+
+    // Blocks of a grid load for themselves, by all warps. The batch of a step, where the slots hold two: lane l has `samples` of row
+    // warp + 8 l.
+    __device__ __forceinline__ void copy_batch(u32 samples, u32 step) {
+        const u32 B = rows_of(step);
+        for (u32 first = 0; first < chunks * job.chunk; first += job.chunk) {
+            for (u32 row = warp; row < job.chunk && first + row < B; row += WARPS)
+                copy_row(load.slot, row, __shfl_sync(~0u, samples, (first + row) / WARPS));
+            arrive_when_copied(slot_barrier(load.slot));
+            load.next(job.slots);
+        }
+    }
+
+    __device__ __forceinline__ u32 samples_of(const u32* order, u32 step, u32 steps) const {
+        const u32 row = warp + WARPS * lane;
+        return step < steps && row < rows_of(step) ? order[step * job.batch + row] : 0;
+    }
+
+    // One chunk of a step, where the slots hold less.
+    __device__ __forceinline__ void copy_chunk(const u32* order, u32 step, u32 chunk) {
+        const u32 first = step * job.batch + chunk * job.chunk, rows = min(rows_of(step) - chunk * job.chunk, job.chunk);
+        for (u32 row = warp; row < rows; row += WARPS) copy_row(load.slot, row, order[first + row]);
+        arrive_when_copied(slot_barrier(load.slot));
+        load.next(job.slots);
+    }
+
+    __device__ __forceinline__ void wait_for_slot() {
+        if constexpr (GRID) wait_for_copies(slot_barrier(use.slot), use.parity);
+        else wait_for_copy(slot_barrier(use.slot), use.parity);
+    }
+
     // Loads the next chunk of an epoch in the order in which they are used: those of a step for the outputs, and again for each
     // pass of the gradient.
     __device__ __forceinline__ void load_next(const u32* order, u32 steps) {
@@ -136,7 +198,8 @@ struct Block {
         if (step >= steps) return;
         const u32 of_step = (rows_of(step) + job.chunk - 1) / job.chunk;
         if (use >= of_step * (1 + S::PASSES)) return; // the last step of an epoch may have fewer
-        load_chunk(order, step, use % of_step);
+        if constexpr (GRID) copy_chunk(order, step, use % of_step);
+        else load_chunk(order, step, use % of_step);
         loads++;
     }
 
@@ -236,6 +299,12 @@ struct Block {
                 z.z = fmaf(h[u], w.z, z.z);
                 z.w = fmaf(h[u], w.w, z.w);
             }
+            if constexpr (GRID) {
+                u64* pairs = z_pairs(row, rank) + quad * 4;
+                put(pairs, z.x, z.y, tag);
+                put(pairs + 2, z.z, z.w, tag);
+                continue;
+            }
             const u32 owner = quotient(row, owned), of_owner = row - owner * owned;
             const u32 place = base + z_place() + ((rank * owned + of_owner) * width() + quad * 4) * 4;
             send(in_block(place, owner), z, in_block(logits_barrier(), owner));
@@ -254,8 +323,25 @@ struct Block {
         const float rows = (float)B, mean = 1.0f / rows;
         const bool exists = own < count && c < job.C;
         float z = exists ? floats(Layout<S>::B2)[c] : 0.0f;
-        wait(logits_barrier(), phase);
-        if (exists)
+        if constexpr (GRID) {
+            if (exists)
+                for (u32 block0 = 0; block0 < blocks; block0 += 8) {
+                    u64 shares[8]; // loads that do not wait for each other
+                    bool all;
+                    do {
+                        all = true;
+#pragma unroll
+                        for (u32 i = 0; i < 8; i++) shares[i] = look(z_pairs(rank * owned + own, block0 + i) + c);
+#pragma unroll
+                        for (u32 i = 0; i < 8; i++) all = all && has(shares[i], tag);
+                    } while (!all);
+#pragma unroll
+                    for (u32 i = 0; i < 8; i++) z += value_of(shares[i]);
+                }
+        } else {
+            wait(logits_barrier(), phase);
+        }
+        if (!GRID && exists)
             for (u32 block0 = 0; block0 < blocks; block0 += 8) {
                 float shares[8]; // loads that do not wait for each other
 #pragma unroll
@@ -276,7 +362,10 @@ struct Block {
             dz = difference / rows;
         }
         if (!exists) dz = 0.0f;
-        for (u32 first = 0; first < blocks * quads; first += 16) {
+        if constexpr (GRID) {
+            if (own < count && c < width()) put(dz_pairs() + (rank * owned + own) * width() + c, dz, tag);
+        }
+        for (u32 first = 0; !GRID && first < blocks * quads; first += 16) {
             const u32 item = first + lane % 16, to = item & (blocks - 1), quad = min(item >> shift, 3u);
             float4 sent;
             sent.x = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4);
@@ -295,6 +384,17 @@ struct Block {
             run().losses[of_epoch] = loss;
             run().hits[of_epoch] = job.loss != VALUES && hit;
         }
+    }
+
+    // dz of all rows from the blocks of a grid, two values a thread at a time.
+    __device__ __forceinline__ void receive_dz(u32 B) {
+        for (u32 item = t; item < B * quads * 2; item += THREADS) {
+            u64 first, second;
+            do look(dz_pairs() + item * 2, first, second);
+            while (!has(first, tag) || !has(second, tag));
+            reinterpret_cast<float2*>(floats(dz_place()))[item] = make_float2(value_of(first), value_of(second));
+        }
+        __syncthreads();
     }
 
     // w2 of the unit that this thread takes dh of.
@@ -444,41 +544,48 @@ struct Block {
         const float value = mine && job.loss == VALUES && lane % 16 < job.C ? job.values[(size_t)sample * job.C + lane % 16] : 0.0f;
         const u32 of_batch = rank * owned + own, next = (number + 1) * job.batch + of_batch;
         if (own < owned && next < job.rows) sample = order[next];
+        u32 later = 0;
+        if constexpr (GRID)
+            if (whole) later = samples_of(order, number + 1, steps);
 
-        if (t == 0) {
+        if (!GRID && t == 0) {
             arm(logits_barrier(), blocks * count * quads * 16);
             arm(dz_barrier(), B * quads * 16);
         }
         const Ring first_use = use;
         for (u32 first = 0; first < B; first += job.chunk) {
             mark(LAYER_1);
-            wait_for_copy(slot_barrier(use.slot), use.parity);
+            wait_for_slot();
             mark(LOADS);
             outputs_1(slot_place(use.slot), first, min(B - first, job.chunk));
             use.next(job.slots);
             __syncthreads(); // h is there, the shares of its sums and the slot are read
-            if (!whole && warp == WARPS - 1) load_next(order, steps);
+            if (!whole && (GRID || warp == WARPS - 1)) load_next(order, steps);
         }
         mark(LAYER_1);
         send_logits(B);
         mark(LOGITS);
         send_dz(B, target, value, row_of_run + of_batch);
+        if constexpr (GRID)
+            if (whole && number + 1 < steps) copy_batch(later, number + 1);
         // By warps that own rows of the largest batches alone. All of this block has left the step before, since the barriers above.
-        if (warp == WARPS - 2 && lane < blocks) tell(in_block(left_barrier(), lane & (blocks - 1)));
-        if (warp == WARPS - 1) {
+        if (!GRID && warp == WARPS - 2 && lane < blocks) tell(in_block(left_barrier(), lane & (blocks - 1)));
+        if (!GRID && warp == WARPS - 1) {
             wait(left_barrier(), left_phase); // with the next barrier, all of this block know that all others have
             if (whole && number + 1 < steps) load_batch(order, number + 1);
         }
         float4 w2[4];
         read_w2(w2);
         mark(LOSS);
-        wait(dz_barrier(), phase);
+        if constexpr (GRID) receive_dz(B);
+        else wait(dz_barrier(), phase);
         mark(DZ);
         gradient_at_h(B, w2);
         __syncthreads(); // w2 is read, the terms of dh are there
         update_2(B, scalars);
         left_phase ^= phase; // each of the two is used every other step
         phase ^= 1;
+        tag++;
         mark(LAYER_2);
         u32 first = 0; // row of the batch
 #pragma unroll
@@ -486,12 +593,12 @@ struct Block {
             float g[S::PART][2][4] = {};
             if (whole) use = first_use;
             for (first = 0; first < B; first += job.chunk) {
-                if (!whole) wait_for_copy(slot_barrier(use.slot), use.parity);
+                if (!whole) wait_for_slot();
                 gradient_1(part, slot_place(use.slot), first, min(B - first, job.chunk), g);
                 use.next(job.slots);
                 if (whole) continue;
                 __syncthreads(); // the slot is read
-                if (warp == WARPS - 1) load_next(order, steps);
+                if (GRID || warp == WARPS - 1) load_next(order, steps);
             }
             mark(GRADIENT);
             update_1(part, g, scalars);
@@ -565,20 +672,28 @@ struct Block {
             *reinterpret_cast<float4*>(memory + at.x + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         __syncthreads();
         if (t < sizeof(Run) / 4) reinterpret_cast<u32*>(memory + Layout<S>::RUN)[t] = reinterpret_cast<const u32*>(record)[t];
-        // Arrivals: this block's own, which announces bytes; or one from each block.
-        if (t < 4 + job.slots) mbarrier_init(base + 8 * t, t / 2 == 1 ? blocks : 1);
+        // Arrivals: this block's own, which announces bytes; or one from each block. In a grid: of all threads that copy.
+        if (t < 4 + job.slots) mbarrier_init(base + 8 * t, GRID ? THREADS : t / 2 == 1 ? blocks : 1);
         __syncthreads();
         read(run().parameters, w1, Layout<S>::W2, Layout<S>::B1, Layout<S>::B2);
         read(run().velocities, v1, Layout<S>::V2, Layout<S>::VB1, Layout<S>::VB2);
-        mbarrier_inits_done();
-        cluster_sync();
+        // In a grid: all blocks have read the description before the first of them writes to it.
+        if constexpr (GRID) {
+            if (t == 0) grid_meet(met(), blocks, 1);
+            __syncwarp(); // what follows is for whole warps
+        } else {
+            mbarrier_inits_done();
+            cluster_sync();
+        }
     }
 
     __device__ __forceinline__ void begin_epoch(const u32* order, u32 steps) {
         const u32 own = 2 * warp + lane / 16, row = rank * owned + own;
         if (own < owned && row < job.rows) sample = order[row];
-        if (warp != WARPS - 1) return;
-        if (whole) {
+        if constexpr (GRID)
+            if (whole) return copy_batch(samples_of(order, 0, steps), 0);
+        if (!GRID && warp != WARPS - 1) return;
+        if (!GRID && whole) {
             if (lane < owned && rank * owned + lane < job.rows) ahead = order[rank * owned + lane];
             load_batch(order, 0);
             return;
@@ -608,10 +723,16 @@ struct Block {
             __syncthreads(); // parameters in shared memory are updated
             if (run().snapshots) write_parameters(run().snapshots + (size_t)epoch * Places(job.K, job.H, job.C).end);
             if (rank == 0 && t == 0) // the same answer for all blocks
-                record->epochs = *reinterpret_cast<const volatile u32*>(job.stop) ? epoch + 1 : job.epochs;
+                *reinterpret_cast<volatile u32*>(&record->epochs) =
+                    *reinterpret_cast<const volatile u32*>(job.stop) ? epoch + 1 : job.epochs;
             stamp(epoch + 1);
-            // All have received what was sent, and no copy is on its way.
-            cluster_sync();
+            // All have received what was sent, and no copy is on its way; all know the answer.
+            if constexpr (GRID) {
+                if (t == 0) grid_meet(met(), blocks, epoch + 2);
+                __syncthreads();
+            } else {
+                cluster_sync();
+            }
             if (*reinterpret_cast<const volatile u32*>(&record->epochs) == epoch + 1) break;
         }
         write_parameters(run().parameters);
@@ -623,21 +744,26 @@ struct Block {
     }
 };
 
-template <class S, bool TIMED>
+template <class S, Team TEAM, bool TIMED>
 __device__ __forceinline__ void resident(const Job& job, Run* runs, float scale) {
     extern __shared__ __align__(16) unsigned char memory[];
-    Run* run = runs + blockIdx.x / cluster_blocks();
-    Block<S, TIMED>(job, memory, scale).train(run);
+    Run* run = runs + blockIdx.x / Block<S, TEAM, TIMED>::blocks_of(job);
+    Block<S, TEAM, TIMED>(job, memory, scale).train(run);
 }
 
 #define KILN_RESIDENT_ARGUMENTS                                                                                                  \
     const void *x, const u8 *labels, const float *values, Run *runs, const u32 *stop, u64 *times, u32 loss, u32 K, u32 H, u32 C, \
         u32 batch, u32 rows, u32 epochs, u32 chunk, u32 slots
-#define KILN_RESIDENT_JOB {x, labels, values, stop, times, loss, K, H, C, batch, rows, epochs, chunk, slots}
+#define KILN_RESIDENT_JOB x, labels, values, stop, times, loss, K, H, C, batch, rows, epochs, chunk, slots
 
 #define KILN_RESIDENT_KERNEL(name, UNITS, Math, PLANES, SCALE, TIMED)                        \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) name(KILN_RESIDENT_ARGUMENTS) { \
-        resident<Kind<UNITS, Math, PLANES>, TIMED>(Job KILN_RESIDENT_JOB, runs, SCALE);      \
+        resident<Kind<UNITS, Math, PLANES>, Team::CLUSTER, TIMED>(Job{KILN_RESIDENT_JOB, nullptr, 0}, runs, SCALE); \
+    }
+
+#define KILN_RESIDENT_GRID_KERNEL(name, UNITS, Math, PLANES, SCALE)                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) name(KILN_RESIDENT_ARGUMENTS, u64* exchange, u32 blocks) {       \
+        resident<Kind<UNITS, Math, PLANES>, Team::GRID, false>(Job{KILN_RESIDENT_JOB, exchange, blocks}, runs, SCALE);        \
     }
 
 // A module each, so that a driver compiles only what is asked for.
@@ -650,3 +776,9 @@ __device__ __forceinline__ void resident(const Job& job, Run* runs, float scale)
 #define KILN_RESIDENT_TIMED(Math)                                               \
     KILN_RESIDENT_KERNEL(resident_pixels_8_timed, 8, Math, 1, PIXEL, true)      \
     KILN_RESIDENT_KERNEL(resident_pixels_16_timed, 16, Math, 1, PIXEL, true)
+#define KILN_RESIDENT_GRID_PIXELS(Math)                                         \
+    KILN_RESIDENT_GRID_KERNEL(resident_grid_pixels_8, 8, Math, 1, PIXEL)        \
+    KILN_RESIDENT_GRID_KERNEL(resident_grid_pixels_16, 16, Math, 1, PIXEL)
+#define KILN_RESIDENT_GRID_FLOATS(Math)                                                  \
+    KILN_RESIDENT_GRID_KERNEL(resident_grid_floats_8, 8, Math, Math::TERMS, 1.0f)        \
+    KILN_RESIDENT_GRID_KERNEL(resident_grid_floats_16, 16, Math, Math::TERMS, 1.0f)

@@ -3,6 +3,7 @@
 #pragma once
 #include "cluster.cuh"
 #include "fragments.cuh"
+#include "grid.cuh"
 
 typedef unsigned char u8;
 
@@ -38,7 +39,13 @@ struct Job {
     const u32* stop;
     u64* times;           // (blocks, PHASES) of the timed kernels
     u32 loss, K, H, C, batch, rows, epochs, chunk, slots;
+    // Of the kernels without clusters: blocks of a run, and for each run `exchange_pairs` pairs of zeros.
+    u64* exchange;
+    u32 blocks;
 };
+
+// Who works on a run together.
+enum class Team { CLUSTER, GRID };
 
 // 65536 / n, rounded up.
 __constant__ u32 RECIPROCALS[17] = {0,     65536, 32768, 21846, 16384, 13108, 10923, 9363, 8192,
@@ -92,15 +99,15 @@ struct Layout {
     static constexpr u32 SHARES = DB1 + WARPS * S::UNITS * 4;           // (ADDERS, COLUMNS, CHUNK, 8) of outputs; later dh's terms
     u32 line, h, dz, dz_bytes, z, z_bytes, x;
 
-    // `width`: classes in whole quads.
-    __device__ Layout(u32 batch, u32 owned, u32 blocks, u32 width) {
+    // `width`: classes in whole quads. Blocks of a grid exchange z in global memory, and keep one dz.
+    __device__ Layout(Team team, u32 batch, u32 owned, u32 blocks, u32 width) {
         const u32 padded = (batch + 15) / 16 * 16;
         line = (padded + 8) * 2; // bytes of a line of dh's terms (LINES, batch)
         h = SHARES + max(ADDERS * S::UNITS * S::CHUNK * 4, S::LINES * line);
         dz = h + padded * S::UNITS * 4; // after h (batch, UNITS): (2, batch, width)
         dz_bytes = padded * width * 4;
-        z = dz + 2 * dz_bytes; // (2, blocks, owned, width)
-        z_bytes = blocks * owned * width * 4;
+        z = dz + (team == Team::GRID ? 1 : 2) * dz_bytes; // (2, blocks, owned, width)
+        z_bytes = team == Team::GRID ? 0 : blocks * owned * width * 4;
         x = z + 2 * z_bytes;
     }
 };

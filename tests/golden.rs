@@ -93,7 +93,8 @@ fn resident(name: &str, blocks: u32) -> Report {
         device: 0,
         precision: EnginePrecision::F32,
         batch: golden.batch,
-        cluster: Some(blocks),
+        team: None,
+        blocks: Some(blocks),
         epochs: None,
     };
     compare(&golden, &replay::resident(&golden, Some(&MNIST), &options).unwrap()).unwrap()
@@ -110,6 +111,19 @@ fn resident_follows_every_trajectory_that_it_is_made_for_on_both_clusters() {
 fn resident_follows_on_sm_120_with_parts_of_the_batch() {
     on_device!(&[("KILN_SIM_ARCH", "sm_120")]);
     assert_all_pass(&[resident("tail-batch", 8), resident("odd-37-19-5", 8)]);
+}
+
+/// Blocks of a grid, as there are no clusters.
+#[test]
+fn resident_follows_every_trajectory_that_it_is_made_for_on_sm_80() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_80")]);
+    assert_all_pass(&RESIDENT.map(|(name, blocks)| resident(name, blocks)));
+}
+
+#[test]
+fn resident_follows_on_sm_86_with_parts_of_the_batch() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_86")]);
+    assert_all_pass(&[resident("tail-batch", 8), resident("odd-37-19-5", 16)]);
 }
 
 /// The same bits on every schedule, and no finding on any. The trajectories are the smaller ones.

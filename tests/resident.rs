@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use kiln_engine::{
     AdamW, Epoch, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions, Samples,
-    Schedule, Sgd, Targets, Trainer, resident_fits,
+    Schedule, Sgd, Sweep, Targets, Team, Trainer, resident_fits,
 };
 use kiln_tests::{on_device, sim, test_name};
 use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
@@ -19,8 +19,14 @@ const LAYERS: [usize; 3] = [WIDTH, 37, CLASSES];
 const BATCHES: [(usize, Option<u32>); 4] = [(64, None), (128, Some(8)), (41, Some(16)), (7, Some(8))];
 const EPOCHS: usize = 2;
 
-const OPTIONS: ResidentOptions =
-    ResidentOptions { device: 0, precision: Precision::F32, batch: 128, cluster: None, epochs: None };
+const OPTIONS: ResidentOptions = ResidentOptions {
+    device: 0,
+    precision: Precision::F32,
+    batch: 128,
+    team: None,
+    blocks: None,
+    epochs: None,
+};
 
 /// Blocks of the clusters that a test is to run on.
 const CLUSTERS: &str = "KILN_TEST_CLUSTERS";
@@ -68,7 +74,7 @@ fn results_are_the_hosts() {
     on_device!();
     let data = Data::new();
     for (form, (batch, cluster)) in FORMS.into_iter().zip(BATCHES) {
-        let options = ResidentOptions { cluster, ..OPTIONS };
+        let options = ResidentOptions { blocks: cluster, ..OPTIONS };
         let got = resident(data.job(form, &LAYERS), batch, options);
         let what = format!("{form:?}, batch {batch}, cluster {cluster:?}");
         assert_close(&got, &host(data.job(form, &LAYERS), batch), 1e-5, &what);
@@ -99,7 +105,7 @@ fn results_are_the_hosts_for_other_models() {
             train: Samples::floats(&data.floats, WIDTH, Targets::Values(&values[..SAMPLES * classes]))
                 .unwrap(),
         };
-        let got = resident(job(), 97, ResidentOptions { cluster, ..OPTIONS });
+        let got = resident(job(), 97, ResidentOptions { blocks: cluster, ..OPTIONS });
         assert_close(
             &got,
             &host(job(), 97),
@@ -139,6 +145,43 @@ fn results_are_the_hosts_for_wide_inputs() {
             let got = run(Trainer::resident(job(), &ResidentOptions { batch, ..OPTIONS }).unwrap());
             assert_close(&got, &run(Trainer::host(job(), 1).unwrap()), 1e-5, &format!("width {width}"));
         }
+    }
+}
+
+/// All forms and precisions on either team of one device: the same bits.
+#[test]
+fn a_grid_gives_the_bits_of_a_cluster() {
+    on_device!();
+    let data = Data::new();
+    for (form, (batch, blocks)) in FORMS.into_iter().zip(BATCHES) {
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+            let run = |team| {
+                let options = ResidentOptions { team: Some(team), blocks, precision, ..OPTIONS };
+                resident(data.job(form, &LAYERS), batch, options)
+            };
+            assert_eq!(run(Team::Grid), run(Team::Cluster), "{form:?}, {precision}");
+        }
+    }
+}
+
+/// More runs than the device trains at once, in launches one after the other: each the bits of the run alone.
+#[test]
+fn a_sweep_on_a_grid_takes_several_launches() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_86")]);
+    let data = Data::new();
+    let lrs: Vec<f64> = (0..9).map(|run| 0.01 + 0.01 * f64::from(run)).collect();
+    let job = |lr| Job { optimizer: Sgd { lr, ..Sgd::default() }.into(), ..data.job(Form::Pixels, &LAYERS) };
+    let options = ResidentOptions { batch: 64, blocks: Some(16), ..OPTIONS };
+    let mut sweep = Sweep::resident(lrs.iter().map(|&lr| job(lr)).collect(), &options).unwrap();
+    let said = sweep.describe();
+    let at_once: usize = said.split_once("of which ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+    assert!((1..9).contains(&at_once) && said.ends_with("16 cooperative blocks each"), "{said}");
+    let rows = order(0);
+    sweep.epochs(&vec![vec![rows.clone()]; lrs.len()], 64, &AtomicBool::new(false)).unwrap();
+    for run in [0, at_once, 8] {
+        let mut alone = Trainer::resident(job(lrs[run]), &options).unwrap();
+        alone.epoch(&rows, 64).unwrap();
+        assert_eq!(sweep.model(run).unwrap(), alone.model().unwrap(), "run {run}");
     }
 }
 
@@ -186,7 +229,7 @@ fn fifty_schedules_give_the_same_bits() {
             model: Mlp::new(&[width, 17, CLASSES], 1).unwrap(),
             ..data.job(Form::Pixels, &LAYERS)
         };
-        let options = ResidentOptions { batch: 64, cluster: Some(cluster), ..OPTIONS };
+        let options = ResidentOptions { batch: 64, blocks: Some(cluster), ..OPTIONS };
         let mut trainer = Trainer::resident(job, &options).unwrap();
         let rows: Vec<u32> = (0..samples as u32).rev().collect();
         trainer.epoch(&rows, 64).unwrap();
@@ -294,12 +337,19 @@ fn a_batch_that_was_not_announced_is_refused() {
     trainer.epoch(&order(0)[..20], 33).unwrap(); // one batch of 20
 }
 
+/// Devices that have no clusters train on grids, with the bits of those that have; asked for a cluster, they refuse.
 #[test]
-fn devices_without_clusters_are_refused() {
-    on_device!(&[("KILN_SIM_ARCH", "sm_89")]);
+fn devices_without_clusters_train_on_grids() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_86")]);
     let data = Data::new();
+    for (form, (batch, blocks)) in FORMS.into_iter().zip(BATCHES) {
+        let job = || data.job(form, &LAYERS);
+        let got = resident(job(), batch, ResidentOptions { blocks, ..OPTIONS });
+        assert_close(&got, &host(job(), batch), 1e-5, &format!("{form:?}, batch {batch}, {blocks:?} blocks"));
+    }
+    let options = ResidentOptions { team: Some(Team::Cluster), ..OPTIONS };
     let error =
-        Trainer::resident(data.job(Form::Pixels, &LAYERS), &OPTIONS).err().expect("no clusters").to_string();
+        Trainer::resident(data.job(Form::Pixels, &LAYERS), &options).err().expect("no clusters").to_string();
     assert!(
         error.contains("thread-block clusters: expected a device that has them (sm_90 or newer)"),
         "{error}"

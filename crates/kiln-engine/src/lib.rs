@@ -55,7 +55,7 @@ mod trainer;
 pub use engine::{Epoch, Evaluation, Gradients, Progress, Trained};
 pub use epochs::Epochs;
 pub use error::Error;
-pub use gpu::{CudaVersion, GpuInfo, devices, driver, free_memory, inspect, load_kernels, probe};
+pub use gpu::{CudaVersion, GpuInfo, Team, devices, driver, free_memory, inspect, load_kernels, probe};
 pub use graph::{GraphOptions, Placement, StepRange, Submission};
 pub use loss::Loss;
 pub use mlp::{Mlp, Tensor};

@@ -43,8 +43,14 @@ pub fn self_test(options: &GraphOptions) -> Result<SelfTest, Error> {
 /// # Errors
 /// As [`Trainer::resident`], and what fails while it trains.
 pub fn self_test_resident(device: usize) -> Result<SelfTest, Error> {
-    let options =
-        ResidentOptions { device, precision: Precision::F32, batch: BATCH, cluster: None, epochs: None };
+    let options = ResidentOptions {
+        device,
+        precision: Precision::F32,
+        batch: BATCH,
+        team: None,
+        blocks: None,
+        epochs: None,
+    };
     compare(&[LAYERS[0], LAYERS[1], LAYERS[3]], |job| Trainer::resident(job, &options))
 }
 

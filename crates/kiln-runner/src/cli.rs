@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
 use kiln_engine::{
-    GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange, Submission,
+    GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange, Submission, Team,
 };
 
 pub(crate) use optimization::OptimizerArgs;
@@ -285,9 +285,12 @@ pub(crate) struct GpuArgs {
     /// Where the training samples are while the GPU trains
     #[arg(long, value_enum, default_value_t = PlacementChoice::Auto)]
     pub(crate) placement: PlacementChoice,
-    /// Blocks of the cluster that the resident engine runs on, 8 or 16 [default: what suits the model and the GPU]
-    #[arg(long, value_name = "N", value_parser = cluster)]
-    pub(crate) cluster: Option<u32>,
+    /// How the blocks of the resident engine work together [default: cluster where the GPU places one, otherwise grid]
+    #[arg(long, value_enum)]
+    pub(crate) team: Option<TeamChoice>,
+    /// Blocks that train a run on the resident engine, 8 or 16 [default: what suits the model and the GPU]
+    #[arg(long, value_name = "N", value_parser = blocks)]
+    pub(crate) blocks: Option<u32>,
     /// Rows of a chunk of streamed samples, at most [default: what 64 MiB hold]
     #[arg(long, value_name = "N")]
     pub(crate) chunk_rows: Option<NonZeroUsize>,
@@ -304,6 +307,14 @@ pub(crate) enum PlacementChoice {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TeamChoice {
+    /// A thread-block cluster, with messages between shared memories (sm_90 and newer)
+    Cluster,
+    /// Blocks of a cooperative grid, with an exchange by global memory
+    Grid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SubmissionChoice {
     /// Captured in CUDA graphs and replayed
     Captured,
@@ -315,8 +326,12 @@ pub(crate) enum SubmissionChoice {
 
 impl GpuArgs {
     pub(crate) fn resident_options(&self, batch: usize) -> ResidentOptions {
-        let (device, precision, cluster) = (self.device, self.precision, self.cluster);
-        ResidentOptions { device, precision, batch, cluster, epochs: None }
+        let (device, precision, blocks) = (self.device, self.precision, self.blocks);
+        let team = self.team.map(|team| match team {
+            TeamChoice::Cluster => Team::Cluster,
+            TeamChoice::Grid => Team::Grid,
+        });
+        ResidentOptions { device, precision, batch, team, blocks, epochs: None }
     }
 
     /// Whether an option is set that has a meaning for the graph engine alone.
@@ -356,7 +371,7 @@ pub(crate) enum EngineChoice {
     Host,
     /// A GPU, with training steps captured in CUDA graphs
     Graph,
-    /// A GPU with thread-block clusters, whole epochs in one launch: one hidden layer of at most 256 units
+    /// A GPU, whole epochs in one launch: one hidden layer of at most 256 units
     Resident,
 }
 
@@ -377,7 +392,7 @@ pub(crate) enum Split {
     Test,
 }
 
-fn cluster(text: &str) -> Result<u32, String> {
+fn blocks(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|blocks| [8, 16].contains(blocks)).ok_or_else(|| "expected 8 or 16".to_owned())
 }
 

@@ -36,7 +36,7 @@ pub fn graph(golden: &Golden, mnist: Option<&Dataset>, options: &GraphOptions) -
     replay(golden, Trainer::graph(job(golden, mnist)?, options)?)
 }
 
-/// Replays a recording through the resident engine, on a cluster of so many blocks or of what suits; `mnist` as in [`host`].
+/// Replays a recording through the resident engine, on the blocks that the options ask for; `mnist` as in [`host`].
 ///
 /// # Errors
 /// As for [`graph`], and where the engine is not made for the recording.

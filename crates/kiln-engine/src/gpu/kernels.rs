@@ -14,6 +14,24 @@ use cudarc::nvrtc::Ptx;
 use super::{Gpu, Region, fault};
 use crate::{Error, Precision};
 
+/// How the blocks that train one run on the resident engine work together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Team {
+    /// A thread-block cluster, which sends messages from one shared memory to another: sm_90 and newer.
+    Cluster,
+    /// Blocks of a cooperative grid, which exchange by global memory: sm_80 and newer.
+    Grid,
+}
+
+impl std::fmt::Display for Team {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Team::Cluster => "cluster",
+            Team::Grid => "grid",
+        })
+    }
+}
+
 /// Name and PTX of a module.
 pub(super) type Module = (&'static str, &'static str);
 
@@ -43,9 +61,22 @@ pub(crate) enum InputForm {
     Floats,
 }
 
-/// The modules that the `resident` engine needs beside those of its precision.
-pub(crate) fn resident_modules(precision: Precision, form: InputForm, timed: bool) -> [Module; 2] {
+/// The modules that the `resident` engine needs beside those of its precision. Those of grids are not timed.
+pub(crate) fn resident_modules(
+    team: Team,
+    precision: Precision,
+    form: InputForm,
+    timed: bool,
+) -> [Module; 2] {
     let training = match (form, timed, precision) {
+        _ if team == Team::Grid => match (form, precision) {
+            (InputForm::Pixels, Precision::F32) => module!("resident_grid_pixels_f32"),
+            (InputForm::Pixels, Precision::Tf32) => module!("resident_grid_pixels_tf32"),
+            (InputForm::Pixels, Precision::Bf16) => module!("resident_grid_pixels_bf16"),
+            (InputForm::Floats, Precision::F32) => module!("resident_grid_floats_f32"),
+            (InputForm::Floats, Precision::Tf32) => module!("resident_grid_floats_tf32"),
+            (InputForm::Floats, Precision::Bf16) => module!("resident_grid_floats_bf16"),
+        },
         (InputForm::Pixels, false, Precision::F32) => module!("resident_pixels_f32"),
         (InputForm::Pixels, false, Precision::Tf32) => module!("resident_pixels_tf32"),
         (InputForm::Pixels, false, Precision::Bf16) => module!("resident_pixels_bf16"),
@@ -186,7 +217,8 @@ impl Tile {
 
 /// Blocks that work together, and the shared memory that each has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cluster {
+pub(crate) struct Group {
+    pub(crate) team: Team,
     pub(crate) blocks: u32,
     /// Dynamic shared memory of a block.
     pub(crate) shared_bytes: u32,
@@ -195,13 +227,16 @@ pub(crate) struct Cluster {
 /// Blocks of a cluster that every device with clusters takes; more are the kernel's wish and the device's choice.
 const PORTABLE_BLOCKS: u32 = 8;
 
-impl Cluster {
+impl Group {
     /// Asks for it on a kernel's behalf.
     fn allow(self, function: &CudaFunction) -> Result<(), DriverError> {
         function.set_attribute(
             Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
             self.shared_bytes as i32,
         )?;
+        if self.team == Team::Grid {
+            return Ok(());
+        }
         let large = i32::from(self.blocks > PORTABLE_BLOCKS);
         function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, large)
     }
@@ -215,11 +250,17 @@ impl Cluster {
         f: impl FnOnce(&sys::CUlaunchConfig) -> T,
     ) -> T {
         let dim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: self.blocks, y: 1, z: 1 };
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { clusterDim: dim },
+        let (id, value) = match self.team {
+            Team::Cluster => (
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+                sys::CUlaunchAttributeValue { clusterDim: dim },
+            ),
+            Team::Grid => (
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
+                sys::CUlaunchAttributeValue { cooperative: 1 },
+            ),
         };
+        let mut attribute = sys::CUlaunchAttribute { id, pad: [0; 4], value };
         f(&sys::CUlaunchConfig {
             gridDimX: grid.0,
             gridDimY: grid.1,
@@ -234,12 +275,22 @@ impl Cluster {
         })
     }
 
-    /// How many such clusters of a kernel the device holds at once: none where it cannot place even one.
+    /// How many such groups of a kernel the device holds at once: none where it cannot place even one.
     pub(super) fn active(self, gpu: &Gpu, name: &str, threads: u32) -> Result<u32, Error> {
-        let failed =
-            |error| fault(&format!("asking for clusters of {} blocks of {name}", self.blocks), error);
+        let failed = |error| fault(&format!("asking for groups of {} blocks of {name}", self.blocks), error);
         let function = &gpu.kernels.get(name).function;
         self.allow(function).map_err(failed)?;
+        if self.team == Team::Grid {
+            let cooperative = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH;
+            if gpu.stream.context().attribute(cooperative).map_err(failed)? == 0 {
+                return Ok(0);
+            }
+            let shared_bytes = self.shared_bytes as usize;
+            let blocks = function
+                .occupancy_max_active_blocks_per_multiprocessor(threads, shared_bytes, None)
+                .map_err(failed)?;
+            return Ok(blocks * gpu.multiprocessors / self.blocks);
+        }
         let mut clusters = 0;
         let asked = self.configured(&gpu.stream, (self.blocks, 1, 1), threads, |config| {
             // SAFETY: `clusters` and `config`, with the attribute it points to, live during the call.
@@ -267,7 +318,7 @@ pub(super) struct Launch<'a> {
     /// Addresses of the arguments, which live as long as the launch.
     arguments: Vec<*mut c_void>,
     pushed: Vec<&'static str>,
-    cluster: Option<Cluster>,
+    group: Option<Group>,
     wrong: Option<String>,
     stream: &'a Arc<CudaStream>,
     waits: bool,
@@ -280,7 +331,7 @@ impl<'a> Launch<'a> {
         let Kernel { function, params } = gpu.kernels.get(name);
         let (stream, waits) = (&gpu.stream, gpu.waits);
         let (arguments, pushed) = (Vec::new(), Vec::new());
-        Self { name, dims, function, params, arguments, pushed, cluster: None, wrong, stream, waits }
+        Self { name, dims, function, params, arguments, pushed, group: None, wrong, stream, waits }
     }
 
     /// The next parameter: a pointer to at least `needed` values.
@@ -314,9 +365,9 @@ impl<'a> Launch<'a> {
         self.number(&dims.b).number(&dims.k).number(&dims.n)
     }
 
-    /// Its blocks form clusters.
-    pub(super) fn cluster(mut self, cluster: Cluster) -> Self {
-        self.cluster = Some(cluster);
+    /// Its blocks work together.
+    pub(super) fn group(mut self, group: Group) -> Self {
+        self.group = Some(group);
         self
     }
 
@@ -348,7 +399,7 @@ impl<'a> Launch<'a> {
     fn launch(&self, grid: (u32, u32, u32), threads: u32) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
         let (function, arguments) = (self.function.cu_function(), self.arguments.as_ptr().cast_mut());
-        let Some(cluster) = self.cluster else {
+        let Some(group) = self.group else {
             // SAFETY: the parameters are of the types that the PTX declares, in number and order, as `submit` has checked; every
             // pointer is to device memory that lives (`Region` borrows it) and has as many values as the wrapper has checked;
             // rows that a position names exist, as its fields promise; the arguments, borrowed for 'a, outlive this call,
@@ -360,8 +411,8 @@ impl<'a> Launch<'a> {
             }
             .result();
         };
-        cluster.allow(self.function)?;
-        cluster.configured(self.stream, grid, threads, |config| {
+        group.allow(self.function)?;
+        group.configured(self.stream, grid, threads, |config| {
             // SAFETY: as above; the configuration, with the attribute it points to, lives during the call.
             unsafe { sys::cuLaunchKernelEx(config, function, arguments, null_mut()) }.result()
         })

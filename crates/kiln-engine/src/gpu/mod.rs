@@ -21,6 +21,7 @@ mod weight_gradient;
 pub use device::load_kernels;
 pub(crate) use device::{Gpu, fault, passed};
 pub(crate) use epoch::{advance, batch_sums};
+pub use kernels::Team;
 pub(crate) use kernels::{Dims, InputForm, Position, resident_modules};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};

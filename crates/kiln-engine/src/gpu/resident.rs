@@ -5,7 +5,7 @@
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 
-use super::kernels::{Cluster, InputForm, Launch};
+use super::kernels::{Group, InputForm, Launch, Team};
 use super::{Buffer, Dims, Gpu, Region, Scalars, Source, Wanted};
 use crate::nvtx::range;
 use crate::{Error, Precision};
@@ -29,7 +29,8 @@ pub(crate) const PHASES: [&str; 8] = [
 /// How a launch is laid out: what the kernel's head comment asks for. [`crate::resident`] chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Blocks of a cluster: 8 or 16.
+    pub(crate) team: Team,
+    /// Blocks of a run: 8 or 16.
     pub(crate) blocks: u32,
     /// Hidden units of a block: 8 or 16.
     pub(crate) units: u32,
@@ -39,6 +40,18 @@ pub(crate) struct Plan {
     pub(crate) slots: u32,
     /// Dynamic shared memory of a block.
     pub(crate) shared_bytes: u32,
+}
+
+impl Plan {
+    fn group(&self) -> Group {
+        Group { team: self.team, blocks: self.blocks, shared_bytes: self.shared_bytes }
+    }
+
+    /// Pairs of 64 bits by which the blocks of a grid that train one run exchange z and dz, behind two with the count of their
+    /// meetings.
+    fn exchange(&self, sizes: &Sizes) -> usize {
+        2 + (sizes.batch * (self.blocks + 1) * sizes.c.next_multiple_of(4)) as usize
+    }
 }
 
 /// Sizes of a model with one hidden layer, and of its training.
@@ -158,18 +171,19 @@ pub(crate) struct Training<'b> {
     pub(crate) times: Option<Region<'b, u64>>,
 }
 
-fn kernel(form: InputForm, units: u32, timed: bool) -> String {
+fn kernel(form: InputForm, plan: &Plan, timed: bool) -> String {
     let from = if form == InputForm::Pixels { "pixels" } else { "floats" };
-    format!("resident_{from}_{units}{}", if timed { "_timed" } else { "" })
+    let grid = if plan.team == Team::Grid { "grid_" } else { "" };
+    format!("resident_{grid}{from}_{}{}", plan.units, if timed { "_timed" } else { "" })
 }
 
-/// How many clusters of a plan the device holds at once.
-pub(crate) fn active_clusters(gpu: &Gpu, form: InputForm, plan: &Plan) -> Result<u32, Error> {
-    let cluster = Cluster { blocks: plan.blocks, shared_bytes: plan.shared_bytes };
-    cluster.active(gpu, &kernel(form, plan.units, false), THREADS)
+/// How many runs of a plan the device trains at once.
+pub(crate) fn active_runs(gpu: &Gpu, form: InputForm, plan: &Plan) -> Result<u32, Error> {
+    plan.group().active(gpu, &kernel(form, plan, false), THREADS)
 }
 
-/// Trains all runs, one cluster each. Their descriptions are written to `records`, one place each.
+/// Trains all runs, side by side: on a grid, no more than the device trains at once. Their descriptions are written to `records`,
+/// one place each; `exchange` is room for what the blocks of a grid exchange, and made larger where it is not enough.
 pub(crate) fn train(
     gpu: &Gpu,
     plan: &Plan,
@@ -177,9 +191,10 @@ pub(crate) fn train(
     training: &Training<'_>,
     runs: &[Run<'_>],
     records: &mut Buffer<RunRecord>,
+    exchange: &mut Buffer<u64>,
 ) -> Result<(), Error> {
     let _range = range(format_args!("resident, {} epochs of {} runs", sizes.epochs, runs.len()));
-    let name = kernel(training.form, plan.units, training.times.is_some());
+    let name = kernel(training.form, plan, training.times.is_some());
     let dims = Dims { b: sizes.batch, k: sizes.k, n: sizes.h };
     if let Some(reason) = runs.iter().find_map(|run| run.wrong(sizes)) {
         return Err(Error::Gpu { what: format!("launching {name}"), reason });
@@ -195,8 +210,16 @@ pub(crate) fn train(
     };
     let times = training.times.unwrap_or(Region::none());
     let (count, records) = (runs.len(), records.all());
+    let pairs = count * plan.exchange(sizes);
+    if plan.team == Team::Grid {
+        if exchange.len() < pairs {
+            *exchange = Buffer::new(gpu, "what blocks exchange", pairs)?;
+        }
+        exchange.clear(gpu)?; // no tag of a step, and no meeting yet
+    }
+    let exchange = exchange.all();
     let timed = if training.times.is_some() { count * plan.blocks as usize * PHASES.len() } else { 0 };
-    Launch::new(gpu, &name, dims)
+    let launch = Launch::new(gpu, &name, dims)
         .pointer(&training.x, 1)
         .pointer(&labels, 0)
         .pointer(&values, 0)
@@ -212,8 +235,12 @@ pub(crate) fn train(
         .number(&sizes.epochs)
         .number(&plan.chunk)
         .number(&plan.slots)
-        .cluster(Cluster { blocks: plan.blocks, shared_bytes: plan.shared_bytes })
-        .submit((plan.blocks * count as u32, 1, 1), THREADS)
+        .group(plan.group());
+    let launch = match plan.team {
+        Team::Cluster => launch,
+        Team::Grid => launch.pointer(&exchange, pairs).number(&plan.blocks),
+    };
+    launch.submit((plan.blocks * count as u32, 1, 1), THREADS)
 }
 
 /// Bfloat16 terms of a precision: for pixels one, which is exact.

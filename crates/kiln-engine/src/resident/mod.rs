@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
-use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_clusters, planes, rows, train};
-use crate::gpu::{Buffer, Gpu, InputForm, Scalars, Source, fault, passed, resident_modules};
+use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_runs, planes, rows, train};
+use crate::gpu::{Buffer, Gpu, InputForm, Scalars, Source, Team, fault, passed, resident_modules};
 use crate::graph::Graph;
 use crate::nvtx::range;
 use crate::{
@@ -42,8 +42,10 @@ pub struct ResidentOptions {
     pub precision: Precision,
     /// Most samples a batch.
     pub batch: usize,
-    /// Blocks of the cluster, 8 or 16; `None` for what suits the model and the device.
-    pub cluster: Option<u32>,
+    /// How the blocks work together; `None` for a cluster where the device places one, otherwise a grid.
+    pub team: Option<Team>,
+    /// Blocks, 8 or 16; `None` for what suits the model and the device.
+    pub blocks: Option<u32>,
     /// Most epochs of a launch, which has some 100,000 steps and 256 MiB of orders and results at most in any case.
     pub epochs: Option<usize>,
 }
@@ -63,12 +65,13 @@ struct Core<'d> {
     x: Buffer<u16>,
     form: InputForm,
     plan: Plan,
-    /// Such clusters that the device holds at once.
-    clusters: u32,
+    /// Runs that the device trains at once.
+    active: u32,
     /// Inputs, hidden units, classes.
     widths: [u32; 3],
     stop: Buffer<u32>,
     records: Buffer<RunRecord>,
+    exchange: Buffer<u64>,
     options: ResidentOptions,
 }
 
@@ -84,7 +87,12 @@ impl<'d> Core<'d> {
             ..GraphOptions::default()
         };
         let mut graph = Graph::new(job, graph_options)?;
-        if !graph.gpu.clusters {
+        if timed && options.team == Some(Team::Grid) {
+            let (what, expected) = ("kernels that count cycles", "a cluster".to_owned());
+            return Err(Error::Resident { what, expected, found: Team::Grid.to_string() });
+        }
+        let wanted = if timed { Some(Team::Cluster) } else { options.team };
+        if !graph.gpu.clusters && wanted == Some(Team::Cluster) {
             let (what, expected) =
                 ("thread-block clusters", "a device that has them (sm_90 or newer)".into());
             return Err(Error::Resident { what, expected, found: graph.gpu.name.clone() });
@@ -93,21 +101,30 @@ impl<'d> Core<'d> {
             Source::Pixels(_) => InputForm::Pixels,
             Source::Floats(_) | Source::Hidden(_) => InputForm::Floats,
         };
-        graph.gpu.load(&resident_modules(options.precision, form, false))?;
+        let teams = [Team::Cluster, Team::Grid].into_iter();
+        let teams = teams.filter(|&team| wanted.is_none_or(|wanted| wanted == team));
+        let teams: Vec<Team> = teams.filter(|&team| team == Team::Grid || graph.gpu.clusters).collect();
+        let (plan, active) = choose(&mut graph.gpu, &teams, form, widths, &options)?;
         if timed {
-            graph.gpu.load(&resident_modules(options.precision, form, true))?;
+            graph.gpu.load(&resident_modules(plan.team, options.precision, form, true))?;
         }
-        let (plan, clusters) = choose(&graph.gpu, form, widths, &options)?;
         let x = rows(&graph.gpu, &graph.samples().0, options.precision, samples, widths[0])?;
         let stop = Buffer::new(&graph.gpu, "the wish to stop", 1)?;
         let records = Buffer::new(&graph.gpu, "descriptions of runs", 1)?;
-        Ok(Self { graph, x, form, plan, clusters, widths, stop, records, options })
+        let exchange = Buffer::new(&graph.gpu, "what blocks exchange", 0)?;
+        Ok(Self { graph, x, form, plan, active, widths, stop, records, exchange, options })
     }
 
     fn describe(&self) -> String {
-        let (Plan { blocks, units, .. }, gpu) = (self.plan, &self.graph.gpu);
-        let precision = self.options.precision;
-        format!("resident, {}, {precision}, one cluster of {blocks} blocks with {units} units each", gpu.name)
+        let (name, precision) = (&self.graph.gpu.name, self.options.precision);
+        format!("resident, {name}, {precision}, {} with {} units each", self.describe_team(), self.plan.units)
+    }
+
+    fn describe_team(&self) -> String {
+        match self.plan {
+            Plan { team: Team::Cluster, blocks, .. } => format!("one cluster of {blocks} blocks"),
+            Plan { team: Team::Grid, blocks, .. } => format!("{blocks} cooperative blocks"),
+        }
     }
 
     /// How many epochs of so many rows make a launch of so many runs: neither its steps nor its memory go without bound.
@@ -146,11 +163,28 @@ impl<'d> Core<'d> {
         stop: &AtomicBool,
         times: Option<&Buffer<u64>>,
     ) -> Result<Vec<usize>, Error> {
+        // Clusters wait their turn; blocks of a grid must all run at once.
+        let at_once = if self.plan.team == Team::Grid { self.active as usize } else { runs.len() };
+        let mut epochs = Vec::new();
+        self.stop.clear(&self.graph.gpu)?;
+        for runs in runs.chunks(at_once.max(1)) {
+            epochs.extend(self.launch(sizes, runs, stop, times)?);
+        }
+        Ok(epochs)
+    }
+
+    /// One launch of the training.
+    fn launch(
+        &mut self,
+        sizes: &Sizes,
+        runs: &[RunState],
+        stop: &AtomicBool,
+        times: Option<&Buffer<u64>>,
+    ) -> Result<Vec<usize>, Error> {
         let gpu = &self.graph.gpu;
         if self.records.len() < runs.len() {
             self.records = Buffer::new(gpu, "descriptions of runs", runs.len())?;
         }
-        self.stop.clear(gpu)?;
         let training = Training {
             x: self.x.all(),
             form: self.form,
@@ -159,7 +193,7 @@ impl<'d> Core<'d> {
             times: times.map(Buffer::all),
         };
         let described: Vec<_> = runs.iter().map(RunState::run).collect();
-        train(gpu, &self.plan, sizes, &training, &described, &mut self.records)?;
+        train(gpu, &self.plan, sizes, &training, &described, &mut self.records, &mut self.exchange)?;
         wait(gpu, &self.stop, stop)?;
         let mut records = vec![RunRecord::default(); runs.len()];
         self.records.download(gpu, &mut records)?;
@@ -167,14 +201,17 @@ impl<'d> Core<'d> {
     }
 }
 
-/// The best plan of which the device can place a cluster, and how many it can.
+/// The best plan of which the device can place the blocks of a run, and how many runs it can; `teams` in order. Loads their
+/// kernels.
 fn choose(
-    gpu: &Gpu,
+    gpu: &mut Gpu,
+    teams: &[Team],
     form: InputForm,
     [inputs, hidden, classes]: [u32; 3],
     options: &ResidentOptions,
 ) -> Result<(Plan, u32), Error> {
-    let demand = Demand {
+    let demand = |team| Demand {
+        team,
         inputs: inputs as usize,
         hidden: hidden as usize,
         classes: classes as usize,
@@ -182,16 +219,28 @@ fn choose(
         planes: planes(form, options.precision),
         terms: planes(InputForm::Floats, options.precision),
     };
-    let mut tried = Vec::new();
-    for plan in plans(demand, options.cluster, gpu.shared_bytes as usize)? {
-        let clusters = active_clusters(gpu, form, &plan)?;
-        if clusters > 0 {
-            return Ok((plan, clusters));
+    let (mut tried, mut refused) = (Vec::new(), None);
+    for &team in teams {
+        let plans = match plans(demand(team), options.blocks, gpu.shared_bytes as usize) {
+            Ok(plans) => plans,
+            Err(error) => {
+                refused = Some(error);
+                continue;
+            }
+        };
+        gpu.load(&resident_modules(team, options.precision, form, false))?;
+        for plan in plans {
+            let active = active_runs(gpu, form, &plan)?;
+            if active > 0 {
+                return Ok((plan, active));
+            }
+            let (blocks, bytes) = (plan.blocks, plan.shared_bytes);
+            tried.push(format!("a {team} of {blocks} blocks with {bytes} bytes of shared memory each"));
         }
-        tried.push(format!("{} blocks with {} bytes of shared memory each", plan.blocks, plan.shared_bytes));
     }
-    let expected = format!("room for a cluster of {}", tried.join(", or of "));
-    Err(Error::Resident { what: "clusters", expected, found: format!("none on {}", gpu.name) })
+    let expected = format!("room for {}", tried.join(", or for "));
+    let no_room = Error::Resident { what: "blocks", expected, found: format!("none on {}", gpu.name) };
+    Err(if tried.is_empty() { refused.unwrap_or(no_room) } else { no_room })
 }
 
 /// Waits for the training to end; meanwhile passes on a wish to stop.

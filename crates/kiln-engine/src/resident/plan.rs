@@ -1,5 +1,6 @@
 //! What a launch can be laid out as: which jobs fit, on how many blocks, with how much of the data ahead.
 
+use crate::gpu::Team;
 use crate::gpu::resident::{Plan, TILE};
 use crate::{Error, Job, Optimizer, Sgd};
 
@@ -13,7 +14,7 @@ const LINE_2: usize = 20;
 const WARPS: usize = 8;
 /// Slots that the kernel has mbarriers for.
 const SLOTS_MAX: usize = 8;
-/// Blocks of a cluster and units of a block, the fewest blocks first that leave none of eight units idle.
+/// Blocks of a run and units of a block, the fewest blocks first that leave none of eight units idle.
 const SHAPES: [(usize, usize); 4] = [(8, 8), (16, 8), (8, 16), (16, 16)];
 const HIDDEN_MAX: usize = 256;
 
@@ -49,6 +50,7 @@ pub(crate) fn check(job: &Job<'_>, batch: usize) -> Result<Sgd, Error> {
 /// A job's share of what decides a plan.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand {
+    pub(super) team: Team,
     pub(super) inputs: usize,
     pub(super) hidden: usize,
     pub(super) classes: usize,
@@ -59,16 +61,16 @@ pub(super) struct Demand {
     pub(super) terms: usize,
 }
 
-/// Plans for a device with so much shared memory a block, the best first; `cluster` asks for that many blocks.
-pub(super) fn plans(demand: Demand, cluster: Option<u32>, shared_bytes: usize) -> Result<Vec<Plan>, Error> {
+/// Plans for a device with so much shared memory a block, the best first; `blocks` asks for that many.
+pub(super) fn plans(demand: Demand, blocks: Option<u32>, shared_bytes: usize) -> Result<Vec<Plan>, Error> {
     let wide: Vec<_> = SHAPES
         .into_iter()
         .filter(|&(blocks, units)| blocks * units >= demand.hidden)
-        .filter(|&(blocks, _)| cluster.is_none_or(|wanted| wanted as usize == blocks))
+        .filter(|&(shape, _)| blocks.is_none_or(|wanted| wanted as usize == shape))
         .collect();
     if wide.is_empty() {
-        let most = if cluster == Some(8) { 128 } else { HIDDEN_MAX };
-        return Err(unfit("hidden units of this cluster", format!("at most {most}"), demand.hidden));
+        let most = if blocks == Some(8) { 128 } else { HIDDEN_MAX };
+        return Err(unfit("hidden units of so few blocks", format!("at most {most}"), demand.hidden));
     }
     let plans: Vec<_> =
         wide.iter().filter_map(|&(blocks, units)| plan(demand, blocks, units, shared_bytes)).collect();
@@ -101,6 +103,7 @@ fn plan(demand: Demand, blocks: usize, units: usize, shared_bytes: usize) -> Opt
     let (chunk, slots) = whole.or_else(parts)?;
     let shared_bytes = bytes(demand, blocks, units, chunk, slots) as u32;
     Some(Plan {
+        team: demand.team,
         blocks: blocks as u32,
         units: units as u32,
         chunk: chunk as u32,
@@ -125,8 +128,9 @@ fn bytes(demand: Demand, blocks: usize, units: usize, chunk: usize, slots: usize
     let shares = WARPS / 2 * units * chunk_max(units, demand.planes) * float;
     let lines = demand.terms * units * (padded + 8) * 2;
     let width = demand.classes.next_multiple_of(4);
-    let exchanged = padded * width * float + blocks * owned * width * float;
-    let batch = padded * units * float + 2 * exchanged;
+    let (dz, z) = (padded * width * float, blocks * owned * width * float);
+    let exchanged = if demand.team == Team::Grid { dz } else { 2 * (dz + z) };
+    let batch = padded * units * float + exchanged;
     let layer_1 = WARPS * units * float + shares.max(lines);
     barriers + run + times + layer_2 + layer_1 + batch + slots * chunk * stride
 }
@@ -136,7 +140,8 @@ mod tests {
     use super::*;
 
     const H100: usize = 227 << 10;
-    const MNIST: Demand = Demand { inputs: 784, hidden: 128, classes: 10, batch: 64, planes: 1, terms: 3 };
+    const MNIST: Demand =
+        Demand { team: Team::Cluster, inputs: 784, hidden: 128, classes: 10, batch: 64, planes: 1, terms: 3 };
 
     #[test]
     fn the_textbook_job_keeps_two_batches_on_sixteen_blocks() {
@@ -154,7 +159,7 @@ mod tests {
             {
                 for inputs in [1, 16, 17, 784, 1024] {
                     for batch in [1, 16, 17, 64, 100, 128] {
-                        let demand = Demand { inputs, hidden, classes: 16, batch, planes, terms: 3 };
+                        let demand = Demand { inputs, hidden, classes: 16, batch, planes, terms: 3, ..MNIST };
                         let found = plans(demand, cluster, H100);
                         if planes == 3 && inputs == 1024 && batch > 64 {
                             continue;
@@ -179,6 +184,16 @@ mod tests {
             matches!(refused, Err(Error::Resident { what: "shared memory of a block", .. })),
             "{refused:?}"
         );
+    }
+
+    /// Blocks of a grid have no places for z of all blocks, and one for dz: batch 64 of 12 floats.
+    #[test]
+    fn blocks_of_a_grid_need_less() {
+        let grid = |shared| plans(Demand { team: Team::Grid, ..MNIST }, Some(16), shared).unwrap()[0];
+        let (sm_80, sm_86) = (grid(163 << 10), grid(99 << 10));
+        assert_eq!((sm_80.chunk, sm_80.slots, sm_86.chunk, sm_86.slots), (32, 2, 16, 3));
+        let cluster = plans(MNIST, Some(16), 99 << 10).unwrap()[0];
+        assert_eq!(cluster.shared_bytes - sm_86.shared_bytes, (2 * 16 * 4 + 64) * 12 * 4);
     }
 
     #[test]

@@ -50,13 +50,13 @@ impl<'d> Sweep<'d> {
 
     /// What runs and where, for a person.
     pub fn describe(&self) -> String {
-        let blocks = self.core.plan.blocks;
         format!(
-            "resident, {}, {}, {} runs, of which {} train at once, one cluster of {blocks} blocks each",
+            "resident, {}, {}, {} runs, of which {} train at once, {} each",
             self.core.graph.gpu.name,
             self.core.options.precision,
             self.runs.len(),
-            self.core.clusters.min(self.runs.len() as u32),
+            self.core.active.min(self.runs.len() as u32),
+            self.core.describe_team(),
         )
     }
 

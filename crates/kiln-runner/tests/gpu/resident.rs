@@ -46,16 +46,18 @@ fn auto_takes_it_where_it_fits_and_says_why_where_not() {
         assert!(line.starts_with("Engine: graph, ") && line.contains(reason), "{flags:?}: {line}");
     }
     let old = train(Driver::Simulator, &[("KILN_SIM_ARCH", "sm_80")], &[]);
+    assert!(engine(&old).contains("8 cooperative blocks with 8 units each"), "{}", engine(&old));
+    let clusters = train(Driver::Simulator, &[("KILN_SIM_ARCH", "sm_80")], &["--team", "cluster"]);
     assert!(
-        engine(&old).contains("not resident: thread-block clusters: expected a device"),
+        engine(&clusters).contains("not resident: thread-block clusters: expected a device"),
         "{}",
-        engine(&old)
+        engine(&clusters)
     );
 }
 
 #[test]
 fn asked_for_it_is_that_or_an_error() {
-    let [asked, auto] = [&["--engine", "resident", "--cluster", "16"][..], &[]].map(on_simulator);
+    let [asked, auto] = [&["--engine", "resident", "--blocks", "16"][..], &[]].map(on_simulator);
     assert!(
         engine(&asked).contains("one cluster of 16 blocks with 8 units each (as asked)"),
         "{}",
@@ -70,15 +72,15 @@ fn asked_for_it_is_that_or_an_error() {
         (&["--placement", "streamed"], "need --engine graph"),
         (&["--profile-steps", "1..2"], "need --engine graph"),
         (
-            &["--layers", "16,129,10", "--cluster", "8"],
-            "hidden units of this cluster: expected at most 128, found 129",
+            &["--layers", "16,129,10", "--blocks", "8"],
+            "hidden units of so few blocks: expected at most 128, found 129",
         ),
     ] {
         let refused = on_simulator(&[&["--engine", "resident"], flags].concat());
         assert_eq!(refused.code, Some(1), "{flags:?}");
         assert!(refused.stderr.contains(reason), "{flags:?}: {}", refused.stderr);
     }
-    let usage = on_simulator(&["--cluster", "9"]);
+    let usage = on_simulator(&["--blocks", "9"]);
     assert_eq!(usage.code, Some(2), "{}", usage.stderr);
 }
 

@@ -4,7 +4,7 @@ use kiln_tests::{on_device, sim, test_name};
 
 use super::mutants::{FAILED, FOUND, WHICH, no_wait, replaced, without};
 use super::*;
-use crate::gpu::kernels::{Cluster, Launch, Module};
+use crate::gpu::kernels::{Group, Launch, Module, Team};
 
 /// A kernel of the ladder.
 struct Rung {
@@ -230,7 +230,11 @@ fn train(gpu: &Gpu, rung: &Rung, job: &Job) -> Trained {
         .number(&epochs)
         .number(&job.lr)
         .number(&job.momentum)
-        .cluster(Cluster { blocks: rung.blocks, shared_bytes: rung.shared_bytes(&job.sizes, pitch) })
+        .group(Group {
+            team: Team::Cluster,
+            blocks: rung.blocks,
+            shared_bytes: rung.shared_bytes(&job.sizes, pitch),
+        })
         .submit((rung.blocks, 1, 1), THREADS)
         .unwrap();
     Trained {

@@ -4,7 +4,7 @@ use kiln_tests::{on_device, sim, test_name};
 
 use super::mutants::{FAILED, FOUND, WHICH, kernel_in, no_wait, replaced, with_kernel, without};
 use super::*;
-use crate::gpu::kernels::{InputForm, Module, resident_modules};
+use crate::gpu::kernels::{InputForm, Module, Team, resident_modules};
 use crate::gpu::resident::{PHASES, Plan, Run, RunRecord, Sizes, Training, rows, train};
 use crate::gpu::{Scalars, Source, Wanted};
 use crate::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
@@ -14,10 +14,17 @@ const SAMPLES: usize = 61;
 const SIZES: Sizes = Sizes { k: 37, h: 19, c: 5, batch: 49, rows: 109, epochs: 2 };
 /// A cluster of eight, whose slots hold two batches, each in one chunk or in two; and one of sixteen, to which the batch comes in
 /// parts.
-const WHOLE: Plan = Plan { blocks: 8, units: 8, chunk: 64, slots: 2, shared_bytes: 64 << 10 };
+const WHOLE: Plan =
+    Plan { team: Team::Cluster, blocks: 8, units: 8, chunk: 64, slots: 2, shared_bytes: 64 << 10 };
 const HALVES: Plan = Plan { slots: 4, chunk: 32, ..WHOLE };
-const PARTS: Plan = Plan { blocks: 16, units: 8, chunk: 32, slots: 2, shared_bytes: 64 << 10 };
+const PARTS: Plan = Plan { blocks: 16, chunk: 32, ..WHOLE };
+/// The same on blocks of a grid.
+const GRIDS: [Plan; 3] = [on_grid(WHOLE), on_grid(HALVES), on_grid(PARTS)];
 const MOMENTUM: f64 = 0.9;
+
+const fn on_grid(plan: Plan) -> Plan {
+    Plan { team: Team::Grid, ..plan }
+}
 
 /// The data of a job, and what runs differ in.
 struct Data {
@@ -146,7 +153,8 @@ fn with_snapshots(
         stop: stop.all(),
         times: timed.then_some(times.all()),
     };
-    train(gpu, plan, &SIZES, &training, &runs, &mut records).unwrap();
+    let mut exchange = Buffer::new(gpu, "exchange", 0).unwrap();
+    train(gpu, plan, &SIZES, &training, &runs, &mut records, &mut exchange).unwrap();
     let mut told = vec![RunRecord::default(); lrs.len()];
     records.download(gpu, &mut told).unwrap();
     let outcome =
@@ -189,7 +197,11 @@ fn gpu_with(modules: &[Module]) -> Gpu {
 }
 
 fn modules(timed: bool) -> [Module; 2] {
-    resident_modules(Precision::F32, InputForm::Pixels, timed)
+    resident_modules(Team::Cluster, Precision::F32, InputForm::Pixels, timed)
+}
+
+fn grid_modules() -> [Module; 2] {
+    resident_modules(Team::Grid, Precision::F32, InputForm::Pixels, false)
 }
 
 #[test]
@@ -204,6 +216,43 @@ fn runs_side_by_side_are_those_alone() {
             assert_host(outcome, &data, lr);
             assert_eq!(*outcome, side_by_side(&gpu, &data, &plan, &[lr], 0, false).0[0], "alone at {lr}");
         }
+    }
+}
+
+/// Clusters and grids add in the same order: the same bits, side by side and alone, and stopped after an epoch.
+#[test]
+fn grids_give_the_bits_of_clusters() {
+    on_device!();
+    let (clusters, grids) = (gpu_with(&modules(false)), gpu_with(&grid_modules()));
+    let (data, lrs) = (Data::new(3), [0.05, 0.2]);
+    for (plan, grid) in [WHOLE, HALVES, PARTS].into_iter().zip(GRIDS) {
+        let expected = side_by_side(&clusters, &data, &plan, &lrs, 0, false).0;
+        assert_eq!(side_by_side(&grids, &data, &grid, &lrs, 0, false).0, expected, "{grid:?}");
+        let stopped = &side_by_side(&grids, &data, &grid, &lrs[..1], 1, false).0[0];
+        assert_eq!(stopped.epochs, 1);
+        assert_eq!(stopped.parameters, expected[0].snapshots[..SIZES.parameters()]);
+    }
+}
+
+/// The same bits on every schedule of a device without clusters, and no finding on any.
+#[test]
+fn grids_give_the_same_bits_on_twenty_schedules() {
+    if !sim::on_device() {
+        let trained = |seed: u32| {
+            let settings = [("KILN_SIM_SEED", &*seed.to_string()), ("KILN_SIM_ARCH", "sm_80")];
+            sim::printed_again(test_name!(), &settings, "bits of ")
+        };
+        let first = trained(1);
+        assert_eq!(first.len(), GRIDS.len());
+        (2..=20).for_each(|seed| assert_eq!(trained(seed), first, "seed {seed}"));
+        return;
+    }
+    let (gpu, data) = (gpu_with(&grid_modules()), Data::new(3));
+    for plan in GRIDS {
+        let outcome = &side_by_side(&gpu, &data, &plan, &[0.05], 0, false).0[0];
+        assert_host(outcome, &data, 0.05);
+        let bits = kiln_tests::hash(outcome.parameters.iter().map(|value| value.to_bits().into()));
+        println!("bits of {plan:?} {bits:#018x}");
     }
 }
 
@@ -341,13 +390,86 @@ fn skipped_phase(text: &str) -> String {
     text.replace(line, &line.replace(", 1;", ", 0;"))
 }
 
-/// The kernel that is mutated.
-const KERNEL: &str = "resident_pixels_8";
+const GRID_MUTANTS: [Mutant; 14] = [
+    Mutant {
+        name: "blocks meet without release",
+        mutate: |text| replaced(text, "red.release.gpu.global", "red.relaxed.gpu.global"),
+        found: true,
+    },
+    Mutant {
+        name: "blocks meet without acquire",
+        mutate: |text| replaced(text, "ld.acquire.gpu.global", "ld.relaxed.gpu.global"),
+        found: true,
+    },
+    Mutant {
+        name: "the exchange is sent to the block where the device must know",
+        mutate: |text| replaced(text, "st.relaxed.gpu.global", "st.relaxed.cta.global"),
+        found: true,
+    },
+    Mutant {
+        name: "the exchange is read from the block where the device must know",
+        mutate: |text| replaced(text, "ld.relaxed.gpu.global", "ld.relaxed.cta.global"),
+        found: true,
+    },
+    Mutant {
+        name: "the exchange is sent by weak stores",
+        mutate: |text| replaced(text, "st.relaxed.gpu.global", "st.global"),
+        found: true,
+    },
+    Mutant {
+        name: "the tags of z are not looked at",
+        mutate: |text| unlooked(text, ".b64", 1),
+        found: false,
+    },
+    Mutant {
+        name: "the tags of dz are not looked at",
+        mutate: |text| unlooked(text, ".v2.b64", 2),
+        found: false,
+    },
+    Mutant { name: "the first wait does not wait", mutate: |text| no_wait(text, 0), found: true },
+    Mutant { name: "the second wait does not wait", mutate: |text| no_wait(text, 1), found: true },
+    Mutant {
+        name: "a copy is counted when it begins",
+        mutate: |text| {
+            replaced(text, "cp.async.mbarrier.arrive.noinc.shared.b64 [", "mbarrier.arrive.shared.b64 _, [")
+        },
+        found: true,
+    },
+    Mutant {
+        name: "blocks do not meet at the start",
+        mutate: |text| without(text, "red.release", 0),
+        found: true,
+    },
+    Mutant {
+        name: "the gradient passes where ReLU has cut",
+        mutate: |text| replaced(text, "setp.gt.f32", "setp.ge.f32"),
+        found: false,
+    },
+    Mutant {
+        name: "a fragment is not transposed",
+        mutate: |text| replaced(text, "m8n8.x4.trans.shared", "m8n8.x4.shared"),
+        found: false,
+    },
+    Mutant {
+        name: "half of the lanes do not add theirs",
+        mutate: |text| replaced(text, "shfl.sync.bfly.b32", "shfl.sync.idx.b32"),
+        found: false,
+    },
+];
 
-/// The modules, that kernel mutated.
-fn mutated(mutate: impl Fn(&str) -> String) -> [Module; 2] {
-    let [rows, training] = modules(false);
-    [rows, with_kernel(training, KERNEL, mutate)]
+/// The last load of this kind is taken as it comes: the branches behind it, which go back to it, are not there.
+fn unlooked(text: &str, kind: &str, branches: usize) -> String {
+    let at = text.rfind(&format!("ld.relaxed.gpu.global{kind} ")).expect("the kernel looks for tags");
+    let rest = (0..branches).fold(text[at..].to_owned(), |rest, _| without(&rest, "@%p", 0));
+    format!("{}{rest}", &text[..at])
+}
+
+/// A kernel that is mutated, in what plans.
+struct Subject {
+    kernel: &'static str,
+    modules: [Module; 2],
+    plans: &'static [Plan],
+    mutants: &'static [Mutant],
 }
 
 /// Names a `bar.sync` that is left out by its number.
@@ -357,37 +479,56 @@ fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-#[test]
-fn every_mutant_is_caught() {
+/// Every mutant of a kernel is caught, and that any one of its barriers is left out; `test` is the test that calls.
+fn assert_all_are_caught(subject: &Subject, test: &str) {
+    let Subject { kernel, modules: [rows, training], plans, mutants } = subject;
     if sim::on_device() {
+        let mutated = |mutate: &dyn Fn(&str) -> String| [*rows, with_kernel(*training, kernel, mutate)];
         let modules = match (number(WHICH), number(BARRIER)) {
-            (Some(mutant), _) => mutated(MUTANTS[mutant].mutate),
-            (_, Some(barrier)) => mutated(|text| without(text, "bar.sync", barrier)),
-            _ => modules(false),
+            (Some(mutant), _) => mutated(&mutants[mutant].mutate),
+            (_, Some(barrier)) => mutated(&|text| without(text, "bar.sync", barrier)),
+            _ => [*rows, *training],
         };
         let (gpu, data) = (gpu_with(&modules), Data::new(3));
-        for plan in [WHOLE, HALVES, PARTS] {
-            assert_host(&side_by_side(&gpu, &data, &plan, &[0.05], 0, false).0[0], &data, 0.05);
+        for plan in *plans {
+            assert_host(&side_by_side(&gpu, &data, plan, &[0.05], 0, false).0[0], &data, 0.05);
         }
         return;
     }
-    let unharmed = sim::run_again(test_name!(), &[]);
+    let unharmed = sim::run_again(test, &[]);
     assert!(unharmed.status.success(), "{}", String::from_utf8_lossy(&unharmed.stdout));
     let caught = |setting: (&str, usize), found: bool| {
-        let output = sim::run_again(test_name!(), &[(setting.0, &setting.1.to_string())]);
+        let output = sim::run_again(test, &[(setting.0, &setting.1.to_string())]);
         let text = String::from_utf8_lossy(&output.stderr);
         let (status, told) = match found {
-            true => (FOUND, text.contains(KERNEL)),
+            true => (FOUND, text.contains(kernel)),
             false => (FAILED, text.contains("off by")),
         };
         (output.status.code() == Some(status) && told, format!("{}\n{text}", output.status))
     };
-    for (at, mutant) in MUTANTS.iter().enumerate() {
-        let (caught, report) = caught((WHICH, at), mutant.found);
-        assert!(caught, "{}: {report}", mutant.name);
-    }
-    let ptx = modules(false)[1].1;
-    let barriers = ptx[kernel_in(ptx, KERNEL)].matches("bar.sync").count();
+    let missed: Vec<String> = (mutants.iter().enumerate())
+        .filter_map(|(at, mutant)| {
+            let (caught, report) = caught((WHICH, at), mutant.found);
+            (!caught).then(|| format!("{}: {report}", mutant.name))
+        })
+        .collect();
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+    let ptx = training.1;
+    let barriers = ptx[kernel_in(ptx, kernel)].matches("bar.sync").count();
     let missed: Vec<usize> = (0..barriers).filter(|&barrier| !caught((BARRIER, barrier), true).0).collect();
     assert_eq!(missed, [0; 0], "barriers of {barriers} that can go without a finding");
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let plans = &[WHOLE, HALVES, PARTS];
+    let (kernel, modules) = ("resident_pixels_8", modules(false));
+    assert_all_are_caught(&Subject { kernel, modules, plans, mutants: &MUTANTS }, test_name!());
+}
+
+#[test]
+fn every_mutant_of_a_grid_is_caught() {
+    let plans = &[GRIDS[0], GRIDS[1], Plan { blocks: 8, ..GRIDS[2] }];
+    let (kernel, modules) = ("resident_grid_pixels_8", grid_modules());
+    assert_all_are_caught(&Subject { kernel, modules, plans, mutants: &GRID_MUTANTS }, test_name!());
 }
