@@ -39,6 +39,34 @@ pub fn no_driver() -> PathBuf {
     folder
 }
 
+/// The folder in which the simulator is the driver, and a cuBLASLt lies that computes on the CPU: see `shims/cublaslt.c`.
+///
+/// # Panics
+/// Where it cannot be built.
+pub fn cublaslt() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = sim::folder().with_extension("shim-cublaslt");
+        build("cublaslt.c", &folder.join("libcublasLt.so"), &["-lm", "-ldl"]);
+        sim::link_driver(&folder);
+        folder
+    })
+}
+
+/// A folder in which the simulator is the driver, and what is called `libcublasLt.so` is no library.
+///
+/// # Panics
+/// Where it cannot be written.
+pub fn no_cublaslt() -> PathBuf {
+    let folder = sim::folder().with_extension("no-cublaslt");
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    for name in ["libcublasLt.so", "libcublasLt.so.12", "libcublasLt.so.11"] {
+        std::fs::write(folder.join(name), "").expect("the target folder can be written");
+    }
+    sim::link_driver(&folder);
+    folder
+}
+
 /// A tool that NVTX loads where `NVTX_INJECTION64_PATH` names it, and that records ranges to the file that `SHIM_RECORD` names.
 ///
 /// # Panics

@@ -45,6 +45,17 @@ pub fn folder() -> &'static Path {
     })
 }
 
+/// Makes a folder one in which the simulator is called `libcuda.so`, too.
+///
+/// # Panics
+/// Where it cannot be written.
+pub(crate) fn link_driver(other: &Path) {
+    std::fs::create_dir_all(other).expect("the target folder can be written");
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        link(&folder().join(name), &other.join(name));
+    }
+}
+
 /// A symbolic link that appears whole: other tests may be making the same one.
 fn link(to: &Path, at: &Path) {
     let new = at.with_extension(format!("{}.tmp", std::process::id()));
