@@ -3,6 +3,8 @@ import argparse
 import importlib.machinery
 import importlib.util
 import json
+import os
+import sys
 import tempfile
 import unittest
 import unittest.mock
@@ -63,7 +65,7 @@ class Statistics(unittest.TestCase):
 
 
 def arguments(device, only="", **more):
-    given = dict(device=device, epochs=1, batch=64, hidden=128, threads="1,2", only=only, kiln=None, python=None) | more
+    given = dict(device=device, epochs=1, batch=64, hidden=128, threads="1,2", only=only, kiln=None, python=None, large=False) | more
     return argparse.Namespace(**given)
 
 
@@ -75,6 +77,7 @@ class Commands(unittest.TestCase):
         cpu, cuda = self.names("cpu"), self.names("cuda")
         self.assertIn("kiln-host-2", cpu)
         self.assertEqual({"kiln-graph", "kiln-resident", "torch-cuda-graph", "jax-cuda"} - cuda, set())
+        self.assertIn("cublaslt", cuda)
         self.assertFalse(cpu & cuda)
         self.assertEqual(self.names("both"), cpu | cuda)
         self.assertEqual(self.names("both", "kiln-host,kiln-resident"), {"kiln-host-1", "kiln-host-2", "kiln-resident"})
@@ -82,10 +85,60 @@ class Commands(unittest.TestCase):
     def test_given_programs_are_the_ones_that_run(self):
         lines = bench.commands(arguments("both", kiln=Path("/k"), python=Path("/p")), Path("data"), Path("out"))
         self.assertEqual({line[0] for line in lines.values()}, {"/k", "/p"})
-        self.assertFalse([name for name in lines if name.startswith("candle")])
+        self.assertFalse([name for name in lines if name.startswith(("candle", "cublaslt"))])
+
+    def test_cublaslt_is_taken_from_beside_a_given_kiln(self):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "peer-cublaslt").touch()
+            lines = bench.commands(arguments("cuda", kiln=Path(folder) / "kiln"), Path("data"), Path("out"))
+            self.assertEqual(lines["cublaslt"][0], str(Path(folder) / "peer-cublaslt"))
+
+    def test_the_large_model_has_each_precision(self):
+        lines = bench.commands(arguments("cuda", batch=8192, large=True), Path("data"), Path("out"))
+        names = ("kiln-graph", "cublaslt", "torch-cuda", "torch-cuda-compile")
+        self.assertEqual(set(lines), {f"{name}-{p}" for name in names for p in ("f32", "tf32", "bf16")})
+        for name, line in lines.items():
+            at = lambda flag: line[line.index(flag) + 1]
+            self.assertEqual((at("--layers"), at("--batch")), ("784,4096,4096,10", "8192"))
+            self.assertEqual(at("--precision"), name.rsplit("-", 1)[1])
+        only = bench.commands(arguments("cuda", "cublaslt,kiln-graph-bf16", large=True), Path("data"), Path("out"))
+        self.assertEqual(set(only), {"cublaslt-f32", "cublaslt-tf32", "cublaslt-bf16", "kiln-graph-bf16"})
+
+
+class Libraries(unittest.TestCase):
+    def test_the_newest_cublaslt_of_the_packages_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out, packages = Path(folder) / "out", Path(folder) / "site-packages"
+            out.mkdir()
+            for kind, version in [("cublas", 12), ("cu13", 13)]:
+                library = packages / "nvidia" / kind / "lib" / f"libcublasLt.so.{version}"
+                library.parent.mkdir(parents=True)
+                library.touch()
+            environment = dict(os.environ, PYTHONPATH=str(packages), LD_LIBRARY_PATH="/first")
+            with unittest.mock.patch.dict(os.environ, environment):
+                bench.find_cublaslt(arguments("cuda", python=Path(sys.executable), out=out))
+                self.assertEqual(os.environ["LD_LIBRARY_PATH"], f"/first:{out.resolve()}/lib")
+            self.assertEqual((out / "lib" / "libcublasLt.so").readlink().name, "libcublasLt.so.13")
+
+    def test_packages_without_one_change_nothing(self):
+        with unittest.mock.patch.dict(os.environ, LD_LIBRARY_PATH="/first"):
+            bench.find_cublaslt(arguments("cuda", python=Path("/nowhere/python")))
+            self.assertEqual(os.environ["LD_LIBRARY_PATH"], "/first")
 
 
 class Writing(unittest.TestCase):
+    def test_the_large_models_ratios_are_within_a_precision(self):
+        with tempfile.TemporaryDirectory() as folder:
+            args = arguments("cuda", out=Path(folder), batch=8192, large=True)
+            about = dict(gpu="a GPU", cpu="a CPU", cores=2, commit="abc", date="2026-01-01", command="scripts/bench --large")
+            rounds = [{"kiln-graph-f32": (8.0, 0.9), "cublaslt-f32": (6.0, 0.9), "kiln-graph-bf16": (2.0, 0.9),
+                       "cublaslt-bf16": (1.0, 0.9)}]
+            bench.write(args, about, rounds, {})
+            found = json.loads((Path(folder) / "bench.json").read_text())
+            self.assertEqual(found["base"], "kiln-graph")
+            ratios = {row["name"]: row["ratio"] for row in found["rows"]}
+            self.assertEqual((ratios["cublaslt-f32"], ratios["cublaslt-bf16"]), (0.75, 0.5))
+
     def test_each_round_is_kept(self):
         with tempfile.TemporaryDirectory() as folder:
             args = arguments("cpu", out=Path(folder), rounds=3, only="kiln-host-1,torch-1")

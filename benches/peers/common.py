@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 
 
-def arguments(*flags):
-    """The arguments of every peer, and on/off flags of one of them."""
+def widths(text):
+    """Widths of a model: inputs, hidden.., classes."""
+    return [int(width) for width in text.split(",")]
+
+
+def arguments(*flags, **options):
+    """The arguments of every peer, on/off flags of one of them, and its options as argparse takes them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", type=Path, required=True, help="the folder that holds mnist/")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -15,6 +20,8 @@ def arguments(*flags):
         parser.add_argument(f"--{name}", type=int, default=default)
     for flag in flags:
         parser.add_argument(f"--{flag}", action="store_true")
+    for name, option in options.items():
+        parser.add_argument(f"--{name}", **option)
     return parser.parse_args()
 
 

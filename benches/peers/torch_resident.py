@@ -1,15 +1,22 @@
-"""PyTorch as an expert writes it: data in memory, fused SGD; --compile compiles the step, --graph (CUDA) captures it."""
+"""PyTorch as an expert writes it: data in memory, fused SGD; --compile compiles the step, --graph (CUDA) captures it. In bf16,
+products are in bfloat16 by autocast, parameters and optimizer in float32."""
 import time
 
 import torch
 from torch import nn
 
-from common import arguments, mnist, report
+from common import arguments, mnist, report, widths
 
 
 def data(folder, split, device):
     images, labels = mnist(folder, split)
     return torch.from_numpy(images).to(device).float() / 255, torch.from_numpy(labels).to(device).long()
+
+
+def model(layers):
+    """Linear layers with ReLU between them."""
+    parts = [part for inputs, outputs in zip(layers, layers[1:]) for part in (nn.Linear(inputs, outputs), nn.ReLU())]
+    return nn.Sequential(*parts[:-1])
 
 
 def captured(step, x, y, batch):
@@ -31,19 +38,23 @@ def captured(step, x, y, batch):
 
 
 def main():
-    args = arguments("compile", "graph")
+    args = arguments("compile", "graph", layers=dict(type=widths),
+                     precision=dict(choices=["f32", "tf32", "bf16"], default="f32"))
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    torch.set_float32_matmul_precision("high" if args.precision == "tf32" else "highest")
     started = time.perf_counter()
     x, y = data(args.data_dir, "train", args.device)
-    net = nn.Sequential(nn.Linear(784, args.hidden), nn.ReLU(), nn.Linear(args.hidden, 10)).to(args.device)
+    net = model(args.layers or [784, args.hidden, 10]).to(args.device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True)
     initial = [p.detach().clone() for p in net.parameters()]
 
     def step(xb, yb):
         optimizer.zero_grad(set_to_none=True)
-        loss = criterion(net(xb), yb)
+        # Each weight is used once a step: nothing to cache, which a captured step could not do either.
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16", cache_enabled=False):
+            loss = criterion(net(xb), yb)
         loss.backward()
         optimizer.step()
         return loss.detach()
