@@ -44,11 +44,11 @@ impl<'d> Net<'d> {
         let mut memory = Memory::new(device, &sizes, train)?;
         let samples: Vec<u32> = (0..sizes.samples as u32).collect();
         device.stream.memcpy_htod(&samples, &mut memory.order)?;
+        let initial = sizes.lay_out(model);
         let (mut best, mut tried): (Option<(f32, Step, Option<Step>)>, Tried) = (None, Vec::new());
         for &fusion in fusions {
             // Measured with parameters and activations as they come.
-            device.stream.memcpy_htod(&sizes.lay_out(model), &mut memory.parameters)?;
-            device.stream.memset_zeros(&mut memory.velocities)?;
+            reset(device, &mut memory, &initial)?;
             let maker = Maker { device, library, sizes: &sizes, memory: &mut memory, fusion };
             match maker.steps() {
                 Ok((time, whole, tail)) => {
@@ -68,7 +68,7 @@ impl<'d> Net<'d> {
             bail!("cuBLASLt does not compute a step: {}", reasons.join("; "));
         };
         let mut net = Self { device, sizes, memory, whole, tail, graphs: Vec::new() };
-        net.start(model)?;
+        net.start(&initial)?;
         for steps in [GRAPH_STEPS, 1] {
             let graph = device.capture(|| (0..steps).try_for_each(|_| net.submit(&net.whole)))?;
             graph.upload()?;
@@ -85,12 +85,11 @@ impl<'d> Net<'d> {
         self.sizes.steps()
     }
 
-    /// Initial parameters, velocities zero.
-    fn start(&mut self, model: &Mlp) -> Result<()> {
+    /// Initial parameters and their copies, all else at rest.
+    fn start(&mut self, initial: &[f32]) -> Result<()> {
         let Self { device, memory, .. } = self;
         let stream = &device.stream;
-        stream.memcpy_htod(&self.sizes.lay_out(model), &mut memory.parameters)?;
-        stream.memset_zeros(&mut memory.velocities)?;
+        reset(device, memory, initial)?;
         stream.memset_zeros(&mut memory.gradients)?;
         stream.memset_zeros(&mut memory.low_gradients)?;
         // An update by nothing makes the copies of the parameters.
@@ -145,4 +144,10 @@ impl<'d> Net<'d> {
         stream.synchronize()?;
         Ok(f64::from(hits[0]) / test.len() as f64)
     }
+}
+
+/// Initial parameters, as they lie in memory, and velocities zero.
+fn reset(device: &Device, memory: &mut Memory, initial: &[f32]) -> Result<()> {
+    device.stream.memcpy_htod(initial, &mut memory.parameters)?;
+    Ok(device.stream.memset_zeros(&mut memory.velocities)?)
 }

@@ -68,24 +68,22 @@ pub(crate) fn resident_modules(
     form: InputForm,
     timed: bool,
 ) -> [Module; 2] {
-    let training = match (form, timed, precision) {
-        _ if team == Team::Grid => match (form, precision) {
-            (InputForm::Pixels, Precision::F32) => module!("resident_grid_pixels_f32"),
-            (InputForm::Pixels, Precision::Tf32) => module!("resident_grid_pixels_tf32"),
-            (InputForm::Pixels, Precision::Bf16) => module!("resident_grid_pixels_bf16"),
-            (InputForm::Floats, Precision::F32) => module!("resident_grid_floats_f32"),
-            (InputForm::Floats, Precision::Tf32) => module!("resident_grid_floats_tf32"),
-            (InputForm::Floats, Precision::Bf16) => module!("resident_grid_floats_bf16"),
-        },
-        (InputForm::Pixels, false, Precision::F32) => module!("resident_pixels_f32"),
-        (InputForm::Pixels, false, Precision::Tf32) => module!("resident_pixels_tf32"),
-        (InputForm::Pixels, false, Precision::Bf16) => module!("resident_pixels_bf16"),
-        (InputForm::Pixels, true, Precision::F32) => module!("resident_timed_f32"),
-        (InputForm::Pixels, true, Precision::Tf32) => module!("resident_timed_tf32"),
-        (InputForm::Pixels, true, Precision::Bf16) => module!("resident_timed_bf16"),
-        (InputForm::Floats, _, Precision::F32) => module!("resident_floats_f32"),
-        (InputForm::Floats, _, Precision::Tf32) => module!("resident_floats_tf32"),
-        (InputForm::Floats, _, Precision::Bf16) => module!("resident_floats_bf16"),
+    let training = match (team, form, timed, precision) {
+        (Team::Grid, InputForm::Pixels, _, Precision::F32) => module!("resident_grid_pixels_f32"),
+        (Team::Grid, InputForm::Pixels, _, Precision::Tf32) => module!("resident_grid_pixels_tf32"),
+        (Team::Grid, InputForm::Pixels, _, Precision::Bf16) => module!("resident_grid_pixels_bf16"),
+        (Team::Grid, InputForm::Floats, _, Precision::F32) => module!("resident_grid_floats_f32"),
+        (Team::Grid, InputForm::Floats, _, Precision::Tf32) => module!("resident_grid_floats_tf32"),
+        (Team::Grid, InputForm::Floats, _, Precision::Bf16) => module!("resident_grid_floats_bf16"),
+        (Team::Cluster, InputForm::Pixels, false, Precision::F32) => module!("resident_pixels_f32"),
+        (Team::Cluster, InputForm::Pixels, false, Precision::Tf32) => module!("resident_pixels_tf32"),
+        (Team::Cluster, InputForm::Pixels, false, Precision::Bf16) => module!("resident_pixels_bf16"),
+        (Team::Cluster, InputForm::Pixels, true, Precision::F32) => module!("resident_timed_f32"),
+        (Team::Cluster, InputForm::Pixels, true, Precision::Tf32) => module!("resident_timed_tf32"),
+        (Team::Cluster, InputForm::Pixels, true, Precision::Bf16) => module!("resident_timed_bf16"),
+        (Team::Cluster, InputForm::Floats, _, Precision::F32) => module!("resident_floats_f32"),
+        (Team::Cluster, InputForm::Floats, _, Precision::Tf32) => module!("resident_floats_tf32"),
+        (Team::Cluster, InputForm::Floats, _, Precision::Bf16) => module!("resident_floats_bf16"),
     };
     [module!("rows"), training]
 }
