@@ -19,13 +19,9 @@
 // x of this layer and w of the layer above must have been read before: the gradient at the inputs comes first.
 #pragma once
 #include "product.cuh"
+#include "scalars.cuh"
 
 using Small = Tile<32, 32, 2, 2, 1, 32>;
-
-// Row of the table of scalars: 16 bytes.
-struct alignas(16) Scalars {
-    float lr, keep, fresh, unused;
-};
 
 struct Store {
     float *dw, *db;

@@ -4,8 +4,8 @@ mod synthetic;
 
 use kiln_data::{Shuffle, Split};
 use kiln_engine::{
-    Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Schedule, Sgd,
-    Submission, Targets, Trainer,
+    AdamW, Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Schedule,
+    Sgd, Submission, Targets, Trainer,
 };
 use kiln_tests::on_device;
 use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
@@ -217,6 +217,73 @@ fn other_precisions_train() {
         let (epochs, _, model) = outcome(precision);
         assert_ne!(model, exact, "{precision} rounds its operands");
         assert!((epochs[1].loss - full[1].loss).abs() <= 0.01, "{precision}: {epochs:?}, {full:?}");
+    }
+}
+
+/// One layer has more than 2^18 weights: in bf16, products read copies of their operands.
+const WIDE: [usize; 4] = [WIDTH, 521, 509, CLASSES];
+
+fn in_bf16(submission: Submission, placement: Placement) -> GraphOptions {
+    GraphOptions { precision: Precision::Bf16, submission, placement, ..GraphOptions::default() }
+}
+
+/// Copies give the same bits however steps are submitted and wherever the data is, on either kind of device.
+#[test]
+fn copies_of_wide_layers_give_the_same_bits() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_SEED", "3")]);
+    let data = Data::new();
+    for (form, adam) in [(Form::Pixels, false), (Form::FloatsToValues, true)] {
+        let run = |options: GraphOptions| {
+            let mut job = data.job(form, &WIDE);
+            if adam {
+                job.optimizer = AdamW::default().into();
+            }
+            let test = job.train.first(SAMPLES - 3);
+            train(Trainer::graph(job, &options).unwrap(), 100, &test)
+        };
+        let captured = run(in_bf16(Submission::Captured, Placement::Resident));
+        for (submission, placement) in
+            [(Submission::Direct, Placement::Resident), (Submission::Captured, Placement::Streamed)]
+        {
+            let other = run(in_bf16(submission, placement));
+            assert!(captured == other, "{form:?} {submission:?} {placement:?}");
+        }
+    }
+}
+
+/// Losses are the host's but for the rounding of operands to 8 bits. (What the copies themselves change is far less, and has a
+/// test of its own in the engine.)
+#[test]
+fn copies_of_wide_layers_follow_the_host() {
+    on_device!();
+    let data = Data::new();
+    for form in FORMS {
+        for (optimizer, name) in [
+            (data.job(form, &WIDE).optimizer, "SGD"),
+            (Sgd { lr: 0.05, ..Sgd::default() }.into(), "SGD without momentum"),
+            (AdamW::default().into(), "AdamW"),
+        ] {
+            let run = |on: &dyn Fn(Job<'_>) -> Outcome| {
+                let mut job = data.job(form, &WIDE);
+                job.optimizer = optimizer;
+                on(job)
+            };
+            let (wide, evaluation, _) = run(&|job| {
+                let test = job.train.first(SAMPLES - 3);
+                let options = in_bf16(Submission::Captured, Placement::Resident);
+                train(Trainer::graph(job, &options).unwrap(), 100, &test)
+            });
+            let (host, host_evaluation, _) = run(&|job| {
+                let test = job.train.first(SAMPLES - 3);
+                train(Trainer::host(job, 2).unwrap(), 100, &test)
+            });
+            let what = format!("{form:?} {name}");
+            println!("{what}: {wide:?} {evaluation:?}, host {host:?} {host_evaluation:?}");
+            for (got, expected) in wide.iter().zip(&host) {
+                assert!((got.loss - expected.loss).abs() <= 0.01 * expected.loss, "{what}");
+            }
+            assert!((evaluation.loss - host_evaluation.loss).abs() <= 0.01 * host_evaluation.loss, "{what}");
+        }
     }
 }
 

@@ -53,6 +53,10 @@ fn products(precision: Precision) -> [Module; 2] {
     }
 }
 
+/// The modules of products of bfloat16 copies.
+pub(crate) const COPIES: [Module; 3] =
+    [module!("copies"), module!("linear_copies"), module!("weight_gradient_copies")];
+
 /// What the inputs of a model are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InputForm {
@@ -222,16 +226,18 @@ pub(crate) struct Group {
     pub(crate) shared_bytes: u32,
 }
 
+/// Lets blocks of a kernel have so many bytes of dynamic shared memory.
+fn allow_shared(function: &CudaFunction, bytes: u32) -> Result<(), DriverError> {
+    function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes as i32)
+}
+
 /// Blocks of a cluster that every device with clusters takes; more are the kernel's wish and the device's choice.
 const PORTABLE_BLOCKS: u32 = 8;
 
 impl Group {
     /// Asks for it on a kernel's behalf.
     fn allow(self, function: &CudaFunction) -> Result<(), DriverError> {
-        function.set_attribute(
-            Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-            self.shared_bytes as i32,
-        )?;
+        allow_shared(function, self.shared_bytes)?;
         if self.team == Team::Grid {
             return Ok(());
         }
@@ -316,6 +322,8 @@ pub(super) struct Launch<'a> {
     /// Addresses of the arguments, which live as long as the launch.
     arguments: Vec<*mut c_void>,
     pushed: Vec<&'static str>,
+    /// Dynamic shared memory of a block that belongs to no group.
+    shared_bytes: u32,
     group: Option<Group>,
     wrong: Option<String>,
     stream: &'a Arc<CudaStream>,
@@ -329,7 +337,8 @@ impl<'a> Launch<'a> {
         let Kernel { function, params } = gpu.kernels.get(name);
         let (stream, waits) = (&gpu.stream, gpu.waits);
         let (arguments, pushed) = (Vec::new(), Vec::new());
-        Self { name, dims, function, params, arguments, pushed, group: None, wrong, stream, waits }
+        let (shared_bytes, group) = (0, None);
+        Self { name, dims, function, params, arguments, pushed, shared_bytes, group, wrong, stream, waits }
     }
 
     /// The next parameter: a pointer to at least `needed` values.
@@ -361,6 +370,12 @@ impl<'a> Launch<'a> {
     /// The last parameters of a product: B, K, N.
     pub(super) fn dims(self, dims: &'a Dims) -> Self {
         self.number(&dims.b).number(&dims.k).number(&dims.n)
+    }
+
+    /// A block has so many bytes of dynamic shared memory.
+    pub(super) fn shared(mut self, bytes: u32) -> Self {
+        self.shared_bytes = bytes;
+        self
     }
 
     /// Its blocks work together.
@@ -398,14 +413,17 @@ impl<'a> Launch<'a> {
         self.stream.context().bind_to_thread()?;
         let (function, arguments) = (self.function.cu_function(), self.arguments.as_ptr().cast_mut());
         let Some(group) = self.group else {
+            if self.shared_bytes > 0 {
+                allow_shared(self.function, self.shared_bytes)?;
+            }
             // SAFETY: the parameters are of the types that the PTX declares, in number and order, as `submit` has checked; every
             // pointer is to device memory that lives (`Region` borrows it) and has as many values as the wrapper has checked;
             // rows that a position names exist, as its fields promise; the arguments, borrowed for 'a, outlive this call,
             // which copies them and changes nothing.
             return unsafe {
                 let (x, y, z) = grid;
-                let stream = self.stream.cu_stream();
-                sys::cuLaunchKernel(function, x, y, z, threads, 1, 1, 0, stream, arguments, null_mut())
+                let (shared, stream) = (self.shared_bytes, self.stream.cu_stream());
+                sys::cuLaunchKernel(function, x, y, z, threads, 1, 1, shared, stream, arguments, null_mut())
             }
             .result();
         };

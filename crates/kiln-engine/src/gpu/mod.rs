@@ -6,6 +6,7 @@
 //!
 //! Everything is computed on one stream, in the order of the calls; `pinned` copies on a second one.
 
+pub(crate) mod copies;
 mod device;
 mod epoch;
 mod kernels;
@@ -22,7 +23,7 @@ pub use device::load_kernels;
 pub(crate) use device::{Gpu, fault, passed};
 pub(crate) use epoch::{advance, batch_sums};
 pub use kernels::Team;
-pub(crate) use kernels::{Dims, InputForm, Position, resident_modules};
+pub(crate) use kernels::{COPIES, Dims, InputForm, Position, resident_modules};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};

@@ -26,7 +26,7 @@ pub(crate) enum Sink<'b> {
 }
 
 impl Sink<'_> {
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Sink::Store { .. } => "store",
             Sink::Descent { .. } => "descent",
@@ -34,7 +34,8 @@ impl Sink<'_> {
         }
     }
 
-    fn push<'a>(&'a self, launch: Launch<'a>, slot: u32, dims: Dims) -> Launch<'a> {
+    /// The parameters that say where the gradient goes.
+    pub(super) fn push<'a>(&'a self, launch: Launch<'a>, slot: u32, dims: Dims) -> Launch<'a> {
         let (weights, biases, row) = (dims.n as usize * dims.k as usize, dims.n as usize, slot as usize + 1);
         match self {
             Sink::Store { dw, db } => launch.pointer(dw, weights).pointer(db, biases),

@@ -1,6 +1,7 @@
 //! What a batch and an epoch need on the device, made once and made larger where a larger one is announced.
 
 use super::Batch;
+use super::copies::Copies;
 use crate::Error;
 use crate::gpu::{Buffer, Gpu, Position, Region, Scalars};
 
@@ -13,10 +14,15 @@ pub(super) struct Arenas {
     rows: usize,
     /// Steps that an epoch may have.
     steps: usize,
-    /// Outputs (B, N) of each layer; those of the last become the gradient there when the loss is taken.
+    /// Whether products read copies of activations and gradients.
+    copied: bool,
+    /// Outputs (B, N) of each layer, or of the last alone where the others are copies; those of the last become the gradient
+    /// there when the loss is taken.
     pub(super) outputs: Vec<Buffer<f32>>,
     /// Gradients (B, N) at the outputs of each layer but the last.
     deltas: Vec<Buffer<f32>>,
+    /// The copies, where products read them.
+    copies: Option<Copies>,
     /// (rows) samples.
     order: Buffer<u32>,
     /// (1): steps of the epoch that are done.
@@ -34,10 +40,12 @@ pub(super) struct Arenas {
 }
 
 impl Arenas {
-    /// Empty arenas for a model of these widths.
-    pub(super) fn new(gpu: &Gpu, widths: &[usize]) -> Result<Self, Error> {
+    /// Empty arenas for a model of these widths, with copies or without.
+    pub(super) fn new(gpu: &Gpu, widths: &[usize], copied: bool) -> Result<Self, Error> {
         Ok(Self {
             widths: widths.to_vec(),
+            copied,
+            copies: None,
             batch: 0,
             rows: 0,
             steps: 0,
@@ -64,9 +72,12 @@ impl Arenas {
         let (wider, longer, more) = (batch > self.batch, rows > self.rows, steps > self.steps);
         if wider {
             let arena = |width: &usize| Buffer::new(gpu, "activations", batch.saturating_mul(*width));
-            let outputs = &self.widths[1..];
+            // Where there are copies of the others: the last layer alone.
+            let outputs = &self.widths[if self.copied { self.widths.len() - 1 } else { 1 }..];
             self.batch = 0;
-            (self.outputs, self.deltas) = (Vec::new(), Vec::new()); // their memory is free before more is asked for
+            // Their memory is free before more is asked for.
+            (self.outputs, self.deltas, self.copies) = (Vec::new(), Vec::new(), None);
+            self.copies = self.copied.then(|| Copies::new(gpu, &self.widths, batch)).transpose()?;
             self.outputs = outputs.iter().map(arena).collect::<Result<_, _>>()?;
             self.deltas = outputs[..outputs.len() - 1].iter().map(arena).collect::<Result<_, _>>()?;
             self.batch = batch;
@@ -100,8 +111,18 @@ impl Arenas {
         Position { order: self.order.all(), step: self.step.all(), slot: batch.slot, batch: batch.stride }
     }
 
+    /// Outputs (B, C) of the last layer; when the loss is taken, the gradient there.
+    pub(super) fn last(&self) -> Region<'_, f32> {
+        self.outputs[self.outputs.len() - 1].all()
+    }
+
+    /// The copies, where products read them.
+    pub(super) fn copies(&self) -> Option<&Copies> {
+        self.copies.as_ref()
+    }
+
     /// The gradient (B, N) at the outputs of a layer.
     pub(super) fn delta(&self, layer: usize) -> Region<'_, f32> {
-        self.deltas.get(layer).unwrap_or(&self.outputs[self.outputs.len() - 1]).all()
+        self.deltas.get(layer).map_or_else(|| self.last(), Buffer::all)
     }
 }

@@ -6,6 +6,7 @@
 
 mod arenas;
 mod capture;
+mod copies;
 mod feed;
 mod net;
 mod steps;
@@ -13,8 +14,8 @@ mod streamed;
 
 use crate::engine::Engine;
 use crate::gpu::{
-    Buffer, Dims, Gpu, Scalars, Sink, Source, Wanted, adamw, batch_sums, input_gradient, linear, loss,
-    weight_gradient,
+    Buffer, COPIES, Dims, Gpu, Scalars, Sink, Source, Wanted, adamw, batch_sums, input_gradient, linear,
+    loss, weight_gradient,
 };
 use crate::nvtx::range;
 use crate::{
@@ -79,6 +80,8 @@ pub(crate) struct Graph<'d> {
     // Declared first, and so dropped before the buffers whose addresses the captured launches hold.
     captured: Captured,
     net: Net,
+    /// Whether products read bfloat16 copies of their operands.
+    copied: bool,
     train: Data<'d>,
     arenas: Arenas,
     evaluation: Option<(Resident, Arenas)>,
@@ -114,18 +117,28 @@ enum Goal {
 impl<'d> Graph<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, options: GraphOptions) -> Result<Self, Error> {
+        let copied = copies::pay(job.model.layers(), options.precision);
+        Self::with(job, options, copied)
+    }
+
+    /// The same; `copied`, products read bfloat16 copies of their operands.
+    fn with(job: Job<'d>, options: GraphOptions, copied: bool) -> Result<Self, Error> {
         let mut gpu = Gpu::open(options.device, options.precision)?;
         gpu.waits = options.submission == Submission::Synchronous;
         let Job { model, loss, optimizer, schedule, train } = job;
         if model.layers().iter().any(|&width| width > u32::MAX as usize) {
             return Err(Error::Layers { found: model.layers().to_vec() });
         }
-        let net = Net::new(&gpu, model, &optimizer)?;
+        if copied {
+            gpu.load(&COPIES)?;
+        }
+        let net = Net::new(&gpu, model, &optimizer, copied)?;
         let train = Data::new(&gpu, train, options.placement)?;
         Ok(Self {
             captured: Captured::default(),
-            arenas: Arenas::new(&gpu, &net.widths)?,
+            arenas: Arenas::new(&gpu, &net.widths, copied)?,
             net,
+            copied,
             train,
             evaluation: None,
             loss,
@@ -168,6 +181,9 @@ impl<'d> Graph<'d> {
 
     /// From the gradient at the outputs down through all layers.
     fn backward(&self, batch: Batch, goal: Goal) -> Result<(), Error> {
+        if let Some(copies) = self.arenas.copies() {
+            self.copy_gradient(copies, batch)?;
+        }
         for layer in (0..self.net.depth()).rev() {
             if layer > 0 {
                 self.input_gradient(layer, batch)?;
@@ -186,20 +202,33 @@ impl<'d> Graph<'d> {
 
     /// From the gathered batch through all layers to loss, hits and the gradient at the outputs.
     fn forward(&self, feed: Feed<'_>, arenas: &Arenas, batch: Batch) -> Result<(), Error> {
-        let at = arenas.position(batch);
-        for layer in 0..self.net.depth() {
-            let x = self.source(layer, feed, arenas);
-            let (w, b) = self.net.parameters(layer);
-            let y = arenas.outputs[layer].all();
-            linear(&self.gpu, &x, &at, w, b, y, self.net.activation(layer), self.dims(layer, batch))?;
+        if let Some(copies) = arenas.copies() {
+            self.copy_batch(copies, feed, arenas, batch)?;
         }
-        let last = self.net.depth() - 1;
-        let (z, losses, hits) = (arenas.outputs[last].all(), arenas.losses.all(), arenas.hits.all());
+        for layer in 0..self.net.depth() {
+            self.outputs(layer, feed, arenas, batch)?;
+        }
+        let (at, last) = (arenas.position(batch), self.net.depth() - 1);
+        let (z, losses, hits) = (arenas.last(), arenas.losses.all(), arenas.hits.all());
         loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, self.dims(last, batch))
+    }
+
+    /// The outputs of a layer.
+    fn outputs(&self, layer: usize, feed: Feed<'_>, arenas: &Arenas, batch: Batch) -> Result<(), Error> {
+        if let Some(copies) = arenas.copies() {
+            return self.outputs_on(copies, layer, feed, arenas, batch);
+        }
+        let (x, at, y) =
+            (self.source(layer, feed, arenas), arenas.position(batch), arenas.outputs[layer].all());
+        let (w, b) = self.net.parameters(layer);
+        linear(&self.gpu, &x, &at, w, b, y, self.net.activation(layer), self.dims(layer, batch))
     }
 
     /// The gradient at the outputs of the layer below.
     fn input_gradient(&self, layer: usize, batch: Batch) -> Result<(), Error> {
+        if let Some(copies) = self.arenas.copies() {
+            return self.input_gradient_on(copies, layer, batch);
+        }
         let (w, _) = self.net.parameters(layer);
         let (dz, x) = (self.arenas.delta(layer), self.arenas.outputs[layer - 1].all());
         input_gradient(&self.gpu, dz, w, x, self.arenas.delta(layer - 1), self.dims(layer, batch))
@@ -207,7 +236,11 @@ impl<'d> Graph<'d> {
 
     /// The gradient of a layer's parameters, into the sink.
     fn weight_gradient(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
-        let x = self.source(layer, self.train.feed(batch.side), &self.arenas);
+        let feed = self.train.feed(batch.side);
+        if let Some(copies) = self.arenas.copies() {
+            return self.weight_gradient_on(copies, layer, feed, batch, sink);
+        }
+        let x = self.source(layer, feed, &self.arenas);
         let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
         weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))
     }
@@ -216,7 +249,8 @@ impl<'d> Graph<'d> {
     fn adamw(&self, batch: Batch, options: &AdamW) -> Result<(), Error> {
         let (parameters, moments, gradients) = self.net.adamw();
         let (scalars, at) = (self.arenas.scalars.all(), self.arenas.position(batch));
-        adamw(&self.gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))
+        adamw(&self.gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))?;
+        self.net.copy_weights(&self.gpu)
     }
 
     /// What a layer reads.
@@ -371,7 +405,7 @@ impl Engine for Graph<'_> {
             Some(both) => both,
             None => (
                 Resident::new(&self.gpu, &samples.rows(0..stride))?,
-                Arenas::new(&self.gpu, &self.net.widths)?,
+                Arenas::new(&self.gpu, &self.net.widths, self.copied)?,
             ),
         };
         arenas.reserve(&self.gpu, stride, stride, 1)?;

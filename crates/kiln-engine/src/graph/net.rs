@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::gpu::copies::{self, Bf16, copy_len};
 use crate::gpu::{Activation, AdamWOptions, Buffer, Gpu, Moments, Region, Scalars, Sink};
 use crate::mlp::zeros;
 use crate::{AdamW, Error, Mlp, Optimizer, Schedule, Sgd, Tensor};
@@ -58,6 +59,8 @@ pub(super) struct Net {
     /// Weight (N, K) and bias (N) of each layer: where they lie in every arena.
     places: Places,
     parameters: Buffer<f32>,
+    /// bfloat16 copies of the weights, where products read those.
+    copies: Option<Copies>,
     /// SGD's velocities, or AdamW's first moments; none for SGD without momentum.
     first: Option<Buffer<f32>>,
     /// AdamW's second moments.
@@ -66,8 +69,30 @@ pub(super) struct Net {
     gradients: Option<Buffer<f32>>,
 }
 
+/// Copies of the weights of all layers, one after the other.
+struct Copies {
+    values: Buffer<Bf16>,
+    places: Vec<Range<usize>>,
+}
+
+impl Copies {
+    fn new(gpu: &Gpu, widths: &[usize]) -> Result<Self, Error> {
+        let mut end = 0;
+        let places = widths
+            .windows(2)
+            .map(|layer| {
+                let start = end;
+                end += copy_len(layer[1], layer[0]);
+                start..end
+            })
+            .collect();
+        Ok(Self { values: Buffer::new(gpu, "copies of weights", end)?, places })
+    }
+}
+
 impl Net {
-    pub(super) fn new(gpu: &Gpu, model: Mlp, optimizer: &Optimizer) -> Result<Self, Error> {
+    /// A model on the device; `copied`, with copies of its weights.
+    pub(super) fn new(gpu: &Gpu, model: Mlp, optimizer: &Optimizer, copied: bool) -> Result<Self, Error> {
         let mut end = 0;
         let mut place = |len: usize| {
             let start = end;
@@ -83,25 +108,50 @@ impl Net {
         let parameters = Buffer::with(gpu, "parameters", &image(&places, end, &model)?)?;
         let arena = |wanted: bool, what| wanted.then(|| Buffer::new(gpu, what, end)).transpose();
         let moments = optimizer.moments();
-        Ok(Self {
+        let copies = copied.then(|| Copies::new(gpu, model.layers())).transpose()?;
+        let net = Self {
             widths: model.layers().to_vec(),
             model,
             places,
             parameters,
+            copies,
             first: arena(moments > 0, "velocities or first moments")?,
             second: arena(moments > 1, "second moments")?,
             gradients: arena(matches!(optimizer, Optimizer::AdamW(_)), "gradients")?,
+        };
+        net.copy_weights(gpu)?;
+        Ok(net)
+    }
+
+    /// Brings the copies of the weights up to date, where there are any.
+    pub(super) fn copy_weights(&self, gpu: &Gpu) -> Result<(), Error> {
+        if self.copies.is_none() {
+            return Ok(());
+        }
+        (0..self.depth()).try_for_each(|layer| {
+            let shape = (self.widths[layer + 1] as u32, self.widths[layer] as u32);
+            copies::matrix(gpu, self.parameters(layer).0, self.copy(layer), shape)
         })
+    }
+
+    /// The copy of a layer's weight (N, K).
+    pub(super) fn copy(&self, layer: usize) -> Region<'_, Bf16> {
+        let Some(Copies { values, places }) = &self.copies else {
+            unreachable!("copies are asked for where products read them")
+        };
+        values.part(places[layer].clone())
     }
 
     /// Replaces all parameters by those of a model of the same layers.
     pub(super) fn upload(&mut self, gpu: &Gpu, model: &Mlp) -> Result<(), Error> {
         assert_eq!(model.layers(), self.widths, "a model of other layers");
-        self.parameters.upload(gpu, &image(&self.places, self.parameters.len(), model)?)
+        self.parameters.upload(gpu, &image(&self.places, self.parameters.len(), model)?)?;
+        self.copy_weights(gpu)
     }
 
-    /// All parameters.
+    /// All parameters, to be written: there must be no copies that would stay behind.
     pub(super) fn arena(&mut self) -> &mut Buffer<f32> {
+        assert!(self.copies.is_none(), "copies would stay behind");
         &mut self.parameters
     }
 

@@ -3,6 +3,7 @@
 //! Dimensions are odd, mostly prime, and one past the edge of a tile. Small integers must match bit for bit, whatever the order
 //! of a sum; other values within the bound that the arithmetic gives, see `Bound`.
 
+mod copies;
 mod ladder;
 mod losses;
 mod mutants;

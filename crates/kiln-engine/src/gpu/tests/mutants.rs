@@ -3,6 +3,7 @@
 use kiln_tests::{on_device, sim, test_name};
 
 use super::*;
+use crate::gpu::COPIES;
 use crate::gpu::kernels::{Module, modules};
 
 /// Text of one kernel that is replaced: which kernel, what, and how often it stands there at least.
@@ -30,7 +31,7 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 12] = [
+const MUTANTS: [Mutant; 18] = [
     Mutant {
         name: "the gradient passes where ReLU has cut",
         module: "linear_f32",
@@ -115,7 +116,57 @@ const MUTANTS: [Mutant; 12] = [
         mutate: |text| replaced(text, "setp.ge.u64", "setp.gt.u64"),
         status: &[FOUND],
     },
+    Mutant {
+        name: "a stage is used one too early",
+        module: "linear_copies",
+        kernel: "linear_copies_hidden_32",
+        mutate: |text| replaced(text, "cp.async.wait_group 2", "cp.async.wait_group 3"),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "a stage is overwritten while it is read",
+        module: "weight_gradient_copies",
+        kernel: "weight_gradient_copies_momentum_32",
+        mutate: |text| without(text, "bar.sync", 0),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "the gap of a copy is read",
+        module: "linear_copies",
+        kernel: "input_gradient_copies_32",
+        mutate: |text| replaced(text, "min.u32 \t", "max.u32 \t"),
+        status: &[FOUND, FAILED],
+    },
+    Mutant {
+        name: "the sums of the parts are not all added",
+        module: "weight_gradient_copies",
+        kernel: "weight_gradient_copies_store_32",
+        mutate: |text| without(text, "bar.sync", 4),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "the gradient passes where ReLU has cut, on copies",
+        module: "linear_copies",
+        kernel: "input_gradient_copies_32",
+        mutate: |text| replaced(text, "setp.gt.f32", "setp.ge.f32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "the copy of the weights stays behind",
+        module: "weight_gradient_copies",
+        kernel: "weight_gradient_copies_momentum_32",
+        mutate: |text| without_all(text, "st.global.u16"),
+        status: &[FAILED],
+    },
 ];
+
+/// The text without any instruction of a kind.
+fn without_all(text: &str, instruction: &str) -> String {
+    assert!(text.contains(instruction), "the kernel has no {instruction}");
+    let mut parts = text.split(instruction);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |kept, part| kept + part.split_once(';').expect("an instruction ends").1)
+}
 
 /// The text without the instruction that is the n-th of its kind.
 pub(super) fn without(text: &str, instruction: &str, n: usize) -> String {
@@ -164,13 +215,18 @@ fn shifted_store(text: &str, bytes: u32) -> String {
     mutated
 }
 
+/// All modules of a precision.
+fn unharmed(precision: Precision) -> Vec<Module> {
+    modules(precision).into_iter().chain(COPIES).collect()
+}
+
 /// The modules, one kernel of one of them mutated.
 fn mutated(mutant: &Mutant) -> Vec<Module> {
     let mutate = |module: Module| match module.0 == mutant.module {
         true => with_kernel(module, mutant.kernel, mutant.mutate),
         false => module,
     };
-    modules(mutant.precision()).into_iter().map(mutate).collect()
+    unharmed(mutant.precision()).into_iter().map(mutate).collect()
 }
 
 /// Names a mutant by its number.
@@ -203,7 +259,7 @@ fn every_mutant_is_caught() {
 fn run_one() {
     let mutant = std::env::var(WHICH).ok().and_then(|number| MUTANTS.get(number.parse::<usize>().ok()?));
     let precision = mutant.map_or(Precision::F32, Mutant::precision);
-    let modules = mutant.map_or_else(|| modules(precision), mutated);
+    let modules = mutant.map_or_else(|| unharmed(precision), mutated);
     let mut gpu = Gpu::with_modules(0, &modules).unwrap();
     gpu.multiprocessors = u32::MAX;
     super::products::outputs(&gpu, precision, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
@@ -211,12 +267,13 @@ fn run_one() {
     super::weights::case_of_hidden(&gpu, precision, Dims { b: 66, k: 33, n: 35 });
     super::losses::case_of_labels(&gpu, 9, 33, 1.0);
     super::optimizer::case_of_adamw(&gpu, 257);
+    super::copies::cases(&gpu, Dims { b: 66, k: 131, n: 35 }, Values::Floats);
 }
 
 #[test]
 fn mutations_change_the_text() {
     on_device!();
     for mutant in &MUTANTS {
-        assert_ne!(mutated(mutant), modules(mutant.precision()), "{}", mutant.name);
+        assert_ne!(mutated(mutant), unharmed(mutant.precision()), "{}", mutant.name);
     }
 }

@@ -13,17 +13,31 @@ const FRESH: f32 = 0.75;
 const SHARES: (f32, f32) = (1.0, 0.9);
 
 /// What a case works on: x (B, K) as numbers before they are scaled, dz (B, N), and the state that an update finds.
-struct Case {
-    dims: Dims,
-    precision: Precision,
-    values: Values,
-    x: Vec<f32>,
-    scale: f32,
-    dz: Vec<f32>,
+pub(super) struct Case {
+    pub(super) dims: Dims,
+    /// That of the operands.
+    pub(super) precision: Precision,
+    pub(super) values: Values,
+    pub(super) x: Vec<f32>,
+    pub(super) scale: f32,
+    pub(super) dz: Vec<f32>,
     state: [Vec<f32>; 4],
 }
 
 impl Case {
+    pub(super) fn new(
+        dims: Dims,
+        precision: Precision,
+        values: Values,
+        (x, scale): (Vec<f32>, f32),
+        dz: Vec<f32>,
+    ) -> Self {
+        let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
+        let state = [(11, weights), (12, units), (13, weights), (14, units)]
+            .map(|(seed, len)| draw(seed, Values::Floats, len));
+        Self { dims, precision, values, x, scale, dz, state }
+    }
+
     /// A gradient and what it may be off by: entry `at` of the weights (N, K), or of the biases (N).
     fn gradient(&self, bias: bool, at: usize) -> (f64, f64) {
         let (rows, inputs, outputs) = (self.dims.b as usize, self.dims.k as usize, self.dims.n as usize);
@@ -110,23 +124,20 @@ fn sources(gpu: &Gpu, precision: Precision, dims: Dims, values: Values) {
         (Source::Hidden(hiddens.all()), hidden),
     ] {
         let scale = if matches!(source, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
-        let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
-        let state = [(11, weights), (12, units), (13, weights), (14, units)]
-            .map(|(seed, len)| draw(seed, Values::Floats, len));
-        let dz = draw(6, values, (dims.b * dims.n) as usize);
-        let case = Case { dims, precision, values, x, scale, dz, state };
-        sinks(gpu, &case, &epoch, &source);
+        let case =
+            Case::new(dims, precision, values, (x, scale), draw(6, values, (dims.b * dims.n) as usize));
+        let dz = buffer(gpu, &case.dz);
+        sinks(gpu, &case, source.name(), |sink| {
+            weight_gradient(gpu, &source, &epoch.position(), dz.all(), sink, dims).unwrap();
+        });
     }
 }
 
-/// One case into all three sinks.
-fn sinks(gpu: &Gpu, case: &Case, epoch: &Epoch, source: &Source<'_>) {
+/// One case into all three sinks; `run` makes the gradient, at the slot of an [`Epoch`].
+pub(super) fn sinks(gpu: &Gpu, case: &Case, source: &str, run: impl Fn(&Sink<'_>)) {
     let Case { dims, precision, values, .. } = *case;
-    let what = |part: &str| format!("{part} {precision} {} {dims:?} {values:?}", source.name());
+    let what = |part: &str| format!("{part} {precision} {source} {dims:?} {values:?}");
     let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
-    let dz = buffer(gpu, &case.dz);
-    let run =
-        |sink: &Sink<'_>| weight_gradient(gpu, source, &epoch.position(), dz.all(), sink, dims).unwrap();
 
     let (dw, db) = (poisoned(gpu, weights), poisoned(gpu, units));
     run(&Sink::Store { dw: dw.all(), db: db.all() });

@@ -1,0 +1,197 @@
+//! Steps whose products read bfloat16 copies: of a batch's inputs, of activations and of their gradients.
+//!
+//! Where precision is `bf16`, products round their operands to bfloat16 whoever does it. In a wide layer a value is an operand of
+//! many tiles: here it is rounded once, by the kernel that makes it, and from then on moves as two bytes.
+
+use super::{Arenas, Batch, Feed, Graph};
+use crate::gpu::copies::{
+    Bf16, Gradient, Input, Output, batch, copy_len, gradient, input_gradient, linear, parts_max,
+    parts_of_hidden, parts_of_last, weight_gradient,
+};
+use crate::gpu::{Buffer, Gpu, Sink, Source};
+use crate::{Error, Precision};
+
+/// Weights of a layer above which copies pay: a guess. It lies above all layers of the resident engine, whose weights must not
+/// have a copy that stays behind.
+const WEIGHTS_MIN: usize = 1 << 18;
+
+/// Whether a model of these widths is trained on copies.
+pub(super) fn pay(widths: &[usize], precision: Precision) -> bool {
+    let wide = widths.windows(2).any(|layer| layer[0].saturating_mul(layer[1]) > WEIGHTS_MIN);
+    precision == Precision::Bf16 && wide
+}
+
+/// The copies of a batch.
+pub(super) struct Copies {
+    /// (B, K) of the first layer.
+    inputs: Buffer<Bf16>,
+    /// Outputs (B, N) of each layer but the last.
+    hidden: Vec<Buffer<Bf16>>,
+    /// Gradients (B, N) at the outputs of each layer.
+    deltas: Vec<Buffer<Bf16>>,
+    /// Sums of parts of them.
+    parts: Vec<Buffer<f32>>,
+}
+
+impl Copies {
+    pub(super) fn new(gpu: &Gpu, widths: &[usize], rows: usize) -> Result<Self, Error> {
+        let copy = |width: &usize| Buffer::new(gpu, "activations", copy_len(rows, *width));
+        let parts =
+            |width: &usize| Buffer::new(gpu, "sums of gradients", parts_max(rows).saturating_mul(*width));
+        let outputs = &widths[1..];
+        Ok(Self {
+            inputs: copy(&widths[0])?,
+            hidden: outputs[..outputs.len() - 1].iter().map(copy).collect::<Result<_, _>>()?,
+            deltas: outputs.iter().map(copy).collect::<Result<_, _>>()?,
+            parts: outputs.iter().map(parts).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Graph<'_> {
+    /// Copies the rows of a batch.
+    pub(super) fn copy_batch(
+        &self,
+        copies: &Copies,
+        feed: Feed<'_>,
+        arenas: &Arenas,
+        of: Batch,
+    ) -> Result<(), Error> {
+        let shape = (of.rows, self.net.widths[0] as u32);
+        batch(&self.gpu, &feed.source, &arenas.position(of), copies.inputs.all(), shape)
+    }
+
+    /// The outputs of a layer.
+    pub(super) fn outputs_on(
+        &self,
+        copies: &Copies,
+        layer: usize,
+        feed: Feed<'_>,
+        arenas: &Arenas,
+        batch: Batch,
+    ) -> Result<(), Error> {
+        let y = match copies.hidden.get(layer) {
+            Some(hidden) => Output::Hidden(hidden.all()),
+            None => Output::Last(arenas.last()),
+        };
+        let (_, b) = self.net.parameters(layer);
+        let input = input(copies, layer, feed);
+        linear(&self.gpu, &input, self.net.copy(layer), b, &y, self.dims(layer, batch))
+    }
+
+    /// Copies the gradient at the outputs.
+    pub(super) fn copy_gradient(&self, copies: &Copies, batch: Batch) -> Result<(), Error> {
+        let last = self.net.depth() - 1;
+        let to = self.gradient_of(copies, last, batch);
+        gradient(&self.gpu, self.arenas.last(), &to, (batch.rows, self.net.widths[last + 1] as u32))
+    }
+
+    /// The gradient at the outputs of the layer below.
+    pub(super) fn input_gradient_on(&self, copies: &Copies, layer: usize, batch: Batch) -> Result<(), Error> {
+        let (dz, w, x) = (copies.deltas[layer].all(), self.net.copy(layer), copies.hidden[layer - 1].all());
+        let dx = self.gradient_of(copies, layer - 1, batch);
+        input_gradient(&self.gpu, dz, w, x, &dx, self.dims(layer, batch))
+    }
+
+    /// The gradient of a layer's parameters, into the sink.
+    pub(super) fn weight_gradient_on(
+        &self,
+        copies: &Copies,
+        layer: usize,
+        feed: Feed<'_>,
+        batch: Batch,
+        sink: &Sink<'_>,
+    ) -> Result<(), Error> {
+        let (input, at) = (input(copies, layer, feed), self.arenas.position(batch));
+        let dz = self.gradient_of(copies, layer, batch);
+        let dims = self.dims(layer, batch);
+        weight_gradient(&self.gpu, &input, &at, &dz, sink, self.net.copy(layer), dims)
+    }
+
+    /// The gradient at the outputs of a layer.
+    fn gradient_of<'b>(&self, copies: &'b Copies, layer: usize, batch: Batch) -> Gradient<'b> {
+        let count = match layer + 1 == self.net.depth() {
+            true => parts_of_last(batch.rows),
+            false => parts_of_hidden(&self.gpu, batch.rows, self.net.widths[layer + 1] as u32),
+        };
+        Gradient { dz: copies.deltas[layer].all(), parts: copies.parts[layer].all(), count }
+    }
+}
+
+/// What a layer reads.
+fn input<'b>(copies: &'b Copies, layer: usize, feed: Feed<'_>) -> Input<'b> {
+    match layer {
+        0 => {
+            let scale = if matches!(feed.source, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
+            Input { x: copies.inputs.all(), scale }
+        }
+        _ => Input { x: copies.hidden[layer - 1].all(), scale: 1.0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_tests::on_device;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::{AdamW, GraphOptions, Job, Loss, Mlp, Optimizer, Samples, Schedule, Sgd, Targets};
+
+    const ROWS: usize = 150;
+    const WIDTH: usize = 29;
+
+    /// What training comes to: losses, and all gradients and parameters at the end.
+    type Outcome = (Vec<f64>, Vec<f32>, Vec<f32>);
+
+    fn train(train: Samples<'_>, optimizer: Optimizer, layers: &[usize], copied: bool) -> Outcome {
+        let model = Mlp::new(layers, 3).unwrap();
+        let (loss, schedule) = (Loss::CrossEntropy, Schedule::default());
+        let options = GraphOptions { precision: Precision::Bf16, ..GraphOptions::default() };
+        let mut graph =
+            Graph::with(Job { model, loss, optimizer, schedule, train }, options, copied).unwrap();
+        let order: Vec<u32> = (0..ROWS as u32).map(|at| at * 7 % ROWS as u32).collect();
+        let losses = (0..3).map(|_| graph.epoch(&order, 40, &mut |_| ()).unwrap().loss);
+        let mut losses: Vec<f64> = losses.collect();
+        losses.push(graph.evaluate(&train.first(90)).unwrap().loss);
+        let gradients = graph.gradients(&order[..77]).unwrap();
+        losses.push(gradients.loss);
+        let flat = |tensors: &[crate::Tensor]| tensors.iter().flat_map(|t| t.data.clone()).collect();
+        (losses, flat(&gradients.tensors), flat(graph.model().unwrap().tensors()))
+    }
+
+    /// Copies change the order of sums and nothing else: operands are rounded the same either way.
+    #[test]
+    fn copies_change_nothing_but_the_order_of_sums() {
+        on_device!();
+        let pixels: Vec<u8> = (0..ROWS * WIDTH).map(|at| (at * at * 31 % 251) as u8).collect();
+        let floats: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 200.0).collect();
+        let labels: Vec<u8> = (0..ROWS).map(|row| (row * 5 % 7) as u8).collect();
+        let forms = [
+            Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap(),
+            Samples::floats(&floats, WIDTH, Targets::Labels(&labels)).unwrap(),
+        ];
+        let momentum = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
+        let descent = Sgd { lr: 0.1, ..Sgd::default() }.into();
+        for samples in forms {
+            for optimizer in [momentum, descent, AdamW::default().into()] {
+                for layers in [&[WIDTH, 131, 67, 7][..], &[WIDTH, 33, 7], &[WIDTH, 7]] {
+                    let [on_copies, on_floats] =
+                        [true, false].map(|copied| train(samples, optimizer, layers, copied));
+                    for (got, expected) in on_copies.0.iter().zip(&on_floats.0) {
+                        let off = (got - expected).abs();
+                        assert!(off <= 1e-6 * expected, "{layers:?}: {got}, expected {expected}");
+                    }
+                    for (got, expected) in [(on_copies.1, on_floats.1), (on_copies.2, on_floats.2)] {
+                        let norm = |values: &mut dyn Iterator<Item = f32>| {
+                            values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+                        };
+                        let off = norm(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
+                        let share = off / norm(&mut expected.iter().copied());
+                        println!("{layers:?} {optimizer:?}: off by {share:.1e}");
+                        assert!(share <= 1e-5, "{layers:?}: off by {share:e}");
+                    }
+                }
+            }
+        }
+    }
+}

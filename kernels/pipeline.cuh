@@ -1,0 +1,210 @@
+// Products of matrices that lie in global memory as bfloat16 copies, for models with wide layers.
+//
+//   c (M, N) = sum over k of a (M, k) b (N, k)
+//
+// As in product.cuh a block makes one tile, its warps share the sum in SLICES, and the slices are added in shared memory, in
+// order. What differs is how a tile arrives: by 16-byte cp.async from the copy to shared memory, with no register in between,
+// STAGES - 1 stages ahead. So tiles may be large: of 128 x 128 each value that is read serves 128 multiply-adds, and a warp's
+// share of 64 x 64 reads eight ldmatrix for 32 mma.
+//
+// A copy (lines, width) has its lines begin at multiples of 8 values, 16 bytes; `pitch` says how far apart. The gap is never read:
+// cp.async is told how many bytes lie inside and fills the rest of its 16 with zeros, and so it does for lines outside.
+//
+// Determinism: as in product.cuh. Shared memory: dynamic, T::SHARED bytes; free of bank conflicts, as product.cuh explains.
+#pragma once
+#include "product.cuh"
+
+typedef __nv_bfloat16 bf16;
+
+// Tiles of 128 x 128, 64 x 64 and 32 x 32. Four warps each; of the smallest tile each has a quarter of the sum. BLOCKS share a
+// multiprocessor.
+constexpr int STAGES = 4;
+struct Tile128 : Tile<128, 128, 2, 2, 1, 32> {
+    static constexpr int BLOCKS = 2, SHARED = 80 << 10;
+};
+struct Tile64 : Tile<64, 64, 2, 2, 1, 32> {
+    static constexpr int BLOCKS = 4, SHARED = 40 << 10;
+};
+struct Tile32 : Tile<32, 32, 1, 1, 4, 16> {
+    static constexpr int BLOCKS = 4, SHARED = 40 << 10;
+};
+
+__device__ __forceinline__ size_t pitch(u32 width) { return ((size_t)width + 7) / 8 * 8; }
+
+struct Copy {
+    const bf16* data;
+    u32 lines, width;
+    __device__ __forceinline__ const bf16* line(u32 at) const { return data + at * pitch(width); }
+};
+
+// Copies the first `bytes` of 16, and zeros for the rest.
+__device__ __forceinline__ void copy_chunk(bf16* to, const bf16* from, u32 bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes)
+                 : "memory");
+}
+__device__ __forceinline__ void end_stage() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// All stages but the newest PENDING have arrived, of those that this thread copies.
+template <int PENDING>
+__device__ __forceinline__ void await_stages() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// Of 8 values from `at` on, the bytes that lie before `end`.
+__device__ __forceinline__ u32 bytes_inside(u32 at, u32 end) { return at < end ? 2 * min(end - at, 8u) : 0; }
+
+// The terms of the sum lie along the lines of the copy. A thread copies CHUNKS of 8 terms of rows STEP apart.
+template <class T, int ROWS>
+struct CopyAlong : AlongTerms<T, bf16, ROWS> {
+    using Base = AlongTerms<T, bf16, ROWS>;
+    static constexpr int ACROSS = T::DEPTH / 8, STEP = T::THREADS / ACROSS, CHUNKS = ROWS / STEP;
+    static_assert(T::THREADS % ACROSS == 0 && ROWS % STEP == 0, "threads share a stage evenly");
+
+    struct Loader {
+        const bf16* line[CHUNKS];
+        u32 row, term, terms;
+
+        __device__ __forceinline__ Loader(const Copy& from, u32 row0)
+            : row(threadIdx.x / ACROSS), term(threadIdx.x % ACROSS * 8), terms(from.width) {
+#pragma unroll
+            for (int i = 0; i < CHUNKS; i++) line[i] = from.line(min(row0 + row + i * STEP, from.lines - 1));
+        }
+        __device__ __forceinline__ void load(bf16* tile, u32 term0) const {
+            const u32 at = term0 + term, bytes = bytes_inside(at, terms);
+            const u32 safe = bytes ? at : 0;
+#pragma unroll
+            for (int i = 0; i < CHUNKS; i++) copy_chunk(tile + Base::at(row + i * STEP, term), line[i] + safe, bytes);
+        }
+    };
+};
+
+// The lines of the copy are the terms of the sum. A thread copies CHUNKS of 8 rows of terms STEP apart.
+template <class T, int ROWS>
+struct CopyAcross : AcrossTerms<T, bf16, ROWS> {
+    using Base = AcrossTerms<T, bf16, ROWS>;
+    static constexpr int ACROSS = ROWS / 8, STEP = T::THREADS / ACROSS, CHUNKS = T::DEPTH / STEP;
+    static_assert(T::THREADS % ACROSS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
+
+    struct Loader {
+        const bf16* rows; // of the first term
+        size_t apart;
+        u32 row, term, terms, bytes;
+
+        __device__ __forceinline__ Loader(const Copy& from, u32 row0)
+            : apart(pitch(from.width)), row(threadIdx.x % ACROSS * 8), term(threadIdx.x / ACROSS), terms(from.lines),
+              bytes(bytes_inside(row0 + row, from.width)) {
+            rows = from.data + (bytes ? row0 + row : 0);
+        }
+        __device__ __forceinline__ void load(bf16* tile, u32 term0) const {
+#pragma unroll
+            for (int i = 0; i < CHUNKS; i++) {
+                const u32 at = term0 + term + i * STEP;
+                const bool inside = at < terms;
+                copy_chunk(tile + Base::at(row, term + i * STEP), rows + (inside ? at : 0) * apart, inside ? bytes : 0);
+            }
+        }
+    };
+};
+
+// The tile of this block: tiles are taken in bands of BAND along the first dimension, so that those that run at the same time
+// share operands in both and the L2 cache holds what they read.
+struct Place {
+    u32 m, n;
+    __device__ __forceinline__ Place() {
+        constexpr u32 BAND = 16;
+        const u32 id = blockIdx.y * gridDim.x + blockIdx.x, of_band = BAND * gridDim.y;
+        const u32 first = id / of_band * BAND, high = min(gridDim.x - first, BAND), at = id % of_band;
+        m = first + at % high;
+        n = at / high;
+    }
+};
+
+extern __shared__ unsigned char shared_memory[]; // begins at 16 bytes
+
+// Makes the tile at (m0, n0). An epilogue is given each sum of the tile that lies in (M, N), once: what `load(m, n)` gave for its
+// place goes into `store(m, n, sum, loaded)`. A thread's places are in one column, and it loads for several before it stores.
+template <class T, class SA, class SB, class Epilogue>
+__device__ __forceinline__ void pipelined(const Copy& a, const Copy& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Epilogue& epilogue) {
+    constexpr int STAGE = SA::SIZE + SB::SIZE;
+    static_assert(STAGES * STAGE * sizeof(bf16) <= T::SHARED && T::SLICES * T::TM * (T::TN + 1) * sizeof(float) <= T::SHARED, "");
+    static_assert(SA::SIZE % 8 == 0 && SB::SIZE % 8 == 0, "tiles begin at 16 bytes");
+    static_assert(T::THREADS % T::TN == 0, "a thread has one column");
+    bf16* stages = reinterpret_cast<bf16*>(shared_memory);
+
+    const int warp = threadIdx.x / 32;
+    const int slice = warp / (T::WARPS_M * T::WARPS_N);
+    const int wm = warp / T::WARPS_N % T::WARPS_M * T::WM, wn = warp % T::WARPS_N * T::WN;
+
+    float sums[T::SUMS] = {};
+    const typename SA::Loader from_a(a, m0);
+    const typename SB::Loader from_b(b, n0);
+    auto stage = [&](u32 term, int buffer) {
+        if (term < terms) {
+            from_a.load(stages + buffer * STAGE, term);
+            from_b.load(stages + buffer * STAGE + SA::SIZE, term);
+        }
+        end_stage(); // an empty one counts, so that the same number is pending at every term
+    };
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; s++) stage(s * T::DEPTH, s);
+    int buffer = 0;
+    for (u32 term = 0; term < terms; term += T::DEPTH) {
+        await_stages<STAGES - 2>();
+        // Every thread's copies of this stage have arrived, and every warp has read the stage before, which the next copies
+        // overwrite.
+        __syncthreads();
+        stage(term + (STAGES - 1) * T::DEPTH, (buffer + STAGES - 1) % STAGES);
+        const bf16* tile = stages + buffer * STAGE;
+        Bf16::multiply<T, SA, SB>(tile, tile + SA::SIZE, wm, wn, slice * T::SLICE_DEPTH, sums);
+        buffer = (buffer + 1) % STAGES;
+    }
+
+    __syncthreads(); // the stages are read; their memory now gathers the slices' sums
+    float* gathered = reinterpret_cast<float*>(shared_memory);
+    float* gather = gathered + slice * T::TM * (T::TN + 1);
+#pragma unroll
+    for (int s = 0; s < T::SUMS; s++) {
+        const int2 at = Bf16::place<T, SA, SB>(s);
+        gather[(wm + at.x) * (T::TN + 1) + wn + at.y] = sums[s];
+    }
+    __syncthreads();
+    constexpr int STEP = T::THREADS / T::TN, TOGETHER = 8;
+    static_assert(T::TM % (STEP * TOGETHER) == 0, "");
+    const int column = threadIdx.x % T::TN;
+    if (n0 + column < N) {
+#pragma unroll 1
+        for (int row = threadIdx.x / T::TN; row < T::TM; row += STEP * TOGETHER) {
+            typename Epilogue::Loaded loaded[TOGETHER];
+#pragma unroll
+            for (int i = 0; i < TOGETHER; i++) {
+                const u32 m = m0 + row + i * STEP;
+                if (m < M) loaded[i] = epilogue.load(m, n0 + column);
+            }
+#pragma unroll
+            for (int i = 0; i < TOGETHER; i++) {
+                const u32 m = m0 + row + i * STEP;
+                float sum = 0.0f;
+#pragma unroll
+                for (int s = 0; s < T::SLICES; s++) sum += gathered[(s * T::TM + row + i * STEP) * (T::TN + 1) + column];
+                if (m < M) epilogue.store(m, n0 + column, sum, loaded[i]);
+            }
+        }
+    }
+}
+
+// Adds what the threads of each of COLUMNS columns have, and gives it to the first of them: threads below COLUMNS.
+template <class T, int COLUMNS>
+__device__ __forceinline__ float sum_of_column(float share) {
+    constexpr int SHARES = T::THREADS / COLUMNS;
+    if constexpr (SHARES == 1) return share;
+    float* shares = reinterpret_cast<float*>(shared_memory);
+    __syncthreads(); // the memory has been read
+    shares[threadIdx.x] = share;
+    __syncthreads();
+    float sum = 0.0f;
+    if (threadIdx.x < COLUMNS)
+#pragma unroll
+        for (int i = 0; i < SHARES; i++) sum += shares[threadIdx.x + i * COLUMNS];
+    return sum;
+}
+
+#define KILN_COPIES_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, T::BLOCKS)

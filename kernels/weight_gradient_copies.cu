@@ -1,0 +1,123 @@
+//@ arch: sm_80
+// Gradients of a linear layer's parameters on bfloat16 copies (pipeline.cuh), and the update by them in the same pass.
+//
+//   dw (N, K) = scale dz (B, N)^T x (B, K),  db (N) = sum of parts (count, N)
+//
+//   weight_gradient_copies_store_<tile>      writes dw, db; parameters stay
+//   weight_gradient_copies_descent_<tile>    p -= lr g                                      g: gradient + decay p
+//   weight_gradient_copies_momentum_<tile>   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
+//
+// x and dz are copies. `parts` are sums of dz over some rows each, in float32, from before it was rounded: what made dz left
+// them. Parameters, velocities and gradients are float32 and without gaps; the last two kernels also write the copy of the new
+// weights (N, K). lr, keep, fresh, and what PyTorch's SGD makes of them: as in weight_gradient.cuh.
+//
+// <tile>: 128, 64 or 32, its side. Grid: (ceil(N / tile), ceil(K / tile)). Threads: 128. The blocks of the first column sum db.
+// Parameters of other layers are not touched; runs are equal bit for bit.
+//
+// w of the layer must have been read before: the gradient at the inputs comes first.
+#include "pipeline.cuh"
+#include "scalars.cuh"
+
+struct Store {
+    using Loaded = struct {};
+    float *dw, *db;
+    u32 K;
+    __device__ __forceinline__ Loaded load(u32, u32) const { return {}; }
+    __device__ __forceinline__ void store(u32 n, u32 k, float g, Loaded) const { dw[(size_t)n * K + k] = g; }
+    __device__ __forceinline__ void bias(u32 n, float g) const { db[n] = g; }
+};
+
+struct Descent {
+    using Loaded = float;
+    float *w, *b;
+    bf16* copy;
+    float lr, decay;
+    u32 K;
+    __device__ __forceinline__ float moved(float p, float g) const { return p - lr * fmaf(decay, p, g); }
+    __device__ __forceinline__ float load(u32 n, u32 k) const { return w[(size_t)n * K + k]; }
+    __device__ __forceinline__ void store(u32 n, u32 k, float g, float old) const {
+        const float p = w[(size_t)n * K + k] = moved(old, g);
+        copy[n * pitch(K) + k] = __float2bfloat16_rn(p);
+    }
+    __device__ __forceinline__ void bias(u32 n, float g) const { b[n] = moved(b[n], g); }
+};
+
+struct Momentum {
+    using Loaded = float2; // parameter, velocity
+    float *w, *b, *vw, *vb;
+    bf16* copy;
+    Scalars s;
+    float decay, gshare, vshare;
+    u32 K;
+    __device__ __forceinline__ float2 moved(float2 old, float g) const {
+        g = fmaf(decay, old.x, g);
+        const float v = fmaf(s.keep, old.y, s.fresh * g);
+        return make_float2(old.x - s.lr * fmaf(vshare, v, gshare * g), v);
+    }
+    __device__ __forceinline__ float2 load(u32 n, u32 k) const {
+        const size_t at = (size_t)n * K + k;
+        return make_float2(w[at], vw[at]);
+    }
+    __device__ __forceinline__ void store(u32 n, u32 k, float g, float2 old) const {
+        const size_t at = (size_t)n * K + k;
+        const float2 now = moved(old, g);
+        w[at] = now.x;
+        vw[at] = now.y;
+        copy[n * pitch(K) + k] = __float2bfloat16_rn(now.x);
+    }
+    __device__ __forceinline__ void bias(u32 n, float g) const {
+        const float2 now = moved(make_float2(b[n], vb[n]), g);
+        b[n] = now.x;
+        vb[n] = now.y;
+    }
+};
+
+// Multiplies what it passes on.
+template <class Sink>
+struct Scaled {
+    using Loaded = typename Sink::Loaded;
+    const Sink& sink;
+    float scale;
+    __device__ __forceinline__ Loaded load(u32 n, u32 k) const { return sink.load(n, k); }
+    __device__ __forceinline__ void store(u32 n, u32 k, float sum, Loaded loaded) const { sink.store(n, k, sum * scale, loaded); }
+};
+
+template <class T, class Sink>
+__device__ __forceinline__ void weight_gradient(const bf16* x, float scale, const bf16* dz, const float* parts, u32 count,
+                                                const Sink& sink, u32 B, u32 K, u32 N) {
+    const Place place;
+    const u32 n0 = place.m * T::TM, k0 = place.n * T::TN;
+    Scaled<Sink> epilogue{sink, scale};
+    pipelined<T, CopyAcross<T, T::TM>, CopyAcross<T, T::TN>>(Copy{dz, B, N}, Copy{x, B, K}, n0, k0, N, K, B, epilogue);
+    if (k0 != 0) return; // the whole block
+    const u32 unit = n0 + threadIdx.x % T::TM;
+    float share = 0.0f;
+    if (unit < N)
+#pragma unroll 8
+        for (u32 part = threadIdx.x / T::TM; part < count; part += T::THREADS / T::TM) share += parts[(size_t)part * N + unit];
+    const float db = sum_of_column<T, T::TM>(share);
+    if (threadIdx.x < T::TM && unit < N) sink.bias(unit, db);
+}
+
+#define KILN_GRADIENT const bf16 *x, float scale, const bf16 *dz, const float *parts, u32 count
+
+#define KILN_WEIGHT_GRADIENT_COPIES(tile)                                                                                    \
+    KILN_COPIES_KERNEL(Tile##tile) weight_gradient_copies_store_##tile(KILN_GRADIENT, float* dw, float* db, u32 B, u32 K, u32 N) { \
+        weight_gradient<Tile##tile>(x, scale, dz, parts, count, Store{dw, db, K}, B, K, N);                                  \
+    }                                                                                                                        \
+    KILN_COPIES_KERNEL(Tile##tile)                                                                                           \
+    weight_gradient_copies_descent_##tile(KILN_GRADIENT, bf16* copy, const u32* step, u32 slot, float* w, float* b,           \
+                                          const Scalars* scalars, float decay, u32 B, u32 K, u32 N) {                        \
+        weight_gradient<Tile##tile>(x, scale, dz, parts, count, Descent{w, b, copy, scalars[*step + slot].lr, decay, K}, B, K, N); \
+    }                                                                                                                        \
+    KILN_COPIES_KERNEL(Tile##tile)                                                                                           \
+    weight_gradient_copies_momentum_##tile(KILN_GRADIENT, bf16* copy, const u32* step, u32 slot, float* w, float* b, float* vw, \
+                                           float* vb, const Scalars* scalars, float decay, float gshare, float vshare, u32 B, \
+                                           u32 K, u32 N) {                                                                   \
+        const Momentum sink{w, b, vw, vb, copy, scalars[*step + slot], decay, gshare, vshare, K};                            \
+        weight_gradient<Tile##tile>(x, scale, dz, parts, count, sink, B, K, N);                                              \
+    }
+
+KILN_WEIGHT_GRADIENT_COPIES(128)
+KILN_WEIGHT_GRADIENT_COPIES(64)
+KILN_WEIGHT_GRADIENT_COPIES(32)
