@@ -371,6 +371,7 @@ impl Device {
             workspace: if config.cooperative { self.workspace()? } else { 0 },
             params,
             memory: &self.memory,
+            tensor_core: self.config.arch.into(),
             checks: self.config.checks,
             schedule: self.config.schedule,
             fuel: self.config.fuel,

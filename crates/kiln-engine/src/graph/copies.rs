@@ -179,7 +179,7 @@ mod tests {
                         [true, false].map(|copied| train(samples, optimizer, layers, copied));
                     for (got, expected) in on_copies.0.iter().zip(&on_floats.0) {
                         let off = (got - expected).abs();
-                        assert!(off <= 1e-6 * expected, "{layers:?}: {got}, expected {expected}");
+                        assert!(off <= 1e-5 * expected, "{layers:?}: {got}, expected {expected}");
                     }
                     for (got, expected) in [(on_copies.1, on_floats.1), (on_copies.2, on_floats.2)] {
                         let norm = |values: &mut dyn Iterator<Item = f32>| {
@@ -188,7 +188,7 @@ mod tests {
                         let off = norm(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
                         let share = off / norm(&mut expected.iter().copied());
                         println!("{layers:?} {optimizer:?}: off by {share:.1e}");
-                        assert!(share <= 1e-5, "{layers:?}: off by {share:e}");
+                        assert!(share <= 1e-3, "{layers:?}: off by {share:e}");
                     }
                 }
             }

@@ -38,6 +38,7 @@ use crate::check::view::Neighbours;
 use crate::finding::{Finding, Kind};
 use crate::isa::{Function, Program};
 use crate::memory::{Allocation, GlobalMemory};
+use crate::num::mma::TensorCore;
 
 use asynchronous::AsyncOp;
 use order::Released;
@@ -69,6 +70,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) workspace: u64,
     pub(crate) params: &'a [u8],
     pub(crate) memory: &'a GlobalMemory,
+    pub(crate) tensor_core: TensorCore,
     pub(crate) checks: bool,
     pub(crate) schedule: Schedule,
     pub(crate) fuel: u64,

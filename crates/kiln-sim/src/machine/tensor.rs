@@ -5,7 +5,7 @@
 use crate::finding::Kind;
 use crate::isa::{HalfType, Inst, Mma, Op, Place};
 use crate::num::int::Sign;
-use crate::num::mma;
+use crate::num::mma::{self, TensorCore};
 
 use super::Machine;
 use super::regs::{Row, Row64};
@@ -41,7 +41,7 @@ impl Machine<'_> {
                 Flow::Next
             }
             Op::Mma(kind) => {
-                product(kind, inst, run);
+                product(kind, self.launch.tensor_core, inst, run);
                 Flow::Next
             }
             _ => Flow::Next,
@@ -118,9 +118,12 @@ fn rows<const N: usize>(inst: &Inst, run: &mut Running<'_>, slot: usize) -> [Row
     std::array::from_fn(|n| regs.a(inst, slot + n))
 }
 
-fn product(kind: Mma, inst: &Inst, run: &mut Running<'_>) {
+fn product(kind: Mma, unit: TensorCore, inst: &Inst, run: &mut Running<'_>) {
     // Registers: d, a, b, c. The numbers say how many of each.
     macro_rules! run {
+        ($d:literal, $a:literal, $b:literal, $c:literal, $product:expr, unit) => {
+            run!($d, $a, $b, $c, |a: &_, b: &_, c: &_| $product(unit, a, b, c))
+        };
         ($d:literal, $a:literal, $b:literal, $c:literal, $product:expr) => {{
             let (a, b, c) = (
                 rows::<$a>(inst, run, $d),
@@ -135,14 +138,14 @@ fn product(kind: Mma, inst: &Inst, run: &mut Running<'_>) {
     }
     let sign = |signed: bool| if signed { Sign::Signed } else { Sign::Unsigned };
     match kind {
-        Mma::K8(HalfType::F16) => run!(4, 2, 1, 4, mma::m16n8k8_f16),
-        Mma::K8(HalfType::Bf16) => run!(4, 2, 1, 4, mma::m16n8k8_bf16),
-        Mma::K16(HalfType::F16) => run!(4, 4, 2, 4, mma::m16n8k16_f16),
-        Mma::K16(HalfType::Bf16) => run!(4, 4, 2, 4, mma::m16n8k16_bf16),
-        Mma::K8Half => run!(2, 2, 1, 2, mma::m16n8k8_f16_f16),
-        Mma::K16Half => run!(2, 4, 2, 2, mma::m16n8k16_f16_f16),
-        Mma::K4Tf32 => run!(4, 2, 1, 4, mma::m16n8k4_tf32),
-        Mma::K8Tf32 => run!(4, 4, 2, 4, mma::m16n8k8_tf32),
+        Mma::K8(HalfType::F16) => run!(4, 2, 1, 4, mma::m16n8k8_f16, unit),
+        Mma::K8(HalfType::Bf16) => run!(4, 2, 1, 4, mma::m16n8k8_bf16, unit),
+        Mma::K16(HalfType::F16) => run!(4, 4, 2, 4, mma::m16n8k16_f16, unit),
+        Mma::K16(HalfType::Bf16) => run!(4, 4, 2, 4, mma::m16n8k16_bf16, unit),
+        Mma::K8Half => run!(2, 2, 1, 2, mma::m16n8k8_f16_f16, unit),
+        Mma::K16Half => run!(2, 4, 2, 2, mma::m16n8k16_f16_f16, unit),
+        Mma::K4Tf32 => run!(4, 2, 1, 4, mma::m16n8k4_tf32, unit),
+        Mma::K8Tf32 => run!(4, 4, 2, 4, mma::m16n8k8_tf32, unit),
         Mma::K16Int(a, b, s) => {
             run!(4, 2, 1, 4, |x: &_, y: &_, z: &_| mma::m16n8k16_i8(x, y, z, sign(a), sign(b), s))
         }

@@ -156,6 +156,11 @@ impl Exact {
         Exact { negative: false, mantissa: root | sticky, exponent: a.exponent / 2 }
     }
 
+    /// Whether its magnitude is `2^exponent` or more.
+    pub(super) fn reaches(self, exponent: i32) -> bool {
+        self.mantissa != 0 && self.exponent + 127 - self.mantissa.leading_zeros() as i32 >= exponent
+    }
+
     /// The pattern of the value, rounded once.
     pub(super) fn round(self, format: &Format, round: Round) -> u64 {
         let sign = u64::from(self.negative) << format.sign_bit;

@@ -1,4 +1,4 @@
-//! Products of bfloat16 copies. Their operands are exact, so that the bounds are those of float32, and of one rounding where the
+//! Products of bfloat16 copies. Their operands are exact, so that the bounds are those of float32 sums, and of one rounding where the
 //! result is a copy.
 
 use half::bf16;
@@ -105,7 +105,7 @@ fn outputs(gpu: &Gpu, dims: Dims, values: Values) {
                 return (f64::from((sum as f32).mul_add(scale, bias as f32)), 0.0);
             }
             let scale = f64::from(scale);
-            (sum * scale + bias, Bound::of(Precision::F32).factor(inputs, 2) * (size * scale + bias.abs()))
+            (sum * scale + bias, Bound::COPIES.factor(inputs, 2) * (size * scale + bias.abs()))
         };
         let input = Input { x: x_device.all(), scale };
         let run = |y: Output<'_>| {
@@ -141,7 +141,7 @@ fn input_gradients(gpu: &Gpu, dims: Dims, values: Values) {
         if x[at] <= 0.0 {
             return (0.0, 0.0);
         }
-        let factor = if exact { 0.0 } else { Bound::of(Precision::F32).factor(outputs, 0) };
+        let factor = if exact { 0.0 } else { Bound::COPIES.factor(outputs, 0) };
         (terms().sum(), factor * terms().map(f64::abs).sum::<f64>())
     };
     let got = read_copy(gpu, &dx, rows, inputs, POISON);
@@ -178,10 +178,10 @@ fn weight_gradients(gpu: &Gpu, dims: Dims, values: Values) {
     let of_pixels = pixels(3, rows * inputs).into_iter().map(f32::from).collect();
     for (x, scale) in [(draw_rounded(5, values, rows * inputs), 1.0), (of_pixels, 1.0 / 255.0)] {
         let x_device = copied(gpu, &x, inputs);
-        let case = Case::new(dims, Precision::F32, values, (x, scale), dz.clone());
+        let case = Case::new(dims, Bound::COPIES, values, (x, scale), dz.clone());
         let gradient = Gradient { dz: dz_device.all(), parts: parts.all(), count: parts_of_last(dims.b) };
         let input = Input { x: x_device.all(), scale };
-        sinks(gpu, &case, "copies", |sink| {
+        sinks(gpu, &case, "of copies", |sink| {
             let at = epoch.position();
             copies::weight_gradient(gpu, &input, &at, &gradient, sink, copy.all(), dims).unwrap();
         });

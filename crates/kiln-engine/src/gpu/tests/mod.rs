@@ -126,26 +126,30 @@ impl Epoch {
 }
 
 /// What a sum of products may be off by: `((1 + r)² (1 + gamma_K) - 1) sum |x| |w|`, with r the roundoff of the operands in a
-/// precision and `gamma_K = K u / (1 - K u)` (Higham, section 3.1), for any order of summation.
+/// precision and `gamma_K = K u / (1 - K u)` (Higham, section 3.1), for any order of summation. Tensor cores cut off where that
+/// is for rounding: with blocks of 8, nine terms by up to u and their sum by up to 2 u, so that u counts twice.
 #[derive(Clone, Copy)]
 struct Bound {
     operand: f64,
+    roundoff: f64,
 }
 
 impl Bound {
+    /// Operands that bfloat16 holds, on tensor cores.
+    const COPIES: Bound = Bound { operand: 0.0, roundoff: 2.0 * U };
+
     fn of(precision: Precision) -> Self {
-        Self {
-            operand: match precision {
-                Precision::F32 => 0.0,
-                Precision::Tf32 => (-11f64).exp2(),
-                Precision::Bf16 => (-8f64).exp2(),
-            },
-        }
+        let (operand, roundoff) = match precision {
+            Precision::F32 => (0.0, U),
+            Precision::Tf32 => ((-11f64).exp2(), 2.0 * U),
+            Precision::Bf16 => ((-8f64).exp2(), 2.0 * U),
+        };
+        Self { operand, roundoff }
     }
 
     /// For a sum of `terms` terms, with `extra` roundings after it.
     fn factor(self, terms: usize, extra: usize) -> f64 {
-        let ku = (terms + extra) as f64 * U;
+        let ku = (terms + extra) as f64 * self.roundoff;
         (1.0 + self.operand).powi(2) * (1.0 + ku / (1.0 - ku)) - 1.0
     }
 }

@@ -14,20 +14,20 @@ const SHARES: (f32, f32) = (1.0, 0.9);
 
 /// What a case works on: x (B, K) as numbers before they are scaled, dz (B, N), and the state that an update finds.
 pub(super) struct Case {
-    pub(super) dims: Dims,
-    /// That of the operands.
-    pub(super) precision: Precision,
-    pub(super) values: Values,
-    pub(super) x: Vec<f32>,
-    pub(super) scale: f32,
-    pub(super) dz: Vec<f32>,
+    dims: Dims,
+    /// Of sums over the batch.
+    bound: Bound,
+    values: Values,
+    x: Vec<f32>,
+    scale: f32,
+    dz: Vec<f32>,
     state: [Vec<f32>; 4],
 }
 
 impl Case {
     pub(super) fn new(
         dims: Dims,
-        precision: Precision,
+        bound: Bound,
         values: Values,
         (x, scale): (Vec<f32>, f32),
         dz: Vec<f32>,
@@ -35,7 +35,7 @@ impl Case {
         let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
         let state = [(11, weights), (12, units), (13, weights), (14, units)]
             .map(|(seed, len)| draw(seed, Values::Floats, len));
-        Self { dims, precision, values, x, scale, dz, state }
+        Self { dims, bound, values, x, scale, dz, state }
     }
 
     /// A gradient and what it may be off by: entry `at` of the weights (N, K), or of the biases (N).
@@ -50,7 +50,7 @@ impl Case {
             return (f64::from(sum as f32 * scale), 0.0);
         }
         // Biases are summed in float32 whatever the precision.
-        let bound = Bound::of(if bias { Precision::F32 } else { self.precision });
+        let bound = if bias { Bound::of(Precision::F32) } else { self.bound };
         let scale = f64::from(scale);
         (sum * scale, bound.factor(rows, 1) * size * scale)
     }
@@ -124,10 +124,10 @@ fn sources(gpu: &Gpu, precision: Precision, dims: Dims, values: Values) {
         (Source::Hidden(hiddens.all()), hidden),
     ] {
         let scale = if matches!(source, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
-        let case =
-            Case::new(dims, precision, values, (x, scale), draw(6, values, (dims.b * dims.n) as usize));
+        let dz = draw(6, values, (dims.b * dims.n) as usize);
+        let case = Case::new(dims, Bound::of(precision), values, (x, scale), dz);
         let dz = buffer(gpu, &case.dz);
-        sinks(gpu, &case, source.name(), |sink| {
+        sinks(gpu, &case, &format!("{precision} {}", source.name()), |sink| {
             weight_gradient(gpu, &source, &epoch.position(), dz.all(), sink, dims).unwrap();
         });
     }
@@ -135,8 +135,8 @@ fn sources(gpu: &Gpu, precision: Precision, dims: Dims, values: Values) {
 
 /// One case into all three sinks; `run` makes the gradient, at the slot of an [`Epoch`].
 pub(super) fn sinks(gpu: &Gpu, case: &Case, source: &str, run: impl Fn(&Sink<'_>)) {
-    let Case { dims, precision, values, .. } = *case;
-    let what = |part: &str| format!("{part} {precision} {source} {dims:?} {values:?}");
+    let Case { dims, values, .. } = *case;
+    let what = |part: &str| format!("{part} {source} {dims:?} {values:?}");
     let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
 
     let (dw, db) = (poisoned(gpu, weights), poisoned(gpu, units));

@@ -3,10 +3,10 @@
 //! A piece is a [`Row`]: one register of all 32 lanes. Which lane holds which element is in module `fragment`; the
 //! arithmetic is in module `product`:
 //!
-//! - f16, bf16 and tf32: D starts as C, and for k from 0 up each product is added by one f32 fused multiply-add. So
-//!   products are exact and each sum is rounded to nearest; the ISA leaves order and rounding open, hardware sums
-//!   several products at once. Subnormals are kept. NaN results are `0x7fffffff`.
-//! - f16 accumulators are widened to f32, summed as above, and rounded once at the end.
+//! - f16, bf16 and tf32: the ISA leaves order and rounding open. They are those that the hardware of an architecture
+//!   was found to have, see module `unit`: products are exact, several are summed at once, and what is lost is cut off.
+//!   Subnormals are kept. NaN results are `0x7fffffff`.
+//! - f16 accumulators: the same, but the sum of a block is rounded to nearest.
 //! - tf32 operands are f32 patterns whose low 13 bits are ignored.
 //! - f64: fused multiply-adds in f64, k from 0 up.
 //! - s8 and u8: exact; the result wraps, or is clamped with `satfinite`.
@@ -15,10 +15,13 @@
 
 mod fragment;
 mod product;
+mod unit;
 
 pub use fragment::{collect_8x8, distribute_8x8, movmatrix_trans};
 use fragment::{pack_c, pack_c_f16, pack_c_f64, unpack_a, unpack_b, unpack_c, unpack_c_f16, unpack_c_f64};
-use product::{fma_product, int_product};
+use product::int_product;
+use unit::Operand;
+pub use unit::TensorCore;
 
 use super::convert::{bf16_to_f32, f16_to_f32};
 use super::int::Sign;
@@ -55,65 +58,60 @@ fn widen_tf32(word: u32) -> [f32; 1] {
 }
 
 macro_rules! float_mma {
-    ($(#[$doc:meta])* $name:ident, $widen:ident, $elements:literal, $k:literal, $a:literal, $b:literal, f32) => {
+    ($(#[$doc:meta])* $name:ident, $widen:ident, $operand:ident, $elements:literal, $k:literal, $a:literal, $b:literal, f32) => {
         $(#[$doc])*
-        pub fn $name(a: &[Row; $a], b: &[Row; $b], c: &[Row; 4]) -> [Row; 4] {
+        pub fn $name(unit: TensorCore, a: &[Row; $a], b: &[Row; $b], c: &[Row; 4]) -> [Row; 4] {
             dispatch(
                 #[inline(always)]
                 || {
                     let a = unpack_a::<_, _, $elements, $a, $k, 16>(a, $widen);
                     let b = unpack_b::<_, _, $elements, $b, $k>(b, $widen);
-                    pack_c(&fma_product(&a, &b, unpack_c(c)))
+                    pack_c(&unit.product(Operand::$operand, &a, &b, unpack_c(c)))
                 },
             )
         }
     };
-    ($(#[$doc:meta])* $name:ident, $widen:ident, $elements:literal, $k:literal, $a:literal, $b:literal, f16) => {
+    ($(#[$doc:meta])* $name:ident, $widen:ident, $operand:ident, $elements:literal, $k:literal, $a:literal, $b:literal, f16) => {
         $(#[$doc])*
-        pub fn $name(a: &[Row; $a], b: &[Row; $b], c: &[Row; 2]) -> [Row; 2] {
-            dispatch(
-                #[inline(always)]
-                || {
-                    let a = unpack_a::<_, _, $elements, $a, $k, 16>(a, $widen);
-                    let b = unpack_b::<_, _, $elements, $b, $k>(b, $widen);
-                    pack_c_f16(&fma_product(&a, &b, unpack_c_f16(c)))
-                },
-            )
+        pub fn $name(unit: TensorCore, a: &[Row; $a], b: &[Row; $b], c: &[Row; 2]) -> [Row; 2] {
+            let a = unpack_a::<_, _, $elements, $a, $k, 16>(a, $widen);
+            let b = unpack_b::<_, _, $elements, $b, $k>(b, $widen);
+            pack_c_f16(&unit.half_product(&a, &b, unpack_c_f16(c)))
         }
     };
 }
 
 float_mma!(
     /// `mma.m16n8k16.row.col.f32.f16.f16.f32`.
-    m16n8k16_f16, widen_f16, 2, 16, 4, 2, f32
+    m16n8k16_f16, widen_f16, F16, 2, 16, 4, 2, f32
 );
 float_mma!(
     /// `mma.m16n8k16.row.col.f32.bf16.bf16.f32`.
-    m16n8k16_bf16, widen_bf16, 2, 16, 4, 2, f32
+    m16n8k16_bf16, widen_bf16, Bf16, 2, 16, 4, 2, f32
 );
 float_mma!(
     /// `mma.m16n8k8.row.col.f32.f16.f16.f32`.
-    m16n8k8_f16, widen_f16, 2, 8, 2, 1, f32
+    m16n8k8_f16, widen_f16, F16, 2, 8, 2, 1, f32
 );
 float_mma!(
     /// `mma.m16n8k8.row.col.f32.bf16.bf16.f32`.
-    m16n8k8_bf16, widen_bf16, 2, 8, 2, 1, f32
+    m16n8k8_bf16, widen_bf16, Bf16, 2, 8, 2, 1, f32
 );
 float_mma!(
     /// `mma.m16n8k4.row.col.f32.tf32.tf32.f32`.
-    m16n8k4_tf32, widen_tf32, 1, 4, 2, 1, f32
+    m16n8k4_tf32, widen_tf32, Tf32, 1, 4, 2, 1, f32
 );
 float_mma!(
     /// `mma.m16n8k8.row.col.f32.tf32.tf32.f32`.
-    m16n8k8_tf32, widen_tf32, 1, 8, 4, 2, f32
+    m16n8k8_tf32, widen_tf32, Tf32, 1, 8, 4, 2, f32
 );
 float_mma!(
     /// `mma.m16n8k16.row.col.f16.f16.f16.f16`: C and D are f16, two a register.
-    m16n8k16_f16_f16, widen_f16, 2, 16, 4, 2, f16
+    m16n8k16_f16_f16, widen_f16, F16, 2, 16, 4, 2, f16
 );
 float_mma!(
     /// `mma.m16n8k8.row.col.f16.f16.f16.f16`: C and D are f16, two a register.
-    m16n8k8_f16_f16, widen_f16, 2, 8, 2, 1, f16
+    m16n8k8_f16_f16, widen_f16, F16, 2, 8, 2, 1, f16
 );
 
 /// `mma.m8n8k4.row.col.f64.f64.f64.f64`, rounded to nearest.
