@@ -1,10 +1,12 @@
 //@ arch: sm_80
-// Updates of all parameters at once from gradients that are stored: of optimizers that are not fused with the gradient, as SGD is
-// in weight_gradient.cuh.
+// Updates of all parameters at once from gradients that are stored: of optimizers that are not fused with the gradient, and of SGD,
+// which is in weight_gradient.cuh, where a batch is computed in parts.
 //
+//   sgd_descent    p -= lr g                                      g: gradient + decay p
+//   sgd_momentum   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
 //   adamw    m += fresh1 (g - m),  v += fresh2 (g^2 - v),  p -= lr (decay p + c1 m / (c2 sqrt(v) + eps))
 //
-// PyTorch's AdamW is fresh1 = 1 - beta1, fresh2 = 1 - beta2, c1 = 1 / (1 - beta1^t), c2 = 1 / sqrt(1 - beta2^t). lr, c1 and c2 are
+// What PyTorch's SGD makes of its scalars: as in weight_gradient.cuh. PyTorch's AdamW is fresh1 = 1 - beta1, fresh2 = 1 - beta2, c1 = 1 / (1 - beta1^t), c2 = 1 / sqrt(1 - beta2^t). lr, c1 and c2 are
 // row *step + slot of `scalars`, in device memory, so that a schedule needs no new capture.
 //
 // p, m, v, g: n values each, the arenas of all layers with the gaps between their tensors, which stay zero. Every value of p, m
@@ -17,19 +19,40 @@
 // Any grid of blocks of 256; each thread takes values a grid apart. No shared memory. Square root and quotient are rounded to
 // nearest.
 
+#include "scalars.cuh"
+
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// Row of the table of scalars: 16 bytes.
-struct alignas(16) Scalars {
+// AdamW's row of the table of scalars: 16 bytes.
+struct alignas(16) AdamWScalars {
     float lr, c1, c2, unused;
 };
 
-extern "C" __global__ void __launch_bounds__(256) adamw(float* p, float* m, float* v, const float* g, const Scalars* scalars,
+// The values of a thread.
+#define KILN_EACH(i, n) for (u64 i = (u64)blockIdx.x * 256 + threadIdx.x; i < n; i += (u64)gridDim.x * 256)
+
+extern "C" __global__ void __launch_bounds__(256) sgd_descent(float* p, const float* g, const Scalars* scalars, const u32* step, u32 slot,
+                                                             float decay, u64 n) {
+    const float lr = scalars[*step + slot].lr;
+    KILN_EACH(i, n) p[i] -= lr * fmaf(decay, p[i], g[i]);
+}
+
+extern "C" __global__ void __launch_bounds__(256) sgd_momentum(float* p, float* v, const float* g, const Scalars* scalars, const u32* step,
+                                                              u32 slot, float decay, float gshare, float vshare, u64 n) {
+    const Scalars s = scalars[*step + slot];
+    KILN_EACH(i, n) {
+        const float gradient = fmaf(decay, p[i], g[i]);
+        const float moved = v[i] = fmaf(s.keep, v[i], s.fresh * gradient);
+        p[i] -= s.lr * fmaf(vshare, moved, gshare * gradient);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) adamw(float* p, float* m, float* v, const float* g, const AdamWScalars* scalars,
                                                        const u32* step, u32 slot, float fresh1, float fresh2, float eps, float decay,
                                                        u64 n) {
-    const Scalars s = scalars[*step + slot];
-    for (u64 i = (u64)blockIdx.x * 256 + threadIdx.x; i < n; i += (u64)gridDim.x * 256) {
+    const AdamWScalars s = scalars[*step + slot];
+    KILN_EACH(i, n) {
         const float gradient = g[i], old = p[i];
         const float first = fmaf(fresh1, gradient - m[i], m[i]);
         const float second = fmaf(fresh2, fmaf(gradient, gradient, -v[i]), v[i]);

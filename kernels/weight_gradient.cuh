@@ -4,6 +4,7 @@
 //   dw (N, K) = dz (B, N)^T x (B, K),  db (N) = sum of dz over the batch
 //
 //   weight_gradient_<from>_store_<tile>      writes dw, db; parameters stay
+//   weight_gradient_<from>_add_<tile>        adds to dw, db what this part of a batch comes to
 //   weight_gradient_<from>_descent_<tile>    p -= lr g                                      g: gradient + decay p
 //   weight_gradient_<from>_momentum_<tile>   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
 //
@@ -26,6 +27,11 @@ using Small = Tile<32, 32, 2, 2, 1, 32>;
 struct Store {
     float *dw, *db;
     __device__ void operator()(bool bias, size_t at, float g) const { (bias ? db : dw)[at] = g; }
+};
+
+struct Add {
+    float *dw, *db;
+    __device__ void operator()(bool bias, size_t at, float g) const { (bias ? db : dw)[at] += g; }
 };
 
 struct Descent {
@@ -76,10 +82,13 @@ __device__ __forceinline__ void weight_gradient(const X& x, float scale, const f
     sink(true, n0 + threadIdx.x, db);
 }
 
-// The three sinks of one source of x. INPUT are the parameters that name x, X makes it, SCALE is what its products lack.
+// The sinks of one source of x. INPUT are the parameters that name x, X makes it, SCALE is what its products lack.
 #define KILN_WEIGHT_GRADIENT_FROM(Math, T, tile, from, X, SCALE, ...)                                                        \
     KILN_KERNEL(T) weight_gradient_##from##_store_##tile(__VA_ARGS__, const float* dz, float* dw, float* db, u32 B, u32 K, u32 N) { \
         weight_gradient<T, Math>(X, SCALE, dz, Store{dw, db}, B, K, N);                                                      \
+    }                                                                                                                        \
+    KILN_KERNEL(T) weight_gradient_##from##_add_##tile(__VA_ARGS__, const float* dz, float* dw, float* db, u32 B, u32 K, u32 N) { \
+        weight_gradient<T, Math>(X, SCALE, dz, Add{dw, db}, B, K, N);                                                        \
     }                                                                                                                        \
     KILN_KERNEL(T) weight_gradient_##from##_descent_##tile(__VA_ARGS__, const float* dz, float* w, float* b, const Scalars* scalars, \
                                                            float decay, u32 B, u32 K, u32 N) {                               \

@@ -4,6 +4,7 @@
 //   dw (N, K) = scale dz (B, N)^T x (B, K),  db (N) = sum of parts (count, N)
 //
 //   weight_gradient_copies_store_<tile>      writes dw, db; parameters stay
+//   weight_gradient_copies_add_<tile>        adds to dw, db what this part of a batch comes to
 //   weight_gradient_copies_descent_<tile>    p -= lr g                                      g: gradient + decay p
 //   weight_gradient_copies_momentum_<tile>   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
 //
@@ -25,6 +26,15 @@ struct Store {
     __device__ __forceinline__ Loaded load(u32, u32) const { return {}; }
     __device__ __forceinline__ void store(u32 n, u32 k, float g, Loaded) const { dw[(size_t)n * K + k] = g; }
     __device__ __forceinline__ void bias(u32 n, float g) const { db[n] = g; }
+};
+
+struct Add {
+    using Loaded = float;
+    float *dw, *db;
+    u32 K;
+    __device__ __forceinline__ float load(u32 n, u32 k) const { return dw[(size_t)n * K + k]; }
+    __device__ __forceinline__ void store(u32 n, u32 k, float g, float old) const { dw[(size_t)n * K + k] = old + g; }
+    __device__ __forceinline__ void bias(u32 n, float g) const { db[n] += g; }
 };
 
 struct Descent {
@@ -104,6 +114,9 @@ __device__ __forceinline__ void weight_gradient(const bf16* x, float scale, cons
 #define KILN_WEIGHT_GRADIENT_COPIES(tile)                                                                                    \
     KILN_COPIES_KERNEL(Tile##tile) weight_gradient_copies_store_##tile(KILN_GRADIENT, float* dw, float* db, u32 B, u32 K, u32 N) { \
         weight_gradient<Tile##tile>(x, scale, dz, parts, count, Store{dw, db, K}, B, K, N);                                  \
+    }                                                                                                                        \
+    KILN_COPIES_KERNEL(Tile##tile) weight_gradient_copies_add_##tile(KILN_GRADIENT, float* dw, float* db, u32 B, u32 K, u32 N) { \
+        weight_gradient<Tile##tile>(x, scale, dz, parts, count, Add{dw, db, K}, B, K, N);                                    \
     }                                                                                                                        \
     KILN_COPIES_KERNEL(Tile##tile)                                                                                           \
     weight_gradient_copies_descent_##tile(KILN_GRADIENT, bf16* copy, const u32* step, u32 slot, float* w, float* b,           \

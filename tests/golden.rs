@@ -73,6 +73,14 @@ fn graph_follows_every_trajectory_on_sm_80_and_sm_90() {
     assert_all_pass(&reports(graph));
 }
 
+/// Batches in parts whose gradients are added, the last of them smaller.
+#[test]
+fn graph_follows_every_trajectory_in_parts_of_batches() {
+    on_device!();
+    let options = GraphOptions { micro_batch: Some(13), ..GraphOptions::default() };
+    assert_all_pass(&reports(|golden| replay::graph(golden, Some(&MNIST), &options).unwrap()));
+}
+
 /// Those of one hidden layer and SGD, and the blocks of the cluster that follows them.
 const RESIDENT: [(&str, u32); 10] = [
     ("seed-784-128-10", 16),

@@ -220,6 +220,52 @@ fn other_precisions_train() {
     }
 }
 
+/// Parts of a batch add up to it, but for rounding; whole batches and smaller ones are as they were, bit for bit.
+#[test]
+fn batches_in_parts_give_the_same_results() {
+    on_device!(&[("KILN_SIM_SEED", "7")]);
+    let data = Data::new();
+    for (form, adam) in [(Form::Pixels, false), (Form::FloatsToValues, false), (Form::PixelsToOneHot, true)] {
+        let run = |options: GraphOptions| {
+            let mut job = data.job(form, &LAYERS);
+            if adam {
+                job.optimizer = AdamW::default().into();
+            }
+            let test = job.train.first(SAMPLES - 3);
+            let mut trainer = Trainer::graph(job, &options).unwrap();
+            let gradients = trainer.gradients(&order(0)[..50]).unwrap();
+            (gradients, train(trainer, 40, &test))
+        };
+        let parts = |rows: usize| GraphOptions { micro_batch: Some(rows), ..GraphOptions::default() };
+        let (gradients, (epochs, evaluation, model)) = run(GraphOptions::default());
+        assert_eq!(run(parts(50)), (gradients.clone(), (epochs.clone(), evaluation, model.clone())));
+        for rows in [7, 13] {
+            let captured = run(parts(rows));
+            let options = match rows {
+                7 => GraphOptions { submission: Submission::Direct, ..parts(rows) },
+                _ => GraphOptions { placement: Placement::Streamed, chunk_rows: Some(80), ..parts(rows) },
+            };
+            assert_eq!(run(options), captured, "{form:?}, parts of {rows}, {options:?}");
+            let (of_parts, (epochs_of_parts, evaluation_of_parts, _)) = captured;
+            let close = |got: f64, expected: f64| {
+                assert!(
+                    (got - expected).abs() <= 1e-6,
+                    "{form:?}, parts of {rows}: {got}, expected {expected}"
+                );
+            };
+            close(of_parts.loss, gradients.loss);
+            for (got, expected) in of_parts.tensors.iter().zip(&gradients.tensors) {
+                got.data.iter().zip(&expected.data).for_each(|(&g, &e)| close(g.into(), e.into()));
+            }
+            for (got, expected) in epochs_of_parts.iter().zip(&epochs) {
+                close(got.loss, expected.loss);
+                assert_eq!(got.steps, expected.steps);
+            }
+            close(evaluation_of_parts.loss, evaluation.loss);
+        }
+    }
+}
+
 /// One layer has more than 2^18 weights: in bf16, products read copies of their operands.
 const WIDE: [usize; 4] = [WIDTH, 521, 509, CLASSES];
 

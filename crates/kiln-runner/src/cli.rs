@@ -291,6 +291,10 @@ pub(crate) struct GpuArgs {
     /// Blocks that train a run on the resident engine, 8 or 16 [default: what suits the model and the GPU]
     #[arg(long, value_name = "N", value_parser = blocks)]
     pub(crate) blocks: Option<u32>,
+    /// Rows that the graph engine computes at once, at most: it adds up the gradients of the parts of a batch before it updates, which
+    /// takes less memory and changes nothing but roundings [default: whole batches]
+    #[arg(long, value_name = "N")]
+    pub(crate) micro_batch: Option<NonZeroUsize>,
     /// Rows of a chunk of streamed samples, at most [default: what 64 MiB hold]
     #[arg(long, value_name = "N")]
     pub(crate) chunk_rows: Option<NonZeroUsize>,
@@ -339,6 +343,7 @@ impl GpuArgs {
         self.submission != SubmissionChoice::Captured
             || self.placement == PlacementChoice::Streamed
             || self.chunk_rows.is_some()
+            || self.micro_batch.is_some()
     }
 
     pub(crate) fn options(&self, profile: Option<StepRange>) -> GraphOptions {
@@ -359,6 +364,7 @@ impl GpuArgs {
             placement,
             profile,
             chunk_rows: self.chunk_rows.map(NonZeroUsize::get),
+            micro_batch: self.micro_batch.map(NonZeroUsize::get),
         }
     }
 }

@@ -22,8 +22,8 @@ pub(crate) fn trainer<'d>(
         EngineChoice::Resident => {
             ensure!(
                 profile.is_none() && !arguments.gpu.is_for_graph(),
-                "--profile-steps, --submission, --placement and --chunk-rows need --engine graph: the resident engine runs all \
-                 steps in one launch"
+                "--profile-steps, --submission, --placement, --chunk-rows and --micro-batch need --engine graph: the resident engine \
+                 runs all steps in one launch"
             );
             let options = resident_options(&job, batch, &arguments.gpu);
             let trainer =

@@ -10,7 +10,8 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
             "--placement streamed keeps the data on the host and copies it in chunks"
         }
         Error::DeviceMemory { .. } => {
-            "`kiln train` needs less with a smaller --batch or narrower --layers; nvidia-smi shows what else is on the GPU"
+            "`kiln train` needs less with --micro-batch, which computes a batch in parts, a smaller --batch or narrower --layers; \
+             nvidia-smi shows what else is on the GPU"
         }
         Error::OutOfMemory { .. } => "`kiln train` needs less with a smaller --batch or narrower --layers",
         Error::Fault { steps, .. } if steps.len() > 1 => {

@@ -235,7 +235,7 @@ pub(crate) fn weight_gradient(
         .pointer(&gradient.dz, copy_len(rows, outputs))
         .pointer(&gradient.parts, gradient.count as usize * outputs)
         .number(&gradient.count);
-    if !matches!(sink, Sink::Store { .. }) {
+    if !matches!(sink, Sink::Store { .. } | Sink::Add { .. }) {
         launch = launch.pointer(&copy, copy_len(outputs, inputs)).pointer(&at.step, 1).number(&at.slot);
     }
     sink.push(launch, at.slot, dims)

@@ -446,7 +446,7 @@ mod tests {
             products(precision).iter().map(|(_, ptx)| entries(ptx).map(|entry| entry.0).collect()).collect()
         };
         let expected = names(Precision::F32);
-        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [14, 18]);
+        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [14, 24]);
         assert_eq!(names(Precision::Tf32), expected);
         assert_eq!(names(Precision::Bf16), expected);
     }

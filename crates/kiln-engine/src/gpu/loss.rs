@@ -19,7 +19,9 @@ pub(crate) enum Wanted<'b> {
 /// Rows of a block: one a warp.
 const ROWS: u32 = 8;
 
-/// Turns outputs `z (B, C)` into the gradient of the mean loss, and writes loss and hit of each row at its place in the epoch.
+/// Turns outputs `z (B, C)` into the gradient of the mean loss of `mean` rows, of which these may be a part, and writes loss and hit of
+/// each row at its place in the epoch.
+#[allow(clippy::too_many_arguments)] // what a loss is, no more
 pub(crate) fn loss(
     gpu: &Gpu,
     wanted: &Wanted<'_>,
@@ -27,6 +29,7 @@ pub(crate) fn loss(
     z: Region<'_, f32>,
     losses: Region<'_, f32>,
     hits: Region<'_, u32>,
+    mean: u32,
     dims: Dims,
 ) -> Result<(), Error> {
     let _range = range(format_args!("loss"));
@@ -41,5 +44,5 @@ pub(crate) fn loss(
     if !matches!(wanted, Wanted::Values(_)) {
         launch = launch.pointer(&hits, rows);
     }
-    launch.number(&dims.b).number(&dims.n).submit((dims.b.div_ceil(ROWS), 1, 1), 32 * ROWS)
+    launch.number(&mean).number(&dims.b).number(&dims.n).submit((dims.b.div_ceil(ROWS), 1, 1), 32 * ROWS)
 }

@@ -159,6 +159,15 @@ impl<T> Region<'_, T> {
         self.len
     }
 
+    /// Without the first `count` values.
+    ///
+    /// # Panics
+    /// Where it has fewer: that is an error of the engine.
+    pub(crate) fn from(self, count: usize) -> Self {
+        assert!(count <= self.len, "{count} of {} values left out", self.len);
+        Self { address: self.address + (count * size_of::<T>()) as u64, len: self.len - count, ..self }
+    }
+
     /// No buffer at all, for a parameter that a kernel does not look at.
     pub(super) const fn none() -> Self {
         Self { address: 0, len: 0, buffer: PhantomData }

@@ -27,7 +27,7 @@ pub(crate) use kernels::{COPIES, Dims, InputForm, Position, resident_modules};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
-pub(crate) use optimizer::{AdamWOptions, Moments, Scalars, adamw};
+pub(crate) use optimizer::{AdamWOptions, Moments, Scalars, SgdOptions, adamw, sgd};
 pub(crate) use pinned::{Copies, Staged, point};
 pub use probe::{CudaVersion, GpuInfo, devices, driver, free_memory, inspect, probe};
 pub(crate) use weight_gradient::{Sink, weight_gradient};

@@ -50,9 +50,57 @@ pub(crate) struct Moments<'b> {
     pub(crate) second: Region<'b, f32>,
 }
 
+/// SGD's options, but for those that change from step to step; see `weight_gradient.cuh`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SgdOptions {
+    pub(crate) weight_decay: f32,
+    pub(crate) gradient_share: f32,
+    pub(crate) velocity_share: f32,
+}
+
 /// Threads of a block, and the most blocks a multiprocessor that a launch has: further values take another turn.
 const THREADS: u32 = 256;
 const BLOCKS_MAX: u32 = 8;
+
+/// The grid for so many values.
+fn grid(gpu: &Gpu, values: u64) -> (u32, u32, u32) {
+    let most = u64::from(gpu.multiprocessors.saturating_mul(BLOCKS_MAX));
+    (values.div_ceil(u64::from(THREADS)).min(most) as u32, 1, 1)
+}
+
+/// For an error's text alone: there is no batch, and all parameters are one row.
+fn row(count: usize) -> Dims {
+    Dims { b: 1, k: 1, n: u32::try_from(count).unwrap_or(u32::MAX) }
+}
+
+/// One step of SGD on all parameters `p`, with velocities or without, and their gradients `g`.
+pub(crate) fn sgd(
+    gpu: &Gpu,
+    p: Region<'_, f32>,
+    velocities: Option<Region<'_, f32>>,
+    g: Region<'_, f32>,
+    scalars: Region<'_, Scalars>,
+    at: &Position<'_>,
+    options: &SgdOptions,
+) -> Result<(), Error> {
+    let _range = range(format_args!("sgd"));
+    let (count, values, rows) = (p.len(), p.len() as u64, at.slot as usize + 1);
+    let name = if velocities.is_some() { "sgd_momentum" } else { "sgd_descent" };
+    let mut launch = Launch::new(gpu, name, row(count)).pointer(&p, count);
+    if let Some(v) = &velocities {
+        launch = launch.pointer(v, count);
+    }
+    launch = launch
+        .pointer(&g, count)
+        .pointer(&scalars, rows)
+        .pointer(&at.step, 1)
+        .number(&at.slot)
+        .number(&options.weight_decay);
+    if velocities.is_some() {
+        launch = launch.number(&options.gradient_share).number(&options.velocity_share);
+    }
+    launch.number(&values).submit(grid(gpu, values), THREADS)
+}
 
 /// One step of AdamW on all parameters `p` with their gradients `g`.
 pub(crate) fn adamw(
@@ -66,11 +114,7 @@ pub(crate) fn adamw(
 ) -> Result<(), Error> {
     let _range = range(format_args!("adamw"));
     let (count, values) = (p.len(), p.len() as u64);
-    let blocks =
-        values.div_ceil(u64::from(THREADS)).min(u64::from(gpu.multiprocessors.saturating_mul(BLOCKS_MAX)));
-    // For the error's text alone: there is no batch, and all parameters are one row.
-    let dims = Dims { b: 1, k: 1, n: u32::try_from(count).unwrap_or(u32::MAX) };
-    Launch::new(gpu, "adamw", dims)
+    Launch::new(gpu, "adamw", row(count))
         .pointer(&p, count)
         .pointer(&moments.first, count)
         .pointer(&moments.second, count)
@@ -83,5 +127,5 @@ pub(crate) fn adamw(
         .number(&options.eps)
         .number(&options.weight_decay)
         .number(&values)
-        .submit((blocks as u32, 1, 1), THREADS)
+        .submit(grid(gpu, values), THREADS)
 }

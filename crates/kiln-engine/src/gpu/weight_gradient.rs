@@ -10,6 +10,8 @@ use crate::nvtx::range;
 pub(crate) enum Sink<'b> {
     /// Into memory: weights (N, K), biases (N).
     Store { dw: Region<'b, f32>, db: Region<'b, f32> },
+    /// Added to what is there.
+    Add { dw: Region<'b, f32>, db: Region<'b, f32> },
     /// Into the parameters: `p -= lr (g + decay p)`.
     Descent { w: Region<'b, f32>, b: Region<'b, f32>, scalars: Region<'b, Scalars>, decay: f32 },
     /// Into velocities and parameters: `v = keep v + fresh g`, `p -= lr (gradient_share g + velocity_share v)`.
@@ -29,6 +31,7 @@ impl Sink<'_> {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Sink::Store { .. } => "store",
+            Sink::Add { .. } => "add",
             Sink::Descent { .. } => "descent",
             Sink::Momentum { .. } => "momentum",
         }
@@ -38,7 +41,7 @@ impl Sink<'_> {
     pub(super) fn push<'a>(&'a self, launch: Launch<'a>, slot: u32, dims: Dims) -> Launch<'a> {
         let (weights, biases, row) = (dims.n as usize * dims.k as usize, dims.n as usize, slot as usize + 1);
         match self {
-            Sink::Store { dw, db } => launch.pointer(dw, weights).pointer(db, biases),
+            Sink::Store { dw, db } | Sink::Add { dw, db } => launch.pointer(dw, weights).pointer(db, biases),
             Sink::Descent { w, b, scalars, decay } => {
                 launch.pointer(w, weights).pointer(b, biases).pointer(scalars, row).number(decay)
             }

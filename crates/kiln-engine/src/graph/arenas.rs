@@ -108,7 +108,8 @@ impl Arenas {
 
     /// Where a batch stands in the epoch that has begun.
     pub(super) fn position(&self, batch: Batch) -> Position<'_> {
-        Position { order: self.order.all(), step: self.step.all(), slot: batch.slot, batch: batch.stride }
+        let order = batch.part_of(self.order.all());
+        Position { order, step: self.step.all(), slot: batch.slot, batch: batch.stride }
     }
 
     /// Outputs (B, C) of the last layer; when the loss is taken, the gradient there.

@@ -14,19 +14,19 @@ mod streamed;
 
 use crate::engine::Engine;
 use crate::gpu::{
-    Buffer, COPIES, Dims, Gpu, Scalars, Sink, Source, Wanted, adamw, batch_sums, input_gradient, linear,
-    loss, weight_gradient,
+    Buffer, COPIES, Dims, Gpu, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums, input_gradient,
+    linear, loss, sgd, weight_gradient,
 };
 use crate::nvtx::range;
 use crate::{
-    AdamW, Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples,
-    Schedule, Targets, Tensor,
+    Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples, Schedule,
+    Targets, Tensor,
 };
 use arenas::Arenas;
 use capture::{Captured, STEPS};
 use feed::{Data, Feed, Resident};
 pub(crate) use net::scalars;
-use net::{Net, adamw_options};
+use net::{Net, adamw_options, sgd_options};
 pub use steps::StepRange;
 use steps::Steps;
 
@@ -70,6 +70,9 @@ pub struct GraphOptions {
     pub placement: Placement,
     /// Most rows of a chunk of streamed samples, of which it holds whole batches; `None` for as many as 64 MiB hold.
     pub chunk_rows: Option<usize>,
+    /// Most rows that are computed at once. A larger batch is computed in parts whose gradients are added before the one update: less
+    /// memory for activations, and the same results but for rounding. `None` for whole batches.
+    pub micro_batch: Option<usize>,
     /// Steps that a profiler that has been told to wait for its start sees: all before is done when they begin, and they are
     /// done when it stops. Same results, bit for bit.
     pub profile: Option<StepRange>,
@@ -99,19 +102,49 @@ pub(crate) struct Graph<'d> {
 struct Batch {
     /// Step among those that are captured together.
     slot: u32,
+    /// Its first row: 0, unless it is a part of a batch.
+    first: u32,
     /// Rows, B.
     rows: u32,
+    /// Rows that its loss is the mean of: more than it has where it is a part.
+    mean: u32,
     /// Rows from one batch of the epoch to the next.
     stride: u32,
     /// Which side its samples are on, where they are streamed.
     side: usize,
 }
 
+impl Batch {
+    /// A batch that is alone in its launches.
+    fn alone(rows: usize, stride: usize, side: usize) -> Self {
+        let (rows, stride) = (rows as u32, stride as u32);
+        Self { slot: 0, first: 0, rows, mean: rows, stride, side }
+    }
+
+    /// In parts of so many rows.
+    fn parts(self, most: u32) -> impl Iterator<Item = Batch> {
+        (0..self.rows).step_by(most as usize).map(move |at| Self {
+            first: self.first + at,
+            rows: (self.rows - at).min(most),
+            ..self
+        })
+    }
+
+    /// Of values a row of an epoch, those from its first row on: kernels count from the start of a batch.
+    fn part_of<T>(self, values: Region<'_, T>) -> Region<'_, T> {
+        values.from(self.first as usize)
+    }
+}
+
 /// What becomes of the gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goal {
+    /// They update the parameters, layer by layer.
     Update,
+    /// They are stored.
     Store,
+    /// They are added to those that are stored.
+    Add,
 }
 
 impl<'d> Graph<'d> {
@@ -173,10 +206,28 @@ impl<'d> Graph<'d> {
     }
 
     /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see. SGD's update
-    /// is in one pass with the gradient; AdamW's is one pass over all layers at the end.
+    /// is in one pass with the gradient; AdamW's, and SGD's where the batch comes in parts, is one pass over all layers at the end.
     fn submit_step(&self, batch: Batch) -> Result<(), Error> {
-        self.forward(self.train.feed(batch.side), &self.arenas, batch)?;
-        self.backward(batch, Goal::Update)
+        if matches!(self.optimizer, Optimizer::Sgd(_)) && batch.rows <= self.part_rows() {
+            self.forward(self.train.feed(batch.side), &self.arenas, batch)?;
+            return self.backward(batch, Goal::Update);
+        }
+        self.submit_gradients(batch)?;
+        self.update(batch)
+    }
+
+    /// Stores the gradients of a batch, part by part.
+    fn submit_gradients(&self, batch: Batch) -> Result<(), Error> {
+        for part in batch.parts(self.part_rows()) {
+            self.forward(self.train.feed(batch.side), &self.arenas, part)?;
+            self.backward(part, if part.first == 0 { Goal::Store } else { Goal::Add })?;
+        }
+        Ok(())
+    }
+
+    /// The most rows that are computed at once.
+    fn part_rows(&self) -> u32 {
+        self.options.micro_batch.map_or(u32::MAX, |rows| rows.clamp(1, u32::MAX as usize) as u32)
     }
 
     /// From the gradient at the outputs down through all layers.
@@ -190,14 +241,12 @@ impl<'d> Graph<'d> {
             }
             let sink = match (goal, &self.optimizer) {
                 (Goal::Update, Optimizer::Sgd(sgd)) => self.net.update(layer, sgd, self.arenas.scalars.all()),
-                (Goal::Update, Optimizer::AdamW(_)) | (Goal::Store, _) => self.net.store(layer),
+                (Goal::Add, _) => self.net.add(layer),
+                (Goal::Store, _) | (Goal::Update, Optimizer::AdamW(_)) => self.net.store(layer),
             };
             self.weight_gradient(layer, batch, &sink)?;
         }
-        match (goal, &self.optimizer) {
-            (Goal::Update, Optimizer::AdamW(options)) => self.adamw(batch, options),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// From the gathered batch through all layers to loss, hits and the gradient at the outputs.
@@ -210,7 +259,8 @@ impl<'d> Graph<'d> {
         }
         let (at, last) = (arenas.position(batch), self.net.depth() - 1);
         let (z, losses, hits) = (arenas.last(), arenas.losses.all(), arenas.hits.all());
-        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, self.dims(last, batch))
+        let (losses, hits) = (batch.part_of(losses), batch.part_of(hits));
+        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, batch.mean, self.dims(last, batch))
     }
 
     /// The outputs of a layer.
@@ -245,12 +295,21 @@ impl<'d> Graph<'d> {
         weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))
     }
 
-    /// AdamW's update of all layers by the gradients that are stored.
-    fn adamw(&self, batch: Batch, options: &AdamW) -> Result<(), Error> {
-        let (parameters, moments, gradients) = self.net.adamw();
-        let (scalars, at) = (self.arenas.scalars.all(), self.arenas.position(batch));
-        adamw(&self.gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))?;
-        self.net.copy_weights(&self.gpu)
+    /// The update of all layers by the gradients that are stored.
+    fn update(&self, batch: Batch) -> Result<(), Error> {
+        let (gpu, scalars, at) = (&self.gpu, self.arenas.scalars.all(), self.arenas.position(batch));
+        let gradients = self.net.gradients();
+        match &self.optimizer {
+            Optimizer::Sgd(options) => {
+                let (parameters, velocities) = self.net.sgd();
+                sgd(gpu, parameters, velocities, gradients, scalars, &at, &sgd_options(options))?;
+            }
+            Optimizer::AdamW(options) => {
+                let (parameters, moments) = self.net.adamw();
+                adamw(gpu, parameters, &moments, gradients, scalars, &at, &adamw_options(options))?;
+            }
+        }
+        self.net.copy_weights(gpu)
     }
 
     /// What a layer reads.
@@ -268,7 +327,7 @@ impl<'d> Graph<'d> {
 
     /// Runs the steps of `rows` rows from where the epoch stands: whole batches, and a tail.
     fn run(&mut self, rows: usize, stride: usize, side: usize) -> Result<(), Error> {
-        let batch = |rows: usize| Batch { slot: 0, rows: rows as u32, stride: stride as u32, side };
+        let batch = |rows: usize| Batch::alone(rows, stride, side);
         // Taken out, so that a capture can borrow the engine whose launches it records.
         let mut captured = std::mem::take(&mut self.captured);
         let mut done = captured.run(self, rows / stride, batch(stride));
@@ -322,7 +381,11 @@ impl<'d> Graph<'d> {
     fn reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
         // Both, not either: each may have moved.
         let data = self.train.reserve(&self.gpu, stride, STEPS, self.options.chunk_rows)?;
-        if self.arenas.reserve(&self.gpu, stride, rows, rows.div_ceil(stride))? || data {
+        let batch = stride.min(self.part_rows() as usize);
+        if batch < stride {
+            self.net.reserve_gradients(&self.gpu)?;
+        }
+        if self.arenas.reserve(&self.gpu, batch, rows, rows.div_ceil(stride))? || data {
             self.captured = Captured::default();
         }
         Ok(())
@@ -358,7 +421,9 @@ impl Drop for Graph<'_> {
 
 impl Engine for Graph<'_> {
     fn describe(&self) -> String {
-        format!("graph, {}, {}, {}", self.gpu.name, self.options.precision, self.train.describe())
+        let data = self.train.describe();
+        let parts = self.options.micro_batch.map(|rows| format!(", batches in parts of {rows}"));
+        format!("graph, {}, {}, {data}{}", self.gpu.name, self.options.precision, parts.unwrap_or_default())
     }
 
     fn epoch(
@@ -389,9 +454,7 @@ impl Engine for Graph<'_> {
         self.net.reserve_gradients(&self.gpu)?;
         self.begin(rows, count, &[])?;
         self.load(rows, 0)?;
-        let batch = Batch { slot: 0, rows: count as u32, stride: count as u32, side: 0 };
-        self.forward(self.train.feed(0), &self.arenas, batch)?;
-        self.backward(batch, Goal::Store)?;
+        self.submit_gradients(Batch::alone(count, count, 0))?;
         let sums = self.sums(&self.arenas, count, count)?;
         let tensors = self.net.download_gradients(&self.gpu)?;
         Ok(Gradients { loss: sums[0] / count as f64, tensors })
@@ -399,7 +462,7 @@ impl Engine for Graph<'_> {
 
     fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         let _range = range(format_args!("evaluation"));
-        let stride = EVALUATION_BATCH.min(samples.len());
+        let stride = EVALUATION_BATCH.min(self.part_rows() as usize).min(samples.len());
         let order: Vec<u32> = (0..stride as u32).collect();
         let (mut resident, mut arenas) = match self.evaluation.take() {
             Some(both) => both,
@@ -417,8 +480,7 @@ impl Engine for Graph<'_> {
             if !resident.load(&self.gpu, &part)? {
                 resident = Resident::new(&self.gpu, &part)?;
             }
-            let batch = Batch { slot: 0, rows: rows as u32, stride: stride as u32, side: 0 };
-            self.forward(resident.feed(), &arenas, batch)?;
+            self.forward(resident.feed(), &arenas, Batch::alone(rows, stride, 0))?;
             loss += self.sums(&arenas, rows, rows)?[0];
             let mut count = [0];
             arenas.step_hits.download(&self.gpu, &mut count)?;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::gpu::copies::{self, Bf16, copy_len};
-use crate::gpu::{Activation, AdamWOptions, Buffer, Gpu, Moments, Region, Scalars, Sink};
+use crate::gpu::{Activation, AdamWOptions, Buffer, Gpu, Moments, Region, Scalars, SgdOptions, Sink};
 use crate::mlp::zeros;
 use crate::{AdamW, Error, Mlp, Optimizer, Schedule, Sgd, Tensor};
 
@@ -35,6 +35,12 @@ pub(super) fn adamw_options(adamw: &AdamW) -> AdamWOptions {
         eps: adamw.eps as f32,
         weight_decay: adamw.weight_decay as f32,
     }
+}
+
+/// SGD's options in the precision of the parameters.
+pub(super) fn sgd_options(sgd: &Sgd) -> SgdOptions {
+    let (gradient_share, velocity_share) = if sgd.nesterov { (1.0, sgd.momentum as f32) } else { (0.0, 1.0) };
+    SgdOptions { weight_decay: sgd.weight_decay as f32, gradient_share, velocity_share }
 }
 
 /// Where weight and bias of each layer lie in an arena.
@@ -176,11 +182,9 @@ impl Net {
     /// SGD's update of a layer by its gradient.
     pub(super) fn update<'b>(&'b self, layer: usize, sgd: &Sgd, scalars: Region<'b, Scalars>) -> Sink<'b> {
         let (w, b) = self.parameters(layer);
-        let decay = sgd.weight_decay as f32;
+        let SgdOptions { weight_decay: decay, gradient_share, velocity_share } = sgd_options(sgd);
         let Some(velocities) = &self.first else { return Sink::Descent { w, b, scalars, decay } };
         let (vw, vb) = self.of(velocities, layer);
-        let (gradient_share, velocity_share) =
-            if sgd.nesterov { (1.0, sgd.momentum as f32) } else { (0.0, 1.0) };
         Sink::Momentum { w, b, vw, vb, scalars, decay, gradient_share, velocity_share }
     }
 
@@ -192,23 +196,41 @@ impl Net {
         Ok(())
     }
 
-    /// The place of a layer's gradient.
-    pub(super) fn store(&self, layer: usize) -> Sink<'_> {
+    fn stored(&self) -> &Buffer<f32> {
         let Some(gradients) = &self.gradients else {
             unreachable!("gradients are reserved before they are stored")
         };
-        let (dw, db) = self.of(gradients, layer);
+        gradients
+    }
+
+    /// The place of a layer's gradient.
+    pub(super) fn store(&self, layer: usize) -> Sink<'_> {
+        let (dw, db) = self.of(self.stored(), layer);
         Sink::Store { dw, db }
     }
 
-    /// What AdamW's kernel works on: parameters, moments and gradients, whole.
-    pub(super) fn adamw(&self) -> (Region<'_, f32>, Moments<'_>, Region<'_, f32>) {
-        let (Some(first), Some(second), Some(gradients)) = (&self.first, &self.second, &self.gradients)
-        else {
+    /// The same, for what comes on top.
+    pub(super) fn add(&self, layer: usize) -> Sink<'_> {
+        let (dw, db) = self.of(self.stored(), layer);
+        Sink::Add { dw, db }
+    }
+
+    /// All gradients.
+    pub(super) fn gradients(&self) -> Region<'_, f32> {
+        self.stored().all()
+    }
+
+    /// What SGD's kernel works on: parameters and velocities, whole.
+    pub(super) fn sgd(&self) -> (Region<'_, f32>, Option<Region<'_, f32>>) {
+        (self.parameters.all(), self.first.as_ref().map(Buffer::all))
+    }
+
+    /// What AdamW's kernel works on: parameters and moments, whole.
+    pub(super) fn adamw(&self) -> (Region<'_, f32>, Moments<'_>) {
+        let (Some(first), Some(second)) = (&self.first, &self.second) else {
             unreachable!("AdamW's arenas are made with the net")
         };
-        let moments = Moments { first: first.all(), second: second.all() };
-        (self.parameters.all(), moments, gradients.all())
+        (self.parameters.all(), Moments { first: first.all(), second: second.all() })
     }
 
     /// The parameters as they are.

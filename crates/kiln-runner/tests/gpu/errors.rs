@@ -54,7 +54,7 @@ fn without_a_usable_gpu_auto_trains_on_the_host_and_says_why() {
 
 #[test]
 fn too_little_memory() {
-    let flags = "help: `kiln train` needs less with a smaller --batch or narrower --layers";
+    let flags = "help: `kiln train` needs less with --micro-batch, which computes a batch in parts, a smaller --batch or narrower --layers";
     // 16 x 40000 + 40000 + 40000 x 10 values of 4 bytes, and ten, for which twelve have room.
     let what = ["GPU memory: parameters: 4320048 bytes asked for, ", " of 4194304 free", flags];
     fails(Driver::Simulator, &[("KILN_SIM_MEMORY", "4m")], &["--layers", "16,40000,10"], &what);
@@ -68,6 +68,18 @@ fn too_little_memory() {
         &[],
         &["GPU memory: ", "bytes asked for, ", flags],
     );
+}
+
+/// The advice helps: gradients of the parts take less than the activations of the whole.
+#[test]
+fn parts_of_a_batch_need_less_memory() {
+    let settings = [("KILN_SIM_FAULT", "oom>13m")];
+    let flags = ["--layers", "16,32768,10", "--batch", "40"];
+    fails(Driver::Simulator, &settings, &flags, &["GPU memory: activations: ", "--micro-batch"]);
+    let run = train(Driver::Simulator, &settings, &[&flags[..], &["--micro-batch", "4"]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let line = run.stdout.lines().next().unwrap();
+    assert!(line.starts_with("Engine: graph, ") && line.contains(", batches in parts of 4 ("), "{line}");
 }
 
 /// A kernel of the 25th step fails. Each step is six launches: two layers and the loss, one gradient at inputs, two of weights;

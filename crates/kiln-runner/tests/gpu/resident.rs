@@ -40,6 +40,7 @@ fn auto_takes_it_where_it_fits_and_says_why_where_not() {
         (&["--layers", "16,8,8,10"][..], "not resident: hidden layers: expected exactly one, found 2"),
         (&["--batch", "129", "--optimizer", "adamw"], "not resident: optimizer: expected SGD, found AdamW"),
         (&["--submission", "direct"], "options of the graph engine were given"),
+        (&["--micro-batch", "1"], "options of the graph engine were given"),
     ] {
         let other = on_simulator(flags);
         let line = engine(&other);

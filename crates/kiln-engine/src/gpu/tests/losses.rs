@@ -15,12 +15,25 @@ struct Given {
 }
 
 fn run(gpu: &Gpu, wanted: &Wanted<'_>, epoch: &Epoch, z: &[f32], classes: u32) -> Given {
+    let mean = epoch.rows.len() as u32;
+    let whole = run_part(gpu, wanted, epoch, z, classes, mean);
+    // As a part of a batch eight times as large: a power of two, so that the bits are the same.
+    let part = run_part(gpu, wanted, epoch, z, classes, 8 * mean);
+    let eighth: Vec<f32> = whole.dz.iter().map(|dz| dz / 8.0).collect();
+    let off = |(a, b): (&f32, &f32)| !(a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-37);
+    assert!(!part.dz.iter().zip(&eighth).any(off), "{:?}, expected {eighth:?}", part.dz);
+    assert_eq!((part.losses.len(), &part.hits), (whole.losses.len(), &whole.hits));
+    whole
+}
+
+/// The same, where the mean is over more rows.
+fn run_part(gpu: &Gpu, wanted: &Wanted<'_>, epoch: &Epoch, z: &[f32], classes: u32, mean: u32) -> Given {
     let rows = epoch.rows.len();
     let z_device = buffer(gpu, z);
     let all = epoch.first() + rows;
     let (losses, hits) = (poisoned(gpu, all), buffer(gpu, &vec![77u32; all]));
     let dims = Dims { b: rows as u32, k: 1, n: classes };
-    loss(gpu, wanted, &epoch.position(), z_device.all(), losses.all(), hits.all(), dims).unwrap();
+    loss(gpu, wanted, &epoch.position(), z_device.all(), losses.all(), hits.all(), mean, dims).unwrap();
     let dz = read(gpu, &z_device, z.len());
     let losses = read(gpu, &losses, all);
     assert!(losses[..epoch.first()].iter().all(|v| v.is_nan()), "rows of other batches are left alone");

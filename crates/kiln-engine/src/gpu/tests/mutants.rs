@@ -31,7 +31,7 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 18] = [
+const MUTANTS: [Mutant; 20] = [
     Mutant {
         name: "the gradient passes where ReLU has cut",
         module: "linear_f32",
@@ -115,6 +115,20 @@ const MUTANTS: [Mutant; 18] = [
         kernel: "adamw",
         mutate: |text| replaced(text, "setp.ge.u64", "setp.gt.u64"),
         status: &[FOUND],
+    },
+    Mutant {
+        name: "SGD goes on past the last parameter",
+        module: "optimizer",
+        kernel: "sgd_momentum",
+        mutate: |text| replaced(text, "setp.ge.u64", "setp.gt.u64"),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "the gradient of a part takes the place of those before",
+        module: "weight_gradient_f32",
+        kernel: "weight_gradient_hidden_add_small",
+        mutate: |text| replaced(text, "add.f32 \t", "max.f32 \t"),
+        status: &[FAILED],
     },
     Mutant {
         name: "a stage is used one too early",
@@ -267,6 +281,7 @@ fn run_one() {
     super::weights::case_of_hidden(&gpu, precision, Dims { b: 66, k: 33, n: 35 });
     super::losses::case_of_labels(&gpu, 9, 33, 1.0);
     super::optimizer::case_of_adamw(&gpu, 257);
+    super::optimizer::case_of_sgd(&gpu, 257);
     super::copies::cases(&gpu, Dims { b: 66, k: 131, n: 35 }, Values::Floats);
 }
 

@@ -3,7 +3,7 @@
 use kiln_tests::on_device;
 
 use super::*;
-use crate::gpu::{AdamWOptions, Moments, Scalars, adamw};
+use crate::gpu::{AdamWOptions, Moments, Scalars, SgdOptions, adamw, sgd};
 
 const LR: f32 = 0.05;
 /// Those of the fourth step.
@@ -40,6 +40,51 @@ fn after(Before { p, m, v, g }: Before) -> [(f64, f64); 3] {
     let off_new = lr * (off_along + U * moved.abs()) + U * new.abs();
     // What a product of roundings adds is a thousandth of them at most.
     [(new, 1.001 * off_new), (first, 1.001 * off_first), (second, 1.001 * off_second)]
+}
+
+#[test]
+fn sgd_of_any_count() {
+    on_device!();
+    for multiprocessors in [None, Some(1)] {
+        let mut gpu = Gpu::open(0, Precision::F32).unwrap();
+        gpu.multiprocessors = multiprocessors.unwrap_or(gpu.multiprocessors);
+        for count in [1, 255, 257, 10_007] {
+            case_of_sgd(&gpu, count);
+        }
+    }
+}
+
+/// With momentum and without.
+pub(super) fn case_of_sgd(gpu: &Gpu, count: usize) {
+    const OPTIONS: SgdOptions = SgdOptions { weight_decay: 0.2, gradient_share: 0.5, velocity_share: 0.9 };
+    const KEEP: f32 = 0.8;
+    const FRESH: f32 = 0.75;
+    let values = [1, 2, 3].map(|seed| draw(seed, Values::Floats, count));
+    let nan = Scalars::sgd(f32::NAN, f32::NAN, f32::NAN);
+    let scalars = buffer(gpu, &[nan, nan, Scalars::sgd(LR, KEEP, FRESH)]);
+    let epoch = Epoch::new(gpu, 5, 1, 1);
+    let wide = |x: f32| f64::from(x);
+    let SgdOptions { weight_decay, gradient_share, velocity_share } = OPTIONS;
+    let [lr, decay, keep, fresh] = [LR, weight_decay, KEEP, FRESH].map(wide);
+    for momentum in [true, false] {
+        let [p, v, g] = [0, 1, 2].map(|which| buffer(gpu, &values[which]));
+        let velocities = momentum.then(|| v.all());
+        sgd(gpu, p.all(), velocities, g.all(), scalars.all(), &epoch.position(), &OPTIONS).unwrap();
+        // New parameter and velocity, and the sizes that meet on the way, of which each rounding is u.
+        let after = |at: usize| {
+            let [p, v, g] = [0, 1, 2].map(|which| wide(values[which][at]));
+            let (decayed, size_g) = (g + decay * p, g.abs() + decay * p.abs());
+            let (moved, size_v) = (keep * v + fresh * decayed, keep * v.abs() + fresh * size_g);
+            let shares = if momentum { (wide(gradient_share), wide(velocity_share)) } else { (1.0, 0.0) };
+            let size = p.abs() + lr * (shares.0 * size_g + shares.1 * size_v);
+            let new = p - lr * (shares.0 * decayed + shares.1 * moved);
+            [(new, 8.0 * U * size), if momentum { (moved, 4.0 * U * size_v) } else { (v, 0.0) }]
+        };
+        let what = |which: &str| format!("sgd {which} of {count}, momentum {momentum}");
+        assert_close(&what("p"), &read(gpu, &p, count), |at| after(at)[0]);
+        assert_close(&what("v"), &read(gpu, &v, count), |at| after(at)[1]);
+        assert_eq!(read(gpu, &g, count), values[2], "gradients stay");
+    }
 }
 
 #[test]

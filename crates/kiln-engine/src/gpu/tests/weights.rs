@@ -144,6 +144,19 @@ pub(super) fn sinks(gpu: &Gpu, case: &Case, source: &str, run: impl Fn(&Sink<'_>
     assert_close(&what("dw"), &read(gpu, &dw, weights), |at| case.gradient(false, at));
     assert_close(&what("db"), &read(gpu, &db, units), |at| case.gradient(true, at));
 
+    // On top of what is there, in one rounding or in two.
+    let [w, b, ..] = [0, 1, 2, 3].map(|at| buffer(gpu, &case.state[at]));
+    run(&Sink::Add { dw: w.all(), db: b.all() });
+    let added = |bias: bool| {
+        move |at: usize| {
+            let there = f64::from(case.state[usize::from(bias)][at]);
+            let (g, off) = case.gradient(bias, at);
+            (there + g, off + U * (there.abs() + 2.0 * (g.abs() + off)))
+        }
+    };
+    assert_close(&what("added dw"), &read(gpu, &w, weights), added(false));
+    assert_close(&what("added db"), &read(gpu, &b, units), added(true));
+
     // Only the row of this step may be read: the others are NaN.
     let nan = Scalars::sgd(f32::NAN, f32::NAN, f32::NAN);
     let scalars = buffer(gpu, &[nan, nan, Scalars::sgd(LR, KEEP, FRESH)]);
