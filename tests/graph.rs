@@ -170,6 +170,14 @@ fn evaluations_in_several_parts() {
     let mut trainer = Trainer::graph(data.job(Form::Pixels, &LAYERS), &GraphOptions::default()).unwrap();
     let one = trainer.evaluate(&data.job(Form::Pixels, &LAYERS).train).unwrap();
     let all = trainer.evaluate(&many).unwrap();
+    // Kept on the device from epoch to epoch: the same, and so are others meanwhile.
+    let train = data.job(Form::Pixels, &LAYERS).train;
+    let mut epochs = trainer.epochs(0, 7, order).evaluating(&many).unwrap();
+    assert_eq!(epochs.evaluate(&many).unwrap(), all);
+    assert_eq!(epochs.evaluate(&train).unwrap(), one);
+    assert_eq!(epochs.evaluate(&many).unwrap(), all);
+    drop(epochs);
+    assert_eq!(trainer.evaluate(&many).unwrap(), all);
     assert!((one.loss - all.loss).abs() <= 1e-6, "{one:?} {all:?}");
     assert_eq!(one.accuracy, all.accuracy);
 }

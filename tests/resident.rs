@@ -369,6 +369,111 @@ fn a_loss_that_is_not_finite_is_an_error_that_names_its_step() {
     assert_eq!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()), Ok(None));
 }
 
+/// What each epoch comes to where it is known that all are evaluated: the engine trains on meanwhile.
+fn train_ahead(trainer: &mut Trainer<'_>, epochs: usize, test: &Samples<'_>) -> Outcome {
+    let mut epochs = trainer.epochs(epochs, 64, order).evaluating(test).unwrap();
+    let mut outcome = Vec::new();
+    while let Some(trained) = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap() {
+        outcome.push((trained.epoch, epochs.evaluate(test).unwrap(), epochs.model().unwrap()));
+    }
+    outcome
+}
+
+/// The same bits as from one launch, on every schedule and on both teams; the order of streams is judged by the simulator.
+#[test]
+fn epochs_trained_while_others_are_evaluated_have_the_same_bits() {
+    on_device!(&[], &[("KILN_SIM_SEED", "11")], &[("KILN_SIM_ARCH", "sm_80")]);
+    let data = Data::new();
+    for form in [Form::Pixels, Form::FloatsToValues] {
+        let job = || data.job(form, &LAYERS);
+        let test = job().train.first(SAMPLES - 3);
+        let plain = {
+            let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+            let mut epochs = trainer.epochs(5, 64, order);
+            let mut outcome = Vec::new();
+            while let Some(trained) = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap() {
+                outcome.push((trained.epoch, epochs.evaluate(&test).unwrap(), epochs.model().unwrap()));
+            }
+            outcome
+        };
+        let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+        assert_eq!(train_ahead(&mut trainer, 5, &test), plain, "{form:?}");
+        // Once more and on its own: nothing of the first five is left behind.
+        let (again, alone) = (train_ahead(&mut trainer, 2, &test), trainer.epoch(&order(0), 64).unwrap());
+        let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+        for epoch in 0..5 {
+            trainer.epoch(&order(epoch), 64).unwrap();
+        }
+        assert_eq!(again[0].0, trainer.epoch(&order(0), 64).unwrap(), "{form:?}");
+        assert_eq!(again[1].0, trainer.epoch(&order(1), 64).unwrap(), "{form:?}");
+        assert_eq!(alone, trainer.epoch(&order(0), 64).unwrap(), "{form:?}");
+    }
+}
+
+/// Whoever leaves early finds the trainer after the epochs that were under way.
+#[test]
+fn epochs_that_are_left_early_were_trained() {
+    on_device!();
+    let data = Data::new();
+    let job = || data.job(Form::Pixels, &LAYERS);
+    let test = job().train.first(40);
+    let mut models = Vec::new();
+    let mut plain = Trainer::resident(job(), &OPTIONS).unwrap();
+    for epoch in 0..5 {
+        plain.epoch(&order(epoch), 64).unwrap();
+        models.push((plain.evaluate(&test).unwrap(), plain.model().unwrap()));
+    }
+    let seen = |trainer: &mut Trainer<'_>| (trainer.evaluate(&test).unwrap(), trainer.model().unwrap());
+
+    let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+    let mut epochs = trainer.epochs(5, 64, order).evaluating(&test).unwrap();
+    epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
+    assert_eq!((epochs.evaluate(&test).unwrap(), epochs.model().unwrap()), models[0]);
+    drop(epochs);
+    assert_eq!(seen(&mut trainer), models[2], "two were under way");
+    trainer.epoch(&order(3), 64).unwrap();
+    assert_eq!(seen(&mut trainer), models[3]);
+
+    // Whoever wishes to stop is handed those that are under way.
+    let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+    let mut epochs = trainer.epochs(5, 64, order).evaluating(&test).unwrap();
+    epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
+    for model in &models[1..3] {
+        epochs.next_with(&AtomicBool::new(true), &mut |_| ()).unwrap().unwrap();
+        assert_eq!((epochs.evaluate(&test).unwrap(), epochs.model().unwrap()), *model);
+    }
+    assert_eq!(epochs.next_with(&AtomicBool::new(true), &mut |_| ()), Ok(None));
+    drop(epochs);
+    assert_eq!(seen(&mut trainer), models[2]);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_epochs_under_way() {
+    on_device!();
+    let data = Data::new();
+    let mut job = data.job(Form::FloatsToValues, &LAYERS);
+    job.optimizer = Sgd { lr: 1e30, ..Sgd::default() }.into();
+    let test = job.train.first(40);
+    let mut trainer = Trainer::resident(job, &OPTIONS).unwrap();
+    let mut epochs = trainer.epochs(4, 64, order).evaluating(&test).unwrap();
+    let error = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap_err();
+    assert!(matches!(error, Error::Diverged { .. }), "{error}");
+    assert_eq!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()), Ok(None));
+    drop(epochs);
+    assert!(matches!(trainer.evaluate(&test), Err(Error::EvaluationDiverged { .. })));
+}
+
+#[test]
+fn samples_that_do_not_fit_are_refused_before_anything_is_trained() {
+    let data = Data::new();
+    let mut trainer = Trainer::host(data.job(Form::Pixels, &LAYERS), 1).unwrap();
+    let before = trainer.model().unwrap();
+    let narrow = Samples::pixels(&data.pixels[..28], 28, Targets::Labels(&data.labels[..1])).unwrap();
+    let refused = trainer.epochs(2, 64, order).evaluating(&narrow).err().expect("another width");
+    assert!(matches!(refused, Error::SampleWidth { expected: WIDTH, found: 28, .. }), "{refused}");
+    assert_eq!(trainer.model().unwrap(), before);
+}
+
 #[test]
 fn a_wish_to_stop_is_heard_between_epochs() {
     let data = Data::new();

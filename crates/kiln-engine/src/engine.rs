@@ -38,7 +38,8 @@ pub struct Trained {
     /// What it came to.
     pub epoch: Epoch,
     /// Seconds of training alone by the host's clock, which waits for it. Those of epochs that were trained at once are shared out
-    /// as the device's clock has it.
+    /// as the device's clock has it; those of epochs that were trained while others were looked at are the device's, from the end of
+    /// one to the end of the next.
     pub seconds: f64,
     /// Seconds by the clock of the device, where that trains whole epochs on its own.
     pub device_seconds: Option<f64>,
@@ -102,6 +103,32 @@ pub(crate) trait Engine {
         let epoch = self.epoch(&orders[0], batch, progress)?;
         let seconds = started.elapsed().as_secs_f64();
         Ok(vec![Ok(Trained { epoch, seconds, device_seconds: None })])
+    }
+
+    /// How many epochs it can have under way while [`Engine::evaluate`] and [`Engine::model`] see an earlier one; none where it trains
+    /// and is looked at by turns.
+    fn ahead(&self) -> usize {
+        0
+    }
+
+    /// Submits an epoch behind those that are under way, which are fewer than [`Engine::ahead`].
+    fn submit(&mut self, _order: &[u32], _batch: usize) -> Result<(), Error> {
+        unreachable!("no epoch may be under way")
+    }
+
+    /// Waits for the first of the epochs that are under way, which is seen from then on. After an error none is under way.
+    fn collect(&mut self) -> Result<Trained, Error> {
+        unreachable!("no epoch is under way")
+    }
+
+    /// Waits for all epochs that are under way, of which the last is seen from then on.
+    fn settle(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Samples that evaluations to come are of, and that do not change until the next call: none, or these.
+    fn keep(&mut self, _samples: Option<&Samples<'_>>) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Lets [`Engine::evaluate`] and [`Engine::model`] see the parameters after one of the last [`Engine::epochs`].

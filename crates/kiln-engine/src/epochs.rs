@@ -19,14 +19,19 @@ pub struct Epochs<'t, 'd> {
     ready: VecDeque<Result<Trained, Error>>,
     /// How many of the last that were trained are handed out.
     seen: usize,
+    /// How many may be under way while the one that was handed out is evaluated, and the rows of those that are.
+    ahead: usize,
+    under_way: VecDeque<usize>,
 }
 
 impl Drop for Epochs<'_, '_> {
     /// Where not all are handed out, the trainer still shows what it goes on from.
     fn drop(&mut self) {
+        // What it cannot show or give back now, the next call will tell.
+        let _ = self.trainer.engine.settle();
+        let _ = self.trainer.engine.keep(None);
         let trained = self.seen + self.ready.iter().filter(|trained| trained.is_ok()).count();
         if trained > self.seen {
-            // What it cannot show now, the next call will tell.
             let _ = self.trainer.engine.look_at(trained - 1);
         }
     }
@@ -39,7 +44,20 @@ impl<'t, 'd> Epochs<'t, 'd> {
         batch: usize,
         order: Box<dyn FnMut(usize) -> Vec<u32> + 't>,
     ) -> Self {
-        Self { trainer, order, batch, begun: 0, all, ready: VecDeque::new(), seen: 0 }
+        let ready = VecDeque::new();
+        Self { trainer, order, batch, begun: 0, all, ready, seen: 0, ahead: 0, under_way: VecDeque::new() }
+    }
+
+    /// Announces that [`Epochs::evaluate`] will be asked of these samples after the epochs. An engine may keep them where it computes,
+    /// and train on while it evaluates: then epochs come one by one, not several from one launch. Same results.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`] for samples that do not fit.
+    pub fn evaluating(mut self, samples: &'t Samples<'t>) -> Result<Self, Error> {
+        self.trainer.check_evaluation(samples)?;
+        self.trainer.engine.keep(Some(samples))?;
+        self.ahead = self.trainer.engine.ahead();
+        Ok(self)
     }
 
     /// The next epoch, trained; `None` after the last. Where `stop` is set, the epoch that is under way is the last.
@@ -52,6 +70,9 @@ impl<'t, 'd> Epochs<'t, 'd> {
         stop: &AtomicBool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<Trained>, Error> {
+        if self.ahead > 0 {
+            return self.next_of_many(stop, progress);
+        }
         if self.ready.is_empty() {
             if self.begun == self.all || stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -64,6 +85,36 @@ impl<'t, 'd> Epochs<'t, 'd> {
             self.seen += 1;
         }
         Ok(trained)
+    }
+
+    /// The next epoch, where others are under way meanwhile. Those that are when `stop` is set are handed out, too.
+    fn next_of_many(
+        &mut self,
+        stop: &AtomicBool,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Option<Trained>, Error> {
+        self.submit(stop)?;
+        let Some(rows) = self.under_way.pop_front() else { return Ok(None) };
+        let trained = self.trainer.engine.collect().inspect_err(|_| {
+            self.begun = self.all;
+            self.under_way.clear();
+        })?;
+        progress(Progress { samples: rows, loss: trained.epoch.loss });
+        // The device goes on while the caller looks. What is wrong with a later epoch is told when it is its turn.
+        let _ = self.submit(stop);
+        Ok(Some(trained))
+    }
+
+    /// Submits as many epochs as may be under way.
+    fn submit(&mut self, stop: &AtomicBool) -> Result<(), Error> {
+        while self.under_way.len() < self.ahead && self.begun < self.all && !stop.load(Ordering::Relaxed) {
+            let order = (self.order)(self.begun);
+            self.trainer.check_epoch(&order, self.batch)?;
+            self.trainer.engine.submit(&order, self.batch)?;
+            self.under_way.push_back(order.len());
+            self.begun += 1;
+        }
+        Ok(())
     }
 
     fn train(&mut self, stop: &AtomicBool, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {

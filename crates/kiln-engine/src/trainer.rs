@@ -145,6 +145,10 @@ impl<'d> Trainer<'d> {
         self.engine.model()
     }
 
+    pub(crate) fn check_evaluation(&self, samples: &Samples<'_>) -> Result<(), Error> {
+        samples.check_for(&self.model, self.loss)
+    }
+
     pub(crate) fn check_epoch(&self, order: &[u32], batch: usize) -> Result<(), Error> {
         check_epoch(order, batch, self.samples)
     }

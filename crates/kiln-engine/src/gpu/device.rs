@@ -16,7 +16,7 @@ use crate::{Error, Precision};
 /// A GPU with its kernels loaded.
 pub(crate) struct Gpu {
     pub(crate) stream: Arc<CudaStream>,
-    pub(crate) kernels: Kernels,
+    pub(crate) kernels: Arc<Kernels>,
     /// Streaming multiprocessors: how many blocks keep the device busy.
     pub(crate) multiprocessors: u32,
     /// Most shared memory of a block.
@@ -40,7 +40,7 @@ impl Gpu {
 
     /// Loads more modules.
     pub(crate) fn load(&mut self, modules: &[Module]) -> Result<(), Error> {
-        self.kernels.add(self.stream.context(), modules)
+        Arc::make_mut(&mut self.kernels).add(self.stream.context(), modules)
     }
 
     /// Opens a device and loads these modules.
@@ -48,12 +48,12 @@ impl Gpu {
         let found = probe(ordinal)?;
         let failed = |error| fault("opening the device", error);
         let context = CudaContext::new(ordinal).map_err(failed)?;
-        // SAFETY: cudarc's events order the use of a buffer on several streams. Here all is computed on the one stream that is
-        // made next, and freed on it; what the second stream copies (`pinned`) is ordered by events of its own.
+        // SAFETY: cudarc's events order the use of a buffer on several streams. Here nearly all is computed on the one stream that
+        // is made next, and freed on it; what is copied (`pinned`) or computed (`beside`) on another is ordered by events of its own.
         unsafe { context.disable_event_tracking() };
         // Not the default stream: work on that cannot be captured.
         let stream = context.new_stream().map_err(failed)?;
-        let kernels = Kernels::load(&context, modules)?;
+        let kernels = Arc::new(Kernels::load(&context, modules)?);
         Ok(Self {
             stream,
             kernels,
@@ -63,6 +63,24 @@ impl Gpu {
             name: found.to_string(),
             waits: false,
         })
+    }
+
+    /// The same device with a stream of its own, whose work goes on beside this one's. Who uses a buffer on both orders that by
+    /// [`Gpu::after`].
+    pub(crate) fn beside(&self) -> Result<Self, Error> {
+        let stream = self.stream.context().new_stream().map_err(|error| fault("making a stream", error))?;
+        let (kernels, name) = (self.kernels.clone(), self.name.clone());
+        Ok(Self { stream, kernels, name, ..*self })
+    }
+
+    /// This point of the work.
+    pub(crate) fn point(&self) -> Result<CudaEvent, Error> {
+        self.stream.record_event(None).map_err(|error| fault("recording an event", error))
+    }
+
+    /// Lets all that is submitted from now on wait for a point of another stream's work.
+    pub(crate) fn after(&self, point: &CudaEvent) -> Result<(), Error> {
+        self.stream.wait(point).map_err(|error| fault("ordering streams", error))
     }
 
     /// Starts the collection of a profiler that waits for it, if one is attached, when all that was submitted is done.

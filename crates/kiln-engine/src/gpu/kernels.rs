@@ -98,12 +98,14 @@ pub(super) fn modules(precision: Precision) -> Vec<Module> {
 }
 
 /// A kernel, and the types of its parameters as its PTX declares them.
+#[derive(Clone)]
 struct Kernel {
     function: CudaFunction,
     params: Vec<&'static str>,
 }
 
 /// All kernels of one precision, loaded.
+#[derive(Clone)]
 pub(crate) struct Kernels(HashMap<&'static str, Kernel>);
 
 impl Kernels {

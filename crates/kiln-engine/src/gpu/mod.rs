@@ -4,7 +4,8 @@
 //! functions in it; the other modules launch one family of kernels each, under the name of its source in `kernels/`. A launch
 //! wrapper checks shapes, chooses the tile, and names kernel and dimensions in its error.
 //!
-//! Everything is computed on one stream, in the order of the calls; `pinned` copies on a second one.
+//! Everything is computed on one stream, in the order of the calls; `pinned` copies on a second one, and the resident engine trains
+//! on one of its own ([`Gpu::beside`]) while it evaluates.
 
 pub(crate) mod copies;
 mod device;
@@ -28,7 +29,7 @@ pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
 pub(crate) use optimizer::{AdamWOptions, Moments, Scalars, SgdOptions, adamw, sgd};
-pub(crate) use pinned::{Copies, Staged, point};
+pub(crate) use pinned::{Copies, Staged};
 pub use probe::{CudaVersion, GpuInfo, devices, driver, free_memory, inspect, probe};
 pub(crate) use weight_gradient::{Sink, weight_gradient};
 

@@ -70,8 +70,7 @@ impl Copies {
 
     /// Lets what is computed from now on wait for the copies so far.
     pub(crate) fn before_computing(&self, gpu: &Gpu) -> Result<(), Error> {
-        let done = record(&self.0)?;
-        gpu.stream.wait(&done).map_err(|error| fault("ordering copies", error))
+        gpu.after(&record(&self.0)?)
     }
 }
 
@@ -81,11 +80,6 @@ impl Drop for Copies {
         let context = self.0.context().clone();
         context.record_err(self.0.synchronize());
     }
-}
-
-/// A point of the computation, for copies to wait for.
-pub(crate) fn point(gpu: &Gpu) -> Result<CudaEvent, Error> {
-    record(&gpu.stream)
 }
 
 fn record(stream: &CudaStream) -> Result<CudaEvent, Error> {

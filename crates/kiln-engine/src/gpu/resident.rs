@@ -182,25 +182,34 @@ pub(crate) fn active_runs(gpu: &Gpu, form: InputForm, plan: &Plan) -> Result<u32
     plan.group().active(gpu, &kernel(form, plan, false), THREADS)
 }
 
-/// Trains all runs, side by side: on a grid, no more than the device trains at once. Their descriptions are written to `records`,
-/// one place each; `exchange` is room for what the blocks of a grid exchange, and made larger where it is not enough.
+/// Sends the descriptions of runs, one place each.
+pub(crate) fn describe(
+    gpu: &Gpu,
+    sizes: &Sizes,
+    runs: &[Run<'_>],
+    records: &mut Buffer<RunRecord>,
+) -> Result<(), Error> {
+    if let Some(reason) = runs.iter().find_map(|run| run.wrong(sizes)) {
+        return Err(Error::Gpu { what: "describing a run".to_owned(), reason });
+    }
+    let described: Vec<RunRecord> = runs.iter().map(Run::record).collect();
+    records.upload(gpu, &described)
+}
+
+/// Trains `count` runs that [`describe`] has sent, side by side: on a grid, no more than the device trains at once. `exchange` is room
+/// for what the blocks of a grid exchange, and made larger where it is not enough.
 pub(crate) fn train(
     gpu: &Gpu,
     plan: &Plan,
     sizes: &Sizes,
     training: &Training<'_>,
-    runs: &[Run<'_>],
-    records: &mut Buffer<RunRecord>,
+    count: usize,
+    records: &Buffer<RunRecord>,
     exchange: &mut Buffer<u64>,
 ) -> Result<(), Error> {
-    let _range = range(format_args!("resident, {} epochs of {} runs", sizes.epochs, runs.len()));
+    let _range = range(format_args!("resident, {} epochs of {count} runs", sizes.epochs));
     let name = kernel(training.form, plan, training.times.is_some());
     let dims = Dims { b: sizes.batch, k: sizes.k, n: sizes.h };
-    if let Some(reason) = runs.iter().find_map(|run| run.wrong(sizes)) {
-        return Err(Error::Gpu { what: format!("launching {name}"), reason });
-    }
-    let described: Vec<RunRecord> = runs.iter().map(Run::record).collect();
-    records.upload(gpu, &described)?;
     let none = Region::<u8>::none();
     let no_values = Region::<f32>::none();
     let (loss, labels, values) = match training.wanted {
@@ -209,7 +218,7 @@ pub(crate) fn train(
         Wanted::Values(values) => (2, none, values),
     };
     let times = training.times.unwrap_or(Region::none());
-    let (count, records) = (runs.len(), records.all());
+    let records = records.all();
     let pairs = count * plan.exchange(sizes);
     if plan.team == Team::Grid {
         if exchange.len() < pairs {

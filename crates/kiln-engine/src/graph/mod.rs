@@ -7,6 +7,7 @@
 mod arenas;
 mod capture;
 mod copies;
+mod evaluation;
 mod feed;
 mod net;
 mod steps;
@@ -24,14 +25,11 @@ use crate::{
 };
 use arenas::Arenas;
 use capture::{Captured, STEPS};
-use feed::{Data, Feed, Resident};
+use feed::{Data, Feed};
 pub(crate) use net::scalars;
 use net::{Net, adamw_options, sgd_options};
 pub use steps::StepRange;
 use steps::Steps;
-
-/// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
-const EVALUATION_BATCH: usize = 2048;
 
 /// How a step reaches the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,7 +85,7 @@ pub(crate) struct Graph<'d> {
     copied: bool,
     train: Data<'d>,
     arenas: Arenas,
-    evaluation: Option<(Resident, Arenas)>,
+    evaluation: evaluation::Evaluator,
     loss: Loss,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -173,7 +171,7 @@ impl<'d> Graph<'d> {
             net,
             copied,
             train,
-            evaluation: None,
+            evaluation: evaluation::Evaluator::default(),
             loss,
             optimizer,
             schedule,
@@ -460,33 +458,13 @@ impl Engine for Graph<'_> {
         Ok(Gradients { loss: sums[0] / count as f64, tensors })
     }
 
+    fn keep(&mut self, samples: Option<&Samples<'_>>) -> Result<(), Error> {
+        self.keep_samples(samples)
+    }
+
     fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         let _range = range(format_args!("evaluation"));
-        let stride = EVALUATION_BATCH.min(self.part_rows() as usize).min(samples.len());
-        let order: Vec<u32> = (0..stride as u32).collect();
-        let (mut resident, mut arenas) = match self.evaluation.take() {
-            Some(both) => both,
-            None => (
-                Resident::new(&self.gpu, &samples.rows(0..stride))?,
-                Arenas::new(&self.gpu, &self.net.widths, self.copied)?,
-            ),
-        };
-        arenas.reserve(&self.gpu, stride, stride, 1)?;
-        arenas.begin(&self.gpu, &order, &[])?;
-        let (mut loss, mut hits) = (0.0, 0u64);
-        for first in (0..samples.len()).step_by(stride) {
-            let rows = (samples.len() - first).min(stride);
-            let part = samples.rows(first..first + rows);
-            if !resident.load(&self.gpu, &part)? {
-                resident = Resident::new(&self.gpu, &part)?;
-            }
-            self.forward(resident.feed(), &arenas, Batch::alone(rows, stride, 0))?;
-            loss += self.sums(&arenas, rows, rows)?[0];
-            let mut count = [0];
-            arenas.step_hits.download(&self.gpu, &mut count)?;
-            hits += u64::from(count[0]);
-        }
-        self.evaluation = Some((resident, arenas));
+        let (loss, hits) = self.evaluate_samples(samples)?;
         let all = samples.len() as f64;
         let labelled = matches!(samples.targets(), Targets::Labels(_));
         Ok(Evaluation { loss: loss / all, accuracy: labelled.then_some(hits as f64 / all) })

@@ -7,7 +7,7 @@
 use cudarc::driver::CudaEvent;
 
 use super::feed::{DeviceTargets, Feed};
-use crate::gpu::{Copies, Gpu, Source, Staged, point};
+use crate::gpu::{Copies, Gpu, Source, Staged};
 use crate::{Error, Inputs, Samples, Targets};
 
 /// Most bytes of a side.
@@ -47,7 +47,7 @@ impl<'d> Streamed<'d> {
     pub(super) fn new(gpu: &Gpu, samples: Samples<'d>, rows: usize) -> Result<Self, Error> {
         let sides = [Side::new(gpu, &samples, rows)?, Side::new(gpu, &samples, rows)?];
         let copies = Copies::new(gpu)?;
-        copies.after(&point(gpu)?)?; // the buffers exist, and are zero
+        copies.after(&gpu.point()?)?; // the buffers exist, and are zero
         Ok(Self { copies, samples, sides, rows })
     }
 
@@ -108,7 +108,7 @@ impl<'d> Streamed<'d> {
 
     /// All steps that read a side have been submitted.
     pub(super) fn submitted(&mut self, gpu: &Gpu, side: usize) -> Result<(), Error> {
-        self.sides[side].read = Some(point(gpu)?);
+        self.sides[side].read = Some(gpu.point()?);
         Ok(())
     }
 }

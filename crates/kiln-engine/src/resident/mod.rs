@@ -3,8 +3,10 @@
 //!
 //! Here is what surrounds it: the choice of a cluster and of what its shared memory holds ([`plan`]), the data in the form that
 //! the kernel reads, orders and learning rates of several epochs sent at once, and their results read back. Evaluations run
-//! on the kernels of the `graph` engine, from the parameters that the launch leaves after each epoch.
+//! on the kernels of the `graph` engine, from the parameters that a launch leaves after each epoch, or beside the next launch
+//! ([`ahead`]).
 
+mod ahead;
 mod phases;
 mod plan;
 mod run;
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
-use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_runs, planes, rows, train};
+use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_runs, describe, planes, rows, train};
 use crate::gpu::{Buffer, Gpu, InputForm, Scalars, Source, Team, fault, passed, resident_modules};
 use crate::graph::Graph;
 use crate::nvtx::range;
@@ -22,6 +24,7 @@ use crate::{
     Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Placement, Precision, Progress, Samples,
     Schedule, Sgd, Trained,
 };
+use ahead::Ahead;
 pub use phases::{PhaseCycles, PhaseProfile, profile_phases};
 use plan::{Demand, plans};
 use run::RunState;
@@ -46,7 +49,8 @@ pub struct ResidentOptions {
     pub team: Option<Team>,
     /// Blocks, 8 or 16; `None` for what suits the model and the device.
     pub blocks: Option<u32>,
-    /// Most epochs of a launch, which has some 100,000 steps and 256 MiB of orders and results at most in any case.
+    /// Most epochs of a launch, which has some 100,000 steps and 256 MiB of orders and results at most in any case, and one epoch
+    /// where the host evaluates after each ([`crate::Epochs::evaluating`]).
     pub epochs: Option<usize>,
 }
 
@@ -185,20 +189,26 @@ impl<'d> Core<'d> {
         if self.records.len() < runs.len() {
             self.records = Buffer::new(gpu, "descriptions of runs", runs.len())?;
         }
-        let training = Training {
-            x: self.x.all(),
-            form: self.form,
-            wanted: self.graph.samples().1,
-            stop: self.stop.all(),
-            times: times.map(Buffer::all),
-        };
         let described: Vec<_> = runs.iter().map(RunState::run).collect();
-        train(gpu, &self.plan, sizes, &training, &described, &mut self.records, &mut self.exchange)?;
+        describe(gpu, sizes, &described, &mut self.records)?;
+        let shared = training(&self.x, self.form, &self.graph, &self.stop, times);
+        train(gpu, &self.plan, sizes, &shared, runs.len(), &self.records, &mut self.exchange)?;
         wait(gpu, &self.stop, stop)?;
         let mut records = vec![RunRecord::default(); runs.len()];
         self.records.download(gpu, &mut records)?;
         Ok(records.iter().map(|record| record.epochs as usize).collect())
     }
+}
+
+/// What all runs of a launch share.
+fn training<'b>(
+    x: &'b Buffer<u16>,
+    form: InputForm,
+    graph: &'b Graph<'_>,
+    stop: &'b Buffer<u32>,
+    times: Option<&'b Buffer<u64>>,
+) -> Training<'b> {
+    Training { x: x.all(), form, wanted: graph.samples().1, stop: stop.all(), times: times.map(Buffer::all) }
 }
 
 /// The best plan of which the device can place the blocks of a run, and how many runs it can; `teams` in order. Loads their
@@ -260,6 +270,8 @@ fn wait(gpu: &Gpu, told: &Buffer<u32>, stop: &AtomicBool) -> Result<(), Error> {
 
 /// The engine: one run.
 pub(crate) struct Resident<'d> {
+    // Declared first, and so dropped before the buffers that its launches use.
+    ahead: Option<Ahead>,
     core: Core<'d>,
     runs: [RunState; 1],
 }
@@ -270,7 +282,7 @@ impl<'d> Resident<'d> {
         let (sgd, schedule) = (plan::check(&job, options.batch)?, job.schedule);
         let mut core = Core::new(job, options, false)?;
         let run = RunState::new(&mut core.graph, sgd, schedule)?.with_snapshots(&core.graph.gpu)?;
-        Ok(Self { core, runs: [run] })
+        Ok(Self { ahead: None, core, runs: [run] })
     }
 }
 
@@ -328,8 +340,40 @@ impl Engine for Resident<'_> {
         self.core.together(rows, batch, 1)
     }
 
+    fn ahead(&self) -> usize {
+        ahead::EPOCHS
+    }
+
+    fn submit(&mut self, order: &[u32], batch: usize) -> Result<(), Error> {
+        let batch = batch.min(order.len());
+        self.core.check_batch(batch)?;
+        let ahead = match &mut self.ahead {
+            Some(ahead) => ahead,
+            none => none.insert(Ahead::new(&self.core)?),
+        };
+        ahead.submit(&mut self.core, &mut self.runs[0], order, batch)
+    }
+
+    fn collect(&mut self) -> Result<Trained, Error> {
+        let Some(ahead) = &mut self.ahead else { unreachable!("epochs are collected that were submitted") };
+        let trained = ahead.collect(&mut self.core);
+        if trained.is_err() {
+            // It is told already why.
+            let _ = self.settle();
+        }
+        trained
+    }
+
+    fn settle(&mut self) -> Result<(), Error> {
+        self.ahead.as_mut().map_or(Ok(()), |ahead| ahead.settle(&mut self.core, &self.runs[0]))
+    }
+
+    fn keep(&mut self, samples: Option<&Samples<'_>>) -> Result<(), Error> {
+        self.core.graph.keep(samples)
+    }
+
     fn look_at(&mut self, epoch: usize) -> Result<(), Error> {
-        let Some(snapshots) = &self.runs[0].snapshots else { return Ok(()) };
+        let Some(snapshots) = &self.runs[0].span.snapshots else { return Ok(()) };
         let (gpu, arena) = self.core.graph.parameters();
         let len = arena.len();
         arena.copy_from(gpu, snapshots, epoch * len..(epoch + 1) * len)
@@ -343,10 +387,10 @@ impl Engine for Resident<'_> {
         let _range = range(format_args!("gradients"));
         let sizes = self.core.sizes(rows.len(), rows.len(), 1);
         let mut run = RunState::new(&mut self.core.graph, Sgd::default(), Schedule::default())?;
-        run.begin_with(&self.core.graph.gpu, &sizes, rows, &[Scalars::sgd(0.0, 0.0, 1.0)])?;
+        run.span.begin(&self.core.graph.gpu, &sizes, rows, &[Scalars::sgd(0.0, 0.0, 1.0)])?;
         let runs = [run];
         self.core.train(&sizes, &runs, &AtomicBool::new(false))?;
-        let loss = runs[0].sums(&self.core.graph.gpu, &sizes, 1)?[0] / rows.len() as f64;
+        let loss = runs[0].span.sums(&self.core.graph.gpu, &sizes, 1)?[0] / rows.len() as f64;
         Ok(Gradients { loss, tensors: self.core.graph.tensors(&runs[0].velocities)? })
     }
 

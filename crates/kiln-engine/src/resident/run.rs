@@ -1,11 +1,11 @@
-//! A run on the device: parameters, velocities, and what its epochs need and come to.
+//! A run on the device: parameters and velocities; and what its epochs need and come to.
 
 use crate::gpu::resident::{Run, Sizes};
 use crate::gpu::{Buffer, Gpu, Scalars, batch_sums};
 use crate::graph::{Graph, scalars};
 use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained};
 
-/// The buffers of a run. Those of the epochs are made larger where more are announced.
+/// A run: its options, and what goes on from launch to launch.
 pub(super) struct RunState {
     sgd: Sgd,
     schedule: Schedule,
@@ -13,13 +13,18 @@ pub(super) struct RunState {
     steps: u64,
     pub(super) parameters: Buffer<f32>,
     pub(super) velocities: Buffer<f32>,
+    pub(super) span: Span,
+}
+
+/// What the epochs of one launch need and come to. The buffers are made larger where more epochs are announced.
+pub(super) struct Span {
     order: Buffer<u32>,
     scalars: Buffer<Scalars>,
     losses: Buffer<f32>,
     hits: Buffer<u32>,
     step_losses: Buffer<f64>,
     step_hits: Buffer<u32>,
-    /// (epochs, parameters), where the run is asked to keep them.
+    /// (epochs, parameters), where they are to be kept.
     pub(super) snapshots: Option<Buffer<f32>>,
     ended: Buffer<u64>,
 }
@@ -44,12 +49,73 @@ impl RunState {
         let (gpu, arena) = graph.parameters();
         let mut parameters = Buffer::new(gpu, "parameters", arena.len())?;
         parameters.copy_from(gpu, arena, 0..arena.len())?;
+        let velocities = Buffer::new(gpu, "velocities", arena.len())?;
+        Ok(Self { sgd, schedule, steps: 0, parameters, velocities, span: Span::new(gpu)? })
+    }
+
+    /// Keeps the parameters after each epoch of a launch, too.
+    pub(super) fn with_snapshots(mut self, gpu: &Gpu) -> Result<Self, Error> {
+        self.span = self.span.with_snapshots(gpu)?;
+        Ok(self)
+    }
+
+    /// Sends the orders of epochs and the learning rates of their steps, which follow those that are done.
+    pub(super) fn begin(&mut self, gpu: &Gpu, sizes: &Sizes, orders: &[Vec<u32>]) -> Result<(), Error> {
+        let rows = self.scalars(sizes, orders.len());
+        self.span.begin(gpu, sizes, &orders.concat(), &rows)
+    }
+
+    /// The learning rates of the steps of the next epochs.
+    pub(super) fn scalars(&self, sizes: &Sizes, epochs: usize) -> Vec<Scalars> {
+        let steps = sizes.rows.div_ceil(sizes.batch) as usize * epochs;
+        scalars(&Optimizer::Sgd(self.sgd), &self.schedule, self.steps, steps)
+    }
+
+    /// So many epochs are done, or under way.
+    pub(super) fn went_on(&mut self, sizes: &Sizes, epochs: usize) {
+        self.steps += (epochs * sizes.rows.div_ceil(sizes.batch) as usize) as u64;
+    }
+
+    /// What the kernel is told of it.
+    pub(super) fn run(&self) -> Run<'_> {
+        self.run_over(&self.span)
+    }
+
+    /// The same for the epochs of another span.
+    pub(super) fn run_over<'b>(&'b self, span: &'b Span) -> Run<'b> {
+        let (gradient_share, velocity_share) =
+            if self.sgd.nesterov { (1.0, self.sgd.momentum as f32) } else { (0.0, 1.0) };
+        Run {
+            parameters: self.parameters.all(),
+            velocities: self.velocities.all(),
+            order: span.order.all(),
+            scalars: span.scalars.all(),
+            losses: span.losses.all(),
+            hits: span.hits.all(),
+            snapshots: span.snapshots.as_ref().map(Buffer::all),
+            ended: span.ended.all(),
+            decay: self.sgd.weight_decay as f32,
+            gradient_share,
+            velocity_share,
+        }
+    }
+
+    /// What the first `epochs` epochs came to, the last of which may be the error that a loss is not finite. Seconds are the
+    /// device's.
+    pub(super) fn end(
+        &mut self,
+        gpu: &Gpu,
+        sizes: &Sizes,
+        epochs: usize,
+    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+        self.went_on(sizes, epochs);
+        self.span.end(gpu, sizes, epochs)
+    }
+}
+
+impl Span {
+    pub(super) fn new(gpu: &Gpu) -> Result<Self, Error> {
         Ok(Self {
-            sgd,
-            schedule,
-            steps: 0,
-            parameters,
-            velocities: Buffer::new(gpu, "velocities", arena.len())?,
             order: Buffer::new(gpu, "the order of samples", 0)?,
             scalars: Buffer::new(gpu, "learning rates", 0)?,
             losses: Buffer::new(gpu, "losses", 0)?,
@@ -61,21 +127,14 @@ impl RunState {
         })
     }
 
-    /// Keeps the parameters after each epoch of a launch, too.
+    /// Keeps the parameters after each epoch, too.
     pub(super) fn with_snapshots(mut self, gpu: &Gpu) -> Result<Self, Error> {
         self.snapshots = Some(Buffer::new(gpu, "parameters after each epoch", 0)?);
         Ok(self)
     }
 
-    /// Sends the orders of epochs and the learning rates of their steps, which follow those that are done.
-    pub(super) fn begin(&mut self, gpu: &Gpu, sizes: &Sizes, orders: &[Vec<u32>]) -> Result<(), Error> {
-        let steps = sizes.rows.div_ceil(sizes.batch) as usize * orders.len();
-        let rows = scalars(&Optimizer::Sgd(self.sgd), &self.schedule, self.steps, steps);
-        self.begin_with(gpu, sizes, &orders.concat(), &rows)
-    }
-
-    /// The same with rows of scalars as they are given.
-    pub(super) fn begin_with(
+    /// Makes room for the epochs and sends their order and the scalars of their steps.
+    pub(super) fn begin(
         &mut self,
         gpu: &Gpu,
         sizes: &Sizes,
@@ -97,23 +156,11 @@ impl RunState {
         self.scalars.upload(gpu, rows)
     }
 
-    /// What the kernel is told of it.
-    pub(super) fn run(&self) -> Run<'_> {
-        let (gradient_share, velocity_share) =
-            if self.sgd.nesterov { (1.0, self.sgd.momentum as f32) } else { (0.0, 1.0) };
-        Run {
-            parameters: self.parameters.all(),
-            velocities: self.velocities.all(),
-            order: self.order.all(),
-            scalars: self.scalars.all(),
-            losses: self.losses.all(),
-            hits: self.hits.all(),
-            snapshots: self.snapshots.as_ref().map(Buffer::all),
-            ended: self.ended.all(),
-            decay: self.sgd.weight_decay as f32,
-            gradient_share,
-            velocity_share,
-        }
+    /// When the first of so many epochs began and each ended, in nanoseconds of the device.
+    pub(super) fn ended(&self, gpu: &Gpu, epochs: usize) -> Result<Vec<u64>, Error> {
+        let mut ended = vec![0u64; 1 + epochs];
+        self.ended.download(gpu, &mut ended)?;
+        Ok(ended)
     }
 
     /// Sum of the losses of each step of the first `epochs` epochs.
@@ -139,7 +186,7 @@ impl RunState {
     /// What the first `epochs` epochs came to, the last of which may be the error that a loss is not finite. Seconds are the
     /// device's.
     pub(super) fn end(
-        &mut self,
+        &self,
         gpu: &Gpu,
         sizes: &Sizes,
         epochs: usize,
@@ -147,9 +194,7 @@ impl RunState {
         let (rows, batch) = (sizes.rows as usize, sizes.batch as usize);
         let steps = rows.div_ceil(batch);
         let sums = self.sums(gpu, sizes, epochs)?;
-        let mut ended = vec![0u64; 1 + epochs];
-        self.ended.download(gpu, &mut ended)?;
-        self.steps += (epochs * steps) as u64;
+        let ended = self.ended(gpu, epochs)?;
         let mut results = Vec::new();
         for (sums, ends) in sums.chunks(steps).zip(ended.windows(2)) {
             let epoch = match Epoch::of_sums(sums, rows, batch) {

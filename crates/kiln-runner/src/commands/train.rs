@@ -143,8 +143,10 @@ fn epochs(
     let stop = interrupted()?;
     let mut lines = String::new();
     let (mut train_seconds, mut on_device, mut steps, mut epoch) = (0.0, 0.0, 0, 0);
-    let mut epochs =
-        trainer.epochs(arguments.epochs.get(), arguments.batch.get(), |epoch| shuffle.epoch(epoch as u64));
+    let mut epochs = trainer
+        .epochs(arguments.epochs.get(), arguments.batch.get(), |epoch| shuffle.epoch(epoch as u64))
+        .evaluating(test)
+        .context("the test set cannot be evaluated")?;
     loop {
         let next = epoch + 1;
         let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");

@@ -5,7 +5,7 @@ use kiln_tests::{on_device, sim, test_name};
 use super::mutants::{FAILED, FOUND, WHICH, kernel_in, no_wait, replaced, with_kernel, without};
 use super::*;
 use crate::gpu::kernels::{InputForm, Module, Team, resident_modules};
-use crate::gpu::resident::{PHASES, Plan, Run, RunRecord, Sizes, Training, rows, train};
+use crate::gpu::resident::{PHASES, Plan, Run, RunRecord, Sizes, Training, describe, rows, train};
 use crate::gpu::{Scalars, Source, Wanted};
 use crate::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
 
@@ -154,7 +154,8 @@ fn with_snapshots(
         times: timed.then_some(times.all()),
     };
     let mut exchange = Buffer::new(gpu, "exchange", 0).unwrap();
-    train(gpu, plan, &SIZES, &training, &runs, &mut records, &mut exchange).unwrap();
+    describe(gpu, &SIZES, &runs, &mut records).unwrap();
+    train(gpu, plan, &SIZES, &training, runs.len(), &records, &mut exchange).unwrap();
     let mut told = vec![RunRecord::default(); lrs.len()];
     records.download(gpu, &mut told).unwrap();
     let outcome =

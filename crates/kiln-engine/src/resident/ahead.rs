@@ -1,0 +1,120 @@
+//! Epochs that are trained while earlier ones are looked at.
+//!
+//! Each is a launch of its own on a stream of its own, behind the one before. When it is done, the engine's other stream reads
+//! what it came to and evaluates the parameters that it left, on multiprocessors that the next one leaves idle. A launch
+//! begins and ends with parameters in memory: a few microseconds of an epoch of some thousands.
+
+use std::collections::VecDeque;
+
+use cudarc::driver::CudaEvent;
+
+use super::run::{RunState, Span};
+use super::{Core, training};
+use crate::gpu::resident::{RunRecord, Sizes, describe, train};
+use crate::gpu::{Buffer, Gpu};
+use crate::{Error, Trained};
+
+/// Epochs that are under way: one that is trained, and one that follows at once.
+pub(super) const EPOCHS: usize = 2;
+
+/// The stream that trains, and what its launches need.
+pub(super) struct Ahead {
+    gpu: Gpu,
+    /// Taken in turn.
+    places: [Place; EPOCHS],
+    next: usize,
+    under_way: VecDeque<UnderWay>,
+    /// When the last that was collected ended, in nanoseconds of the device.
+    ended: u64,
+}
+
+struct Place {
+    span: Span,
+    record: Buffer<RunRecord>,
+}
+
+struct UnderWay {
+    place: usize,
+    sizes: Sizes,
+    done: CudaEvent,
+    /// Whether another was under way when it was submitted: it begins where that ends.
+    follows: bool,
+}
+
+impl Ahead {
+    /// All that has been submitted to the device comes before the first epoch.
+    pub(super) fn new(core: &Core<'_>) -> Result<Self, Error> {
+        let gpu = &core.graph.gpu;
+        let place = || {
+            let span = Span::new(gpu)?.with_snapshots(gpu)?;
+            Ok(Place { span, record: Buffer::new(gpu, "descriptions of runs", 1)? })
+        };
+        let (places, under_way) = ([place()?, place()?], VecDeque::new());
+        Ok(Self { gpu: gpu.beside()?, places, next: 0, under_way, ended: 0 })
+    }
+
+    /// Submits an epoch of a run.
+    pub(super) fn submit(
+        &mut self,
+        core: &mut Core<'_>,
+        run: &mut RunState,
+        order: &[u32],
+        batch: usize,
+    ) -> Result<(), Error> {
+        let gpu = &core.graph.gpu;
+        let follows = !self.under_way.is_empty();
+        if !follows {
+            core.stop.clear(gpu)?;
+        }
+        let sizes = core.sizes(order.len(), batch, 1);
+        let Place { span, record } = &mut self.places[self.next];
+        span.begin(gpu, &sizes, order, &run.scalars(&sizes, 1))?;
+        describe(gpu, &sizes, &[run.run_over(span)], record)?;
+        // What it reads is sent, and what it overwrites is read.
+        self.gpu.after(&gpu.point()?)?;
+        let shared = training(&core.x, core.form, &core.graph, &core.stop, None);
+        train(&self.gpu, &core.plan, &sizes, &shared, 1, record, &mut core.exchange)?;
+        run.went_on(&sizes, 1);
+        self.under_way.push_back(UnderWay { place: self.next, sizes, done: self.gpu.point()?, follows });
+        self.next = (self.next + 1) % EPOCHS;
+        Ok(())
+    }
+
+    /// Waits for the first epoch under way; its parameters are then those that the engine evaluates.
+    pub(super) fn collect(&mut self, core: &mut Core<'_>) -> Result<Trained, Error> {
+        let Some(UnderWay { place, sizes, done, follows }) = self.under_way.pop_front() else {
+            unreachable!("epochs are collected that were submitted")
+        };
+        let span = &self.places[place].span;
+        core.graph.gpu.after(&done)?;
+        let mut trained = span.end(&core.graph.gpu, &sizes, 1)?.remove(0)?;
+        let ended = span.ended(&core.graph.gpu, 1)?;
+        if follows {
+            // With what lies between two launches.
+            trained.seconds = ended[1].saturating_sub(self.ended) as f64 * 1e-9;
+            trained.device_seconds = Some(trained.seconds);
+        }
+        self.ended = ended[1];
+        if let Some(snapshots) = &span.snapshots {
+            let (gpu, arena) = core.graph.parameters();
+            arena.copy_from(gpu, snapshots, 0..arena.len())?;
+        }
+        Ok(trained)
+    }
+
+    /// Waits for all epochs under way; the run's parameters are then those that the engine evaluates.
+    pub(super) fn settle(&mut self, core: &mut Core<'_>, run: &RunState) -> Result<(), Error> {
+        let Some(last) = self.under_way.drain(..).next_back() else { return Ok(()) };
+        core.graph.gpu.after(&last.done)?;
+        let (gpu, arena) = core.graph.parameters();
+        arena.copy_from(gpu, &run.parameters, 0..arena.len())
+    }
+}
+
+impl Drop for Ahead {
+    /// Buffers are given back in the order of the other stream: no launch may still use one.
+    fn drop(&mut self) {
+        let context = self.gpu.stream.context().clone();
+        context.record_err(self.gpu.stream.synchronize());
+    }
+}
