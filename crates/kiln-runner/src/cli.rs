@@ -338,12 +338,21 @@ impl GpuArgs {
         ResidentOptions { device, precision, batch, team, blocks, epochs: None }
     }
 
-    /// Whether an option is set that has a meaning for the graph engine alone.
-    pub(crate) fn is_for_graph(&self) -> bool {
-        self.submission != SubmissionChoice::Captured
-            || self.placement == PlacementChoice::Streamed
-            || self.chunk_rows.is_some()
-            || self.micro_batch.is_some()
+    /// Flags that are set and have a meaning for the graph engine alone.
+    pub(crate) fn for_graph(&self) -> Vec<&'static str> {
+        let flags = [
+            ("--submission", self.submission != SubmissionChoice::Captured),
+            ("--placement", self.placement == PlacementChoice::Streamed),
+            ("--chunk-rows", self.chunk_rows.is_some()),
+            ("--micro-batch", self.micro_batch.is_some()),
+        ];
+        flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
+    }
+
+    /// Flags that are set and have a meaning for the resident engine alone.
+    pub(crate) fn for_resident(&self) -> Vec<&'static str> {
+        let flags = [("--team", self.team.is_some()), ("--blocks", self.blocks.is_some())];
+        flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
     }
 
     pub(crate) fn options(&self, profile: Option<StepRange>) -> GraphOptions {

@@ -17,14 +17,21 @@ pub(crate) fn trainer<'d>(
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let asked = "as asked".to_owned();
     match arguments.engine {
-        EngineChoice::Host => host(job, arguments, profile, &asked),
-        EngineChoice::Graph => graph(job, &arguments.gpu, profile, &asked),
+        EngineChoice::Host => {
+            has_effect(&arguments.gpu.for_graph(), "host", "graph")?;
+            has_effect(&arguments.gpu.for_resident(), "host", "resident")?;
+            host(job, arguments, profile, &asked)
+        }
+        EngineChoice::Graph => {
+            has_effect(&arguments.gpu.for_resident(), "graph", "resident")?;
+            graph(job, &arguments.gpu, profile, &asked)
+        }
         EngineChoice::Resident => {
             ensure!(
-                profile.is_none() && !arguments.gpu.is_for_graph(),
-                "--profile-steps, --submission, --placement, --chunk-rows and --micro-batch need --engine graph: the resident engine \
-                 runs all steps in one launch"
+                profile.is_none(),
+                "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
             );
+            has_effect(&arguments.gpu.for_graph(), "resident", "graph")?;
             let options = resident_options(&job, batch, &arguments.gpu);
             let trainer =
                 Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
@@ -38,6 +45,16 @@ pub(crate) fn trainer<'d>(
     }
 }
 
+/// Refuses flags that mean nothing to the engine that was asked for.
+fn has_effect(flags: &[&str], asked: &str, other: &str) -> anyhow::Result<()> {
+    let (flags, verb) = (flags.join(" and "), if flags.len() == 1 { "has" } else { "have" });
+    ensure!(
+        flags.is_empty(),
+        "{flags} {verb} no effect with --engine {asked}: expected --engine {other} or auto"
+    );
+    Ok(())
+}
+
 /// The resident engine where it is made for the job and the device, else the graph engine.
 fn on_gpu<'d>(
     job: Job<'d>,
@@ -47,7 +64,7 @@ fn on_gpu<'d>(
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let why_not = if batch.is_none() {
         None // nothing will be trained
-    } else if profile.is_some() || arguments.gpu.is_for_graph() {
+    } else if profile.is_some() || !arguments.gpu.for_graph().is_empty() {
         Some("options of the graph engine were given".to_owned())
     } else {
         let options = resident_options(&job, batch, &arguments.gpu);
@@ -79,7 +96,7 @@ pub(crate) fn for_sweep(
     let options = resident_options(job, Some(batch), &arguments.gpu);
     match arguments.engine {
         EngineChoice::Resident => Some((options, true)),
-        EngineChoice::Auto if probe(arguments.gpu.device).is_ok() && !arguments.gpu.is_for_graph() => {
+        EngineChoice::Auto if probe(arguments.gpu.device).is_ok() && arguments.gpu.for_graph().is_empty() => {
             Some((options, false))
         }
         _ => None,

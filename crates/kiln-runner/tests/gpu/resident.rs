@@ -70,8 +70,11 @@ fn asked_for_it_is_that_or_an_error() {
             &["--layers", "16,10"][..],
             "hidden layers: expected exactly one, found 0; the graph engine trains it",
         ),
-        (&["--placement", "streamed"], "need --engine graph"),
-        (&["--profile-steps", "1..2"], "need --engine graph"),
+        (
+            &["--placement", "streamed"],
+            "--placement has no effect with --engine resident: expected --engine graph or auto",
+        ),
+        (&["--profile-steps", "1..2"], "needs --engine graph"),
         (
             &["--layers", "16,129,10", "--blocks", "8"],
             "hidden units of so few blocks: expected at most 128, found 129",
@@ -80,6 +83,27 @@ fn asked_for_it_is_that_or_an_error() {
         let refused = on_simulator(&[&["--engine", "resident"], flags].concat());
         assert_eq!(refused.code, Some(1), "{flags:?}");
         assert!(refused.stderr.contains(reason), "{flags:?}: {}", refused.stderr);
+    }
+    for (asked, flags, reason) in [
+        (
+            "host",
+            &["--micro-batch", "4", "--chunk-rows", "2"][..],
+            "--chunk-rows and --micro-batch have no effect",
+        ),
+        (
+            "host",
+            &["--blocks", "8"],
+            "--blocks has no effect with --engine host: expected --engine resident or auto",
+        ),
+        (
+            "graph",
+            &["--team", "grid"],
+            "--team has no effect with --engine graph: expected --engine resident or auto",
+        ),
+    ] {
+        let refused = on_simulator(&[&["--engine", asked], flags].concat());
+        assert_eq!(refused.code, Some(1), "{asked} {flags:?}");
+        assert!(refused.stderr.contains(reason), "{asked} {flags:?}: {}", refused.stderr);
     }
     let usage = on_simulator(&["--blocks", "9"]);
     assert_eq!(usage.code, Some(2), "{}", usage.stderr);
