@@ -1,7 +1,7 @@
 //! Outputs of kernels as files, so that those of the simulator and those of a GPU can be compared: `scripts/compare-outputs`.
 //!
 //! Where `KILN_SAVE_OUTPUTS` names a folder, every output that a test reads is written to FOLDER/TEST/NUMBER.TYPE, little
-//! endian, in the order in which the test reads them. Of a test that runs several times, with other settings each time, the first
+//! endian, in the order in which the test reads them. Of a large output every n-th value is kept. Of a test that runs several times, with other settings each time, the first
 //! run is kept.
 
 use std::cell::RefCell;
@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 /// Names the folder.
 const FOLDER: &str = "KILN_SAVE_OUTPUTS";
+/// Values of an output that are kept, about.
+const KEPT: usize = 2048;
 
 thread_local! {
     static TEST: RefCell<Option<Saving>> = const { RefCell::new(None) };
@@ -63,7 +65,9 @@ pub fn save<T: Output>(values: &[T]) {
     TEST.with_borrow_mut(|saving| {
         let Some(Saving { folder, outputs }) = saving else { return };
         let file = folder.join(format!("{outputs:04}.{}", T::TYPE));
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.bytes()).collect();
+        // Odd, so that no column of a matrix of even width is left out.
+        let apart = values.len().div_ceil(KEPT) | 1;
+        let bytes: Vec<u8> = values.iter().step_by(apart).flat_map(|value| value.bytes()).collect();
         std::fs::write(&file, bytes).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         *outputs += 1;
     });
