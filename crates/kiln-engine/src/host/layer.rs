@@ -16,6 +16,10 @@ pub(crate) const BLOCK: usize = 64;
 const STRETCH: usize = 128;
 /// Batch rows a task of the input gradient.
 const ROWS: usize = 32;
+/// Batch rows a task of the outputs, where the batch is tall: its inputs and outputs stay in the second-level cache.
+const TALL_ROWS: usize = 256;
+/// Batch rows from which on a batch is tall.
+const TALL: usize = 1024;
 
 /// A layer of `inputs` (K) to `outputs` (N) units.
 pub(crate) struct Layer {
@@ -88,9 +92,10 @@ impl Layer {
 
     /// Makes room for batches of so many rows.
     pub(crate) fn reserve(&mut self, batch: usize) -> Result<(), Error> {
+        let rows = batch.min(TALL - 1); // a tall batch needs none, its tail may
         for block in &mut self.blocks {
-            if block.out.len() < batch * block.units {
-                block.out = zeros("activations", &[batch, block.units])?;
+            if block.out.len() < rows * block.units {
+                block.out = zeros("activations", &[rows, block.units])?;
             }
         }
         Ok(())
@@ -100,6 +105,9 @@ impl Layer {
     pub(crate) fn forward(&mut self, x: &[f32], scale: f32, out: &mut [f32]) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let batch = x.len() / inputs;
+        if batch >= TALL {
+            return self.forward_tall(x, scale, out);
+        }
         let x = View::by_rows(x, batch, inputs, inputs);
         each(&mut self.blocks, batch * inputs * outputs, |block| {
             let weight = View::by_rows(&block.weight, inputs, block.units, block.units);
@@ -110,12 +118,36 @@ impl Layer {
             for (row, out) in rows.zip(out.chunks_exact_mut(outputs)) {
                 let out = &mut out[block.start..block.start + block.units];
                 for ((out, &sum), &bias) in out.iter_mut().zip(row).zip(&block.bias) {
-                    let value = sum + bias;
-                    // Not `max`, which would turn NaN into 0 and hide a run that has diverged.
-                    *out = if self.relu && value < 0.0 { 0.0 } else { value };
+                    *out = self.activated(sum + bias);
                 }
             }
         }
+    }
+
+    /// [`Layer::forward`], of some rows after others: a task has all units of its rows, and leaves its outputs where they belong.
+    fn forward_tall(&self, x: &[f32], scale: f32, out: &mut [f32]) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        each_chunk(out, TALL_ROWS * outputs, x.len() * outputs, |task, out| {
+            let rows = out.len() / outputs;
+            let x = View::by_rows(&x[task * TALL_ROWS * inputs..], rows, inputs, inputs);
+            for block in &self.blocks {
+                let weight = View::by_rows(&block.weight, inputs, block.units, block.units);
+                matmul(&mut out[block.start..], outputs, 0.0, scale, x, weight);
+            }
+            for out in out.chunks_exact_mut(outputs) {
+                for block in &self.blocks {
+                    let out = &mut out[block.start..block.start + block.units];
+                    out.iter_mut()
+                        .zip(&block.bias)
+                        .for_each(|(out, &bias)| *out = self.activated(*out + bias));
+                }
+            }
+        });
+    }
+
+    /// Through ReLU, where the layer has one. Not `max`, which would turn NaN into 0 and hide a run that has diverged.
+    fn activated(&self, value: f32) -> f32 {
+        if self.relu && value < 0.0 { 0.0 } else { value }
     }
 
     /// `dx` (B, K) = dz W of the output gradient `dz` (B, N), and zero where the ReLU below let nothing through:

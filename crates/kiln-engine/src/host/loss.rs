@@ -1,5 +1,6 @@
 //! Loss, hits and the gradient at the outputs, row by row, in one pass.
 
+use super::gather::Rows;
 use crate::{Loss, Samples, Targets};
 
 /// What a batch came to.
@@ -15,13 +16,14 @@ pub(crate) struct BatchLoss {
 pub(crate) fn loss_and_gradient(
     loss: Loss,
     samples: &Samples<'_>,
-    rows: impl ExactSizeIterator<Item = usize>,
+    rows: &(impl Rows + ?Sized),
     z: &mut [f32],
 ) -> BatchLoss {
-    let per_row = 1.0 / rows.len() as f32;
-    let classes = z.len() / rows.len();
+    let per_row = 1.0 / rows.count() as f32;
+    let classes = z.len() / rows.count();
     let mut total = BatchLoss::default();
-    for (z, row) in z.chunks_exact_mut(classes).zip(rows) {
+    for (at, z) in z.chunks_exact_mut(classes).enumerate() {
+        let row = rows.sample(at);
         match (samples.targets(), loss) {
             (Targets::Labels(labels), Loss::CrossEntropy) => {
                 let label = usize::from(labels[row]);

@@ -18,7 +18,7 @@ use crate::mlp::zeros;
 use crate::{
     Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Progress, Samples, Schedule, Targets,
 };
-use gather::{gather, input_scale};
+use gather::{Rows, gather, input_scale};
 use layer::{Layer, Sink};
 use loss::{BatchLoss, loss_and_gradient};
 use threads::Threads;
@@ -62,9 +62,9 @@ impl<'d> Host<'d> {
     /// One training step on the training samples `rows`; answers the loss before the update.
     fn train_step(net: &mut Net, train: &Samples<'_>, rows: &[u32], update: Update) -> f64 {
         let (batch, scale) = (rows.len(), input_scale(train));
-        gather(train, indices(rows), net.batch_inputs(batch));
+        gather(train, rows, net.batch_inputs(batch));
         net.forward(batch, scale);
-        let loss = net.loss(train, indices(rows));
+        let loss = net.loss(train, rows);
         for layer in (0..net.layers.len()).rev() {
             net.input_gradient(layer, batch);
             net.weight_gradient(layer, batch, scale, Sink::Update(update));
@@ -76,10 +76,6 @@ impl<'d> Host<'d> {
 /// Threads beyond the blocks of the widest layer would idle.
 pub(crate) fn useful_threads(model: &Mlp) -> usize {
     model.layers()[1..].iter().map(|width| width.div_ceil(layer::BLOCK)).max().unwrap_or(1)
-}
-
-fn indices(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
-    rows.iter().map(|&row| row as usize)
 }
 
 impl Net {
@@ -128,9 +124,9 @@ impl Net {
     }
 
     /// Turns the outputs into the gradient of the loss at the outputs.
-    fn loss(&mut self, samples: &Samples<'_>, rows: impl ExactSizeIterator<Item = usize>) -> BatchLoss {
+    fn loss(&mut self, samples: &Samples<'_>, rows: &(impl Rows + ?Sized)) -> BatchLoss {
         let width = self.model.layers()[self.layers.len()];
-        let outputs = &mut self.deltas[self.layers.len() - 1][..rows.len() * width];
+        let outputs = &mut self.deltas[self.layers.len() - 1][..rows.count() * width];
         loss_and_gradient(self.loss, samples, rows, outputs)
     }
 
@@ -199,9 +195,9 @@ impl Engine for Host<'_> {
         net.reserve(batch)?;
         let mut stored = net.model.clone();
         threads.enter(|| {
-            gather(train, indices(rows), net.batch_inputs(batch));
+            gather(train, rows, net.batch_inputs(batch));
             net.forward(batch, scale);
-            let loss = net.loss(train, indices(rows));
+            let loss = net.loss(train, rows);
             for layer in (0..net.layers.len()).rev() {
                 let (weight, bias) = stored.linear_mut(layer);
                 net.input_gradient(layer, batch);
@@ -218,9 +214,9 @@ impl Engine for Host<'_> {
             let mut total = BatchLoss::default();
             for first in (0..samples.len()).step_by(EVALUATION_BATCH) {
                 let rows: Range<usize> = first..samples.len().min(first + EVALUATION_BATCH);
-                gather(samples, rows.clone(), net.batch_inputs(rows.len()));
+                gather(samples, &rows, net.batch_inputs(rows.len()));
                 net.forward(rows.len(), input_scale(samples));
-                let BatchLoss { sum, hits } = net.loss(samples, rows);
+                let BatchLoss { sum, hits } = net.loss(samples, &rows);
                 total.sum += sum;
                 total.hits += hits;
             }

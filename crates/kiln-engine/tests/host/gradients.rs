@@ -66,6 +66,15 @@ fn stretches_and_row_tasks_that_do_not_divide() {
     check(&[257, 2, 3], 65, Loss::MeanSquaredError, false, 2);
 }
 
+/// From 1024 rows on, outputs are made of some rows after others.
+#[test]
+fn tall_batches() {
+    for batch in [1023, 1024, 1157] {
+        check(&[5, 66, 3], batch, Loss::CrossEntropy, true, 2);
+    }
+    check(&[7, 3], 1281, Loss::MeanSquaredError, false, 1);
+}
+
 /// Pixels stand for pixel / 255.
 #[test]
 fn pixels_are_scaled() {

@@ -7,8 +7,13 @@ const LAYERS: [usize; 4] = [784, 200, 70, 10];
 
 /// A job large enough that the engine spreads it over its threads.
 fn trained(threads: usize, epochs: usize) -> (Mlp, Vec<f64>) {
-    let pixels: Vec<u8> = naive::noise(200 * 784, 5).iter().map(|v| (v.abs() * 255.0) as u8).collect();
-    let labels: Vec<u8> = (0..200).map(|i| (i * 3 % 10) as u8).collect();
+    trained_in(threads, epochs, 200, 64)
+}
+
+/// The same with so many samples, in batches of this size.
+fn trained_in(threads: usize, epochs: usize, samples: usize, batch: usize) -> (Mlp, Vec<f64>) {
+    let pixels: Vec<u8> = naive::noise(samples * 784, 5).iter().map(|v| (v.abs() * 255.0) as u8).collect();
+    let labels: Vec<u8> = (0..samples).map(|i| (i * 3 % 10) as u8).collect();
     let train = Samples::pixels(&pixels, 784, Targets::Labels(&labels)).unwrap();
     let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() };
     let job = Job {
@@ -19,8 +24,8 @@ fn trained(threads: usize, epochs: usize) -> (Mlp, Vec<f64>) {
         train,
     };
     let mut trainer = Trainer::host(job, threads).unwrap();
-    let order: Vec<u32> = (0..200).map(|i| i * 77 % 200).collect();
-    let losses = (0..epochs).map(|_| trainer.epoch(&order, 64).unwrap().loss).collect();
+    let order: Vec<u32> = (0..samples).map(|i| (i * 77 % samples) as u32).collect();
+    let losses = (0..epochs).map(|_| trainer.epoch(&order, batch).unwrap().loss).collect();
     (trainer.model().unwrap(), losses)
 }
 
@@ -30,6 +35,16 @@ fn runs_and_thread_counts_agree_bit_for_bit() {
     assert!(first.1[3] < first.1[0], "it learns: {:?}", first.1);
     for threads in [1, 2, 3] {
         assert_eq!(trained(threads, 4), first, "{threads} threads");
+    }
+}
+
+/// A tall batch, and a tail that is none.
+#[test]
+fn tall_batches_agree_bit_for_bit_on_any_threads() {
+    let first = trained_in(1, 3, 1300, 1200);
+    assert!(first.1[2] < first.1[0], "it learns: {:?}", first.1);
+    for threads in [2, 3] {
+        assert_eq!(trained_in(threads, 3, 1300, 1200), first, "{threads} threads");
     }
 }
 
