@@ -70,6 +70,10 @@ pub(crate) fn messages(gpu: &mut Gpu) {
         exactly(kernel, &gpu.get(number), &sums);
     }
 
+    let (flags, numbers) = (gpu.put(&[0u32; 2]), gpu.put(&[0u32; 3]));
+    gpu.launch("lanes_in_line", &linear(1, 3), &[&flags, &numbers]);
+    exactly("lanes_in_line", &gpu.get(numbers), &[3, 2, 1]);
+
     let (word, counter) = (gpu.put(&[0u32]), gpu.put(&[0u32, 0]));
     gpu.launch("spin_lock", &linear(3, 37), &[&word, &counter]);
     exactly("spin_lock", &gpu.get(counter), &[3 * 37, 3 * (36 * 37 / 2)]);

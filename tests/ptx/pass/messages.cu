@@ -52,6 +52,22 @@ extern "C" __global__ void relay_fences(const unsigned* x, unsigned* number, uns
     atomicExch(flags + b, 1u);
 }
 
+// Three lanes of one warp, each in code of its own: one waits for another, that for the third, whose code the compiler lays between
+// theirs. flags (2), numbers (3) zero.
+extern "C" __global__ void lanes_in_line(unsigned* flags, unsigned* numbers) {
+    if (threadIdx.x == 0) {
+        numbers[2] = 1;
+        store_release(flags + 1, 1);
+    } else if (threadIdx.x == 1) {
+        while (load_acquire(flags) == 0) {}
+        numbers[0] = numbers[1] + 1;
+    } else {
+        while (load_acquire(flags + 1) == 0) {}
+        numbers[1] = numbers[2] + 1;
+        store_release(flags, 1);
+    }
+}
+
 // Every thread of every block adds to a plain counter under a lock, lanes of one warp too. word (1), counter (2) zero.
 extern "C" __global__ void spin_lock(unsigned* word, unsigned* counter) {
     for (bool done = false; !done;) {

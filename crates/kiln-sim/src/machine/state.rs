@@ -127,6 +127,8 @@ pub(super) struct Warp {
     pub(super) polls: u32,
     /// Where it has last made a strong load, and how many events there had been then.
     pub(super) looked: (u32, u64),
+    /// Turns that its groups have had, while there were several.
+    pub(super) turns: u32,
     /// Whether it ended its slice because it made that load again.
     pub(super) looks_again: bool,
 }
@@ -154,6 +156,7 @@ impl Warp {
             cluster_arrived: [0; 32],
             polls: 0,
             looked: (u32::MAX, 0),
+            turns: 0,
             looks_again: false,
         };
         warp.set_constants(function, Base::default(), u32::MAX);
@@ -195,6 +198,7 @@ impl Warp {
             cluster_arrived: [0; 32],
             polls: 0,
             looked: (u32::MAX, 0),
+            turns: 0,
             looks_again: false,
         }
     }

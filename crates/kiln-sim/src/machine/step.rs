@@ -88,6 +88,9 @@ impl pulp::WithSimd for RunGroup<'_, '_, '_> {
     }
 }
 
+/// Of so many turns of a warp's groups, the one that is not for the group furthest behind.
+const OTHERS: u32 = 8;
+
 impl Machine<'_> {
     /// Runs one warp for at most `slice` instructions.
     pub(super) fn run_warp(&mut self, block: usize, index: usize, slice: u32) {
@@ -96,7 +99,7 @@ impl Machine<'_> {
         let end = start + u64::from(slice);
         let mut yielded = false;
         while self.instructions < end && !self.stopped && !yielded {
-            let Some(group) = self.pick(&warp) else { break };
+            let Some(group) = self.pick(&mut warp) else { break };
             yielded = self.run_group(&mut warp, block, group, end);
         }
         // Who looks again may count how often, and give up: that is no deadlock.
@@ -109,19 +112,21 @@ impl Machine<'_> {
         self.blocks[block].warps[index] = warp;
     }
 
-    /// The group to run next: the one furthest behind, or any.
-    fn pick(&mut self, warp: &Warp) -> Option<usize> {
+    /// The group to run next: the one furthest behind, or any. Every so often another in turn, so that groups that wait for it in
+    /// loops get on.
+    fn pick(&mut self, warp: &mut Warp) -> Option<usize> {
         let ready = |group: &&(usize, &Group)| matches!(group.1.wait, Wait::Nothing | Wait::Released { .. });
         let mut groups: Vec<_> = Vec::new();
         if warp.groups.len() == 1 {
             return matches!(warp.groups[0].wait, Wait::Nothing | Wait::Released { .. }).then_some(0);
         }
+        warp.turns = warp.turns.wrapping_add(1);
+        let turns = warp.turns;
         groups.extend(warp.groups.iter().enumerate().filter(|group| ready(&group)));
         match self.random.as_mut() {
             Some(random) if !groups.is_empty() => Some(groups[random.random_range(0..groups.len())].0),
-            // Every so often another one, so that a group that waits for it in a loop gets on.
-            None if self.instructions % 8192 >= 7168 => {
-                groups.iter().max_by_key(|group| group.1.pc).map(|group| group.0)
+            None if !groups.is_empty() && turns.is_multiple_of(OTHERS) => {
+                Some(groups[(turns / OTHERS) as usize % groups.len()].0)
             }
             _ => groups.iter().min_by_key(|group| (group.1.pc, group.0)).map(|group| group.0),
         }
