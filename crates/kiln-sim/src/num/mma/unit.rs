@@ -47,6 +47,8 @@ impl Operand {
 
 /// The exponent of zero: below all others, also when two are added.
 const NONE: i32 = -(1 << 20);
+/// The exponent of what is not finite: above all others, also with zero's.
+const INFINITE: i32 = 1 << 22;
 
 /// Exponents of sums with which all steps below are exact in the formats that they are made in.
 const MODERATE: std::ops::RangeInclusive<i32> = -90..=100;
@@ -55,7 +57,11 @@ const MODERATE: std::ops::RangeInclusive<i32> = -90..=100;
 fn exponent(value: f32, smallest: i32) -> i32 {
     let bits = value.to_bits();
     let exponent = ((bits >> 23 & 255) as i32 - 127).max(smallest);
-    if bits << 1 == 0 { NONE } else { exponent }
+    match bits << 1 {
+        0 => NONE,
+        0xff00_0000.. => INFINITE,
+        _ => exponent,
+    }
 }
 
 /// `2^exponent` of a normal number.
