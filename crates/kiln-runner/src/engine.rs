@@ -16,22 +16,15 @@ pub(crate) fn trainer<'d>(
     profile: Option<StepRange>,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let asked = "as asked".to_owned();
+    every_flag_has_effect(arguments)?;
     match arguments.engine {
-        EngineChoice::Host => {
-            has_effect(&arguments.gpu.for_graph(), "host", "graph")?;
-            has_effect(&arguments.gpu.for_resident(), "host", "resident")?;
-            host(job, arguments, profile, &asked)
-        }
-        EngineChoice::Graph => {
-            has_effect(&arguments.gpu.for_resident(), "graph", "resident")?;
-            graph(job, &arguments.gpu, profile, &asked)
-        }
+        EngineChoice::Host => host(job, arguments, profile, &asked),
+        EngineChoice::Graph => graph(job, &arguments.gpu, profile, &asked),
         EngineChoice::Resident => {
             ensure!(
                 profile.is_none(),
                 "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
             );
-            has_effect(&arguments.gpu.for_graph(), "resident", "graph")?;
             let options = resident_options(&job, batch, &arguments.gpu);
             let trainer =
                 Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
@@ -42,6 +35,24 @@ pub(crate) fn trainer<'d>(
             Err(reason) => host(job, arguments, profile, &reason.to_string()),
             Ok(_) => on_gpu(job, batch, arguments, profile),
         },
+    }
+}
+
+/// Refuses flags of other engines than the one that was asked for.
+fn every_flag_has_effect(arguments: &EngineArgs) -> anyhow::Result<()> {
+    let (graph, resident) = (arguments.gpu.for_graph(), arguments.gpu.for_resident());
+    let host = if arguments.threads.is_some() { &["--threads"][..] } else { &[] };
+    match arguments.engine {
+        EngineChoice::Auto => Ok(()),
+        EngineChoice::Host => {
+            has_effect(&graph, "host", "graph").and_then(|()| has_effect(&resident, "host", "resident"))
+        }
+        EngineChoice::Graph => {
+            has_effect(host, "graph", "host").and_then(|()| has_effect(&resident, "graph", "resident"))
+        }
+        EngineChoice::Resident => {
+            has_effect(host, "resident", "host").and_then(|()| has_effect(&graph, "resident", "graph"))
+        }
     }
 }
 
@@ -92,15 +103,16 @@ pub(crate) fn for_sweep(
     job: &Job<'_>,
     batch: NonZeroUsize,
     arguments: &EngineArgs,
-) -> Option<(ResidentOptions, bool)> {
+) -> anyhow::Result<Option<(ResidentOptions, bool)>> {
+    every_flag_has_effect(arguments)?;
     let options = resident_options(job, Some(batch), &arguments.gpu);
-    match arguments.engine {
+    Ok(match arguments.engine {
         EngineChoice::Resident => Some((options, true)),
         EngineChoice::Auto if probe(arguments.gpu.device).is_ok() && arguments.gpu.for_graph().is_empty() => {
             Some((options, false))
         }
         _ => None,
-    }
+    })
 }
 
 /// Batches are no larger than the epoch.

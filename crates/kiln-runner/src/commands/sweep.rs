@@ -107,7 +107,7 @@ fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d
 /// All runs on one GPU at once, where the engine may be resident and is made for the job.
 fn side_by_side<'d>(arguments: &SweepArgs, runs: &Runs<'d>) -> anyhow::Result<Option<Sweep<'d>>> {
     let base = &arguments.train;
-    let Some((options, asked)) = engine::for_sweep(&runs.jobs[0], base.batch, &base.engine) else {
+    let Some((options, asked)) = engine::for_sweep(&runs.jobs[0], base.batch, &base.engine)? else {
         return Ok(None);
     };
     match Sweep::resident(runs.jobs.clone(), &options) {

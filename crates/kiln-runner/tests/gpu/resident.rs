@@ -97,6 +97,11 @@ fn asked_for_it_is_that_or_an_error() {
         ),
         (
             "graph",
+            &["--threads", "2"],
+            "--threads has no effect with --engine graph: expected --engine host or auto",
+        ),
+        (
+            "graph",
             &["--team", "grid"],
             "--team has no effect with --engine graph: expected --engine resident or auto",
         ),
