@@ -21,7 +21,7 @@ __device__ __forceinline__ void copy(const Matrix& from, bf16* to) {
     for (u64 place = (u64)blockIdx.x * 256 + threadIdx.x; place < places; place += (u64)gridDim.x * 256) {
         const u32 line = (u32)(place / chunks), first = (u32)(place % chunks) * 8;
         const typename Matrix::Element* values = from.line(line) + first;
-        __nv_bfloat162 pairs[4];
+        alignas(16) __nv_bfloat162 pairs[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float low = first + 2 * i < from.width ? (float)values[2 * i] : 0.0f;

@@ -16,8 +16,8 @@
 
 typedef __nv_bfloat16 bf16;
 
-// Tiles of 128 x 128, 64 x 64 and 32 x 32. Four warps each; of the smallest tile each has a quarter of the sum. BLOCKS share a
-// multiprocessor.
+// Tiles of 128 x 128, 64 x 64 and 32 x 32. Four warps each; of the smallest tile each has a quarter of the sum. Registers leave
+// room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
 constexpr int STAGES = 4;
 struct Tile128 : Tile<128, 128, 2, 2, 1, 32> {
     static constexpr int BLOCKS = 2, SHARED = 80 << 10;

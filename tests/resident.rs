@@ -434,6 +434,16 @@ fn epochs_that_are_left_early_were_trained() {
     trainer.epoch(&order(3), 64).unwrap();
     assert_eq!(seen(&mut trainer), models[3]);
 
+    // Whoever forgets them finds the same, and no samples that were announced for them.
+    let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+    let mut epochs = trainer.epochs(5, 64, order).evaluating(&test).unwrap();
+    epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
+    std::mem::forget(epochs);
+    let mut epochs = trainer.epochs(1, 64, |_| order(3)).evaluating(&test).unwrap();
+    epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
+    drop(epochs);
+    assert_eq!(seen(&mut trainer), models[3]);
+
     // Whoever wishes to stop is handed those that are under way.
     let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
     let mut epochs = trainer.epochs(5, 64, order).evaluating(&test).unwrap();
@@ -445,6 +455,50 @@ fn epochs_that_are_left_early_were_trained() {
     assert_eq!(epochs.next_with(&AtomicBool::new(true), &mut |_| ()), Ok(None));
     drop(epochs);
     assert_eq!(seen(&mut trainer), models[2]);
+}
+
+/// Epochs of fewer rows than a batch, between larger ones; an order that is wrong; and whoever announces late.
+#[test]
+fn epochs_under_way_may_differ_and_fail_in_their_turn() {
+    on_device!(&[], &[("KILN_SIM_ARCH", "sm_80")]);
+    let data = Data::new();
+    let job = || data.job(Form::Pixels, &LAYERS);
+    let test = job().train.first(40);
+    let lengths = [SAMPLES, 20, SAMPLES, 90, SAMPLES];
+    let orders = |epoch: usize| order(epoch)[..lengths[epoch]].to_vec();
+    let mut plain = Trainer::resident(job(), &OPTIONS).unwrap();
+    plain.gradients(&order(0)[..9]).unwrap();
+    let expected: Vec<Epoch> = (0..5).map(|epoch| plain.epoch(&orders(epoch), 64).unwrap()).collect();
+
+    let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+    trainer.gradients(&order(0)[..9]).unwrap();
+    let mut epochs = trainer.epochs(5, 64, orders).evaluating(&test).unwrap();
+    for expected in &expected {
+        let trained = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
+        assert_eq!(trained.epoch, *expected);
+        assert!(trained.device_seconds.is_some_and(|seconds| seconds > 0.0 && seconds < 1.0), "{trained:?}");
+        epochs.evaluate(&test).unwrap();
+    }
+    drop(epochs);
+    assert_eq!(trainer.model().unwrap(), plain.model().unwrap());
+
+    let wrong = |epoch: usize| if epoch == 1 { vec![SAMPLES as u32] } else { order(epoch) };
+    let mut epochs = trainer.epochs(3, 64, wrong).evaluating(&test).unwrap();
+    assert!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().is_some(), "the first is right");
+    let error = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap_err();
+    assert!(matches!(error, Error::Order { .. }), "{error}");
+    assert_eq!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()), Ok(None));
+    drop(epochs);
+
+    // Several were trained at once before the announcement: they are handed out first.
+    let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+    let mut epochs = trainer.epochs(3, 64, order);
+    assert!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().is_some());
+    let mut epochs = epochs.evaluating(&test).unwrap();
+    for _ in 1..3 {
+        assert!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().is_some());
+    }
+    assert_eq!(epochs.next_with(&AtomicBool::new(false), &mut |_| ()), Ok(None));
 }
 
 #[test]

@@ -22,6 +22,10 @@ pub struct Epochs<'t, 'd> {
     /// How many may be under way while the one that was handed out is evaluated, and the rows of those that are.
     ahead: usize,
     under_way: VecDeque<usize>,
+    /// Why the next could not be submitted.
+    failed: Option<Error>,
+    /// Whether the trainer has been made ready: an [`Epochs`] before it may have been forgotten.
+    entered: bool,
 }
 
 impl Drop for Epochs<'_, '_> {
@@ -45,7 +49,19 @@ impl<'t, 'd> Epochs<'t, 'd> {
         order: Box<dyn FnMut(usize) -> Vec<u32> + 't>,
     ) -> Self {
         let ready = VecDeque::new();
-        Self { trainer, order, batch, begun: 0, all, ready, seen: 0, ahead: 0, under_way: VecDeque::new() }
+        Self {
+            trainer,
+            order,
+            batch,
+            begun: 0,
+            all,
+            ready,
+            seen: 0,
+            ahead: 0,
+            under_way: VecDeque::new(),
+            failed: None,
+            entered: false,
+        }
     }
 
     /// Announces that [`Epochs::evaluate`] will be asked of these samples after the epochs. An engine may keep them where it computes,
@@ -55,12 +71,23 @@ impl<'t, 'd> Epochs<'t, 'd> {
     /// As [`Trainer::evaluate`] for samples that do not fit.
     pub fn evaluating(mut self, samples: &'t Samples<'t>) -> Result<Self, Error> {
         self.trainer.check_evaluation(samples)?;
+        self.enter()?;
         self.trainer.engine.keep(Some(samples))?;
         self.ahead = self.trainer.engine.ahead();
         Ok(self)
     }
 
-    /// The next epoch, trained; `None` after the last. Where `stop` is set, the epoch that is under way is the last.
+    /// Leaves nothing of one that was forgotten.
+    fn enter(&mut self) -> Result<(), Error> {
+        if !std::mem::replace(&mut self.entered, true) {
+            self.trainer.engine.settle()?;
+            self.trainer.engine.keep(None)?;
+        }
+        Ok(())
+    }
+
+    /// The next epoch, trained; `None` after the last. Where `stop` is set, the epoch that is under way is the last, or the two that
+    /// are ([`Epochs::evaluating`]).
     /// `progress` hears how far an epoch is, as often as the engine finds cheap.
     ///
     /// # Errors
@@ -70,7 +97,8 @@ impl<'t, 'd> Epochs<'t, 'd> {
         stop: &AtomicBool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<Trained>, Error> {
-        if self.ahead > 0 {
+        self.enter()?;
+        if self.ahead > 0 && self.ready.is_empty() {
             return self.next_of_many(stop, progress);
         }
         if self.ready.is_empty() {
@@ -93,28 +121,35 @@ impl<'t, 'd> Epochs<'t, 'd> {
         stop: &AtomicBool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<Trained>, Error> {
-        self.submit(stop)?;
-        let Some(rows) = self.under_way.pop_front() else { return Ok(None) };
+        self.submit(stop);
+        let Some(rows) = self.under_way.pop_front() else { return self.failed.take().map_or(Ok(None), Err) };
         let trained = self.trainer.engine.collect().inspect_err(|_| {
             self.begun = self.all;
             self.under_way.clear();
         })?;
         progress(Progress { samples: rows, loss: trained.epoch.loss });
-        // The device goes on while the caller looks. What is wrong with a later epoch is told when it is its turn.
-        let _ = self.submit(stop);
+        self.submit(stop); // the device goes on while the caller looks
         Ok(Some(trained))
     }
 
-    /// Submits as many epochs as may be under way.
-    fn submit(&mut self, stop: &AtomicBool) -> Result<(), Error> {
+    /// Submits as many epochs as may be under way. What is wrong with one is told when those before it are handed out.
+    fn submit(&mut self, stop: &AtomicBool) {
         while self.under_way.len() < self.ahead && self.begun < self.all && !stop.load(Ordering::Relaxed) {
             let order = (self.order)(self.begun);
-            self.trainer.check_epoch(&order, self.batch)?;
-            self.trainer.engine.submit(&order, self.batch)?;
-            self.under_way.push_back(order.len());
+            let submitted = self
+                .trainer
+                .check_epoch(&order, self.batch)
+                .and_then(|()| self.trainer.engine.submit(&order, self.batch));
+            match submitted {
+                Ok(()) => self.under_way.push_back(order.len()),
+                Err(error) => {
+                    self.failed = Some(error);
+                    self.begun = self.all;
+                    return;
+                }
+            }
             self.begun += 1;
         }
-        Ok(())
     }
 
     fn train(&mut self, stop: &AtomicBool, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {
@@ -143,7 +178,8 @@ impl<'t, 'd> Epochs<'t, 'd> {
     /// # Errors
     /// As [`Trainer::evaluate`].
     pub fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
-        self.trainer.evaluate(samples)
+        self.enter()?;
+        self.trainer.evaluate_announced(samples)
     }
 
     /// The model after the epoch that was handed out last.

@@ -134,6 +134,13 @@ impl<'d> Trainer<'d> {
     /// # Errors
     /// What does not fit between samples, model and loss; [`Error::EvaluationDiverged`].
     pub fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
+        // What an [`Epochs`] that was never dropped has announced need not be there any more.
+        self.engine.keep(None)?;
+        self.evaluate_announced(samples)
+    }
+
+    /// The same where samples that were announced are as they were.
+    pub(crate) fn evaluate_announced(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         evaluate(&mut *self.engine, &self.model, self.loss, samples)
     }
 

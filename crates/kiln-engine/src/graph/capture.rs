@@ -40,7 +40,9 @@ impl Captured {
         let Batch { rows, stride, side, .. } = batch;
         let mut left = steps;
         while left > 0 {
-            let steps = if engine.steps.together(left) < STEPS { 1 } else { STEPS };
+            // A batch in parts is launches enough for a graph.
+            let many = engine.steps.together(left) >= STEPS && rows <= engine.part_rows();
+            let steps = if many { STEPS } else { 1 };
             let shape = Shape { steps, rows, stride, side };
             let numbers = engine.steps.begin(&engine.gpu, steps)?;
             match engine.options.submission {

@@ -143,10 +143,15 @@ mod tests {
     /// What training comes to: losses, and all gradients and parameters at the end.
     type Outcome = (Vec<f64>, Vec<f32>, Vec<f32>);
 
-    fn train(train: Samples<'_>, optimizer: Optimizer, layers: &[usize], copied: bool) -> Outcome {
+    fn train(
+        train: Samples<'_>,
+        optimizer: Optimizer,
+        layers: &[usize],
+        (copied, micro_batch): (bool, Option<usize>),
+    ) -> Outcome {
         let model = Mlp::new(layers, 3).unwrap();
         let (loss, schedule) = (Loss::CrossEntropy, Schedule::default());
-        let options = GraphOptions { precision: Precision::Bf16, ..GraphOptions::default() };
+        let options = GraphOptions { precision: Precision::Bf16, micro_batch, ..GraphOptions::default() };
         let mut graph =
             Graph::with(Job { model, loss, optimizer, schedule, train }, options, copied).unwrap();
         let order: Vec<u32> = (0..ROWS as u32).map(|at| at * 7 % ROWS as u32).collect();
@@ -175,8 +180,13 @@ mod tests {
         for samples in forms {
             for optimizer in [momentum, descent, AdamW::default().into()] {
                 for layers in [&[WIDTH, 131, 67, 7][..], &[WIDTH, 33, 7], &[WIDTH, 7]] {
-                    let [on_copies, on_floats] =
-                        [true, false].map(|copied| train(samples, optimizer, layers, copied));
+                    let [on_copies, in_parts, on_floats] = [(true, None), (true, Some(13)), (false, None)]
+                        .map(|how| train(samples, optimizer, layers, how));
+                    assert_ne!(on_copies.2, in_parts.2, "parts change the order of sums");
+                    for (got, expected) in in_parts.0.iter().zip(&on_floats.0) {
+                        let off = (got - expected).abs();
+                        assert!(off <= 1e-4 * expected, "{layers:?}: in parts {got}, expected {expected}");
+                    }
                     for (got, expected) in on_copies.0.iter().zip(&on_floats.0) {
                         let off = (got - expected).abs();
                         assert!(off <= 1e-5 * expected, "{layers:?}: {got}, expected {expected}");

@@ -4,8 +4,10 @@ use super::feed::Resident;
 use super::{Arenas, Batch, Graph};
 use crate::{Error, Inputs, Samples, Targets};
 
-/// Rows a batch of an evaluation: fixed, so that its result does not depend on the training's batch.
+/// Rows a batch of an evaluation, or a part of a batch where those are fewer: its result does not depend on the training's batch.
 const BATCH: usize = 2048;
+/// Samples are kept where they take such a part of the free memory at most.
+const KEPT_PART: usize = 8;
 
 /// What evaluations need on the device.
 #[derive(Default)]
@@ -39,16 +41,25 @@ fn place(samples: &Samples<'_>) -> [(usize, usize); 2] {
 }
 
 impl Graph<'_> {
-    /// Keeps samples on the device, where it has room for them, in the place of those that it has kept.
+    /// Keeps samples on the device, where they are few for it, in the place of those that it has kept.
     pub(super) fn keep_samples(&mut self, samples: Option<&Samples<'_>>) -> Result<(), Error> {
         self.evaluation.kept = None;
         let Some(samples) = samples else { return Ok(()) };
+        let free = self.gpu.stream.context().mem_get_info().map_or(0, |(free, _)| free);
+        if samples.len().saturating_mul(samples.row_bytes()) > free / KEPT_PART {
+            return Ok(());
+        }
         self.evaluation.kept = match Resident::new(&self.gpu, samples) {
             Ok(resident) => Some(Kept { at: place(samples), samples: resident }),
             Err(Error::DeviceMemory { .. }) => None,
             Err(error) => return Err(error),
         };
         Ok(())
+    }
+
+    /// Gives back the memory of samples that are kept; whether there were any.
+    pub(super) fn forget_samples(&mut self) -> bool {
+        self.evaluation.kept.take().is_some()
     }
 
     /// The sum of the losses of all samples, and how many are hits.
@@ -107,5 +118,60 @@ impl Graph<'_> {
         let mut hits = vec![0; batches];
         arenas.step_hits.download(&self.gpu, &mut hits)?;
         Ok((loss, hits.into_iter().map(u64::from).sum()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_tests::on_device;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::{GraphOptions, Job, Loss, Mlp, Schedule, Sgd};
+
+    const WIDTH: usize = 50;
+
+    /// Samples stay on the device if they are few for it, and give the same; training has their memory if it needs it.
+    #[test]
+    fn samples_are_kept_where_there_is_room() {
+        on_device!(&[("KILN_SIM_MEMORY", "1m")]);
+        let pixels: Vec<u8> = (0..3000 * WIDTH).map(|at| (at * at % 251) as u8).collect();
+        let labels: Vec<u8> = (0..3000).map(|row| (row % 3) as u8).collect();
+        let samples = |rows: usize| {
+            Samples::pixels(&pixels[..rows * WIDTH], WIDTH, Targets::Labels(&labels[..rows])).unwrap()
+        };
+        let job = Job {
+            model: Mlp::new(&[WIDTH, 20, 3], 0).unwrap(),
+            loss: Loss::CrossEntropy,
+            optimizer: Sgd::default().into(),
+            schedule: Schedule::default(),
+            train: samples(2600),
+        };
+        let mut graph = Graph::new(job, GraphOptions::default()).unwrap();
+        let (few, many) = (samples(1000), samples(3000));
+        let expected = graph.evaluate(&few).unwrap();
+        graph.evaluation = Evaluator::default();
+
+        graph.keep(Some(&few)).unwrap();
+        assert!(graph.evaluation.kept.is_some());
+        assert_eq!(graph.evaluate(&few).unwrap(), expected);
+        assert!(graph.evaluation.passing.is_none(), "nothing was sent again");
+        graph.evaluate(&samples(999)).unwrap();
+        assert!(graph.evaluation.passing.is_some(), "others are not those");
+
+        // 2600 rows of 20 and 3 outputs and their gradients, and an order: 478 KB. Those kept are 51 KB.
+        graph.evaluation.passing = None;
+        let order: Vec<u32> = (0..2600).collect();
+        let filler = crate::gpu::Buffer::<u8>::new(&graph.gpu, "less room", {
+            let (free, _) = graph.gpu.stream.context().mem_get_info().unwrap();
+            free - 460_000
+        });
+        graph.epoch(&order, 2600, &mut |_| ()).unwrap();
+        assert!(graph.evaluation.kept.is_none(), "training came first");
+        drop(filler);
+        assert!(graph.evaluate(&few).unwrap().accuracy.is_some());
+
+        graph.keep(Some(&many)).unwrap();
+        assert!(graph.evaluation.kept.is_none(), "more than an eighth of what is free");
     }
 }

@@ -377,16 +377,26 @@ impl<'d> Graph<'d> {
 
     /// Makes room for batches of `stride` rows in epochs of `rows`.
     fn reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
-        // Both, not either: each may have moved.
-        let data = self.train.reserve(&self.gpu, stride, STEPS, self.options.chunk_rows)?;
+        match self.try_reserve(stride, rows) {
+            // Training comes before what spares an upload.
+            Err(Error::DeviceMemory { .. }) if self.forget_samples() => self.try_reserve(stride, rows),
+            done => done,
+        }
+    }
+
+    fn try_reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
         let batch = stride.min(self.part_rows() as usize);
         if batch < stride {
             self.net.reserve_gradients(&self.gpu)?;
         }
-        if self.arenas.reserve(&self.gpu, batch, rows, rows.div_ceil(stride))? || data {
+        // Both, not either: each may have moved.
+        let data = self.train.reserve(&self.gpu, stride, STEPS, self.options.chunk_rows);
+        let arenas = self.arenas.reserve(&self.gpu, batch, rows, rows.div_ceil(stride));
+        // What failed has given its old memory back.
+        if !matches!((&data, &arenas), (Ok(false), Ok(false))) {
             self.captured = Captured::default();
         }
-        Ok(())
+        data.and(arenas).map(|_| ())
     }
 
     /// Sums what the rows of an epoch came to: one count of hits a step, which stays on the device, and one loss, not yet divided

@@ -11,7 +11,7 @@ use cudarc::driver::CudaEvent;
 use super::run::{RunState, Span};
 use super::{Core, training};
 use crate::gpu::resident::{RunRecord, Sizes, describe, train};
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, fault, passed};
 use crate::{Error, Trained};
 
 /// Epochs that are under way: one that is trained, and one that follows at once.
@@ -26,6 +26,8 @@ pub(super) struct Ahead {
     under_way: VecDeque<UnderWay>,
     /// When the last that was collected ended, in nanoseconds of the device.
     ended: u64,
+    /// What blocks of a grid exchange: made and given back in the order of this stream.
+    exchange: Buffer<u64>,
 }
 
 struct Place {
@@ -37,7 +39,7 @@ struct UnderWay {
     place: usize,
     sizes: Sizes,
     done: CudaEvent,
-    /// Whether another was under way when it was submitted: it begins where that ends.
+    /// Whether the device was still busy with another when it was submitted: it begins where that ends.
     follows: bool,
 }
 
@@ -50,7 +52,9 @@ impl Ahead {
             Ok(Place { span, record: Buffer::new(gpu, "descriptions of runs", 1)? })
         };
         let (places, under_way) = ([place()?, place()?], VecDeque::new());
-        Ok(Self { gpu: gpu.beside()?, places, next: 0, under_way, ended: 0 })
+        let gpu = gpu.beside()?;
+        let exchange = Buffer::new(&gpu, "what blocks exchange", 0)?;
+        Ok(Self { gpu, places, next: 0, under_way, ended: 0, exchange })
     }
 
     /// Submits an epoch of a run.
@@ -62,8 +66,7 @@ impl Ahead {
         batch: usize,
     ) -> Result<(), Error> {
         let gpu = &core.graph.gpu;
-        let follows = !self.under_way.is_empty();
-        if !follows {
+        if self.under_way.is_empty() {
             core.stop.clear(gpu)?;
         }
         let sizes = core.sizes(order.len(), batch, 1);
@@ -73,7 +76,13 @@ impl Ahead {
         // What it reads is sent, and what it overwrites is read.
         self.gpu.after(&gpu.point()?)?;
         let shared = training(&core.x, core.form, &core.graph, &core.stop, None);
-        train(&self.gpu, &core.plan, &sizes, &shared, 1, record, &mut core.exchange)?;
+        train(&self.gpu, &core.plan, &sizes, &shared, 1, record, &mut self.exchange)?;
+        let follows = match self.under_way.back() {
+            Some(last) => {
+                !passed(&last.done).map_err(|error| fault("asking how far the training is", error))?
+            }
+            None => false,
+        };
         run.went_on(&sizes, 1);
         self.under_way.push_back(UnderWay { place: self.next, sizes, done: self.gpu.point()?, follows });
         self.next = (self.next + 1) % EPOCHS;
