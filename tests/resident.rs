@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use kiln_engine::{
-    AdamW, Epoch, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions, Samples,
-    Schedule, Sgd, Sweep, Targets, Team, Trainer, resident_fits,
+    AdamW, Epoch, Epochs, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions,
+    Samples, Schedule, Sgd, Sweep, Targets, Team, Trainer, resident_fits,
 };
 use kiln_tests::{on_device, sim, test_name};
 use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
@@ -35,12 +35,16 @@ const CLUSTERS: &str = "KILN_TEST_CLUSTERS";
 type Outcome = Vec<(Epoch, Evaluation, Mlp)>;
 
 fn train(mut trainer: Trainer<'_>, batch: usize, test: &Samples<'_>) -> Outcome {
-    let mut epochs = trainer.epochs(EPOCHS, batch, order);
+    let outcome = seen_through(trainer.epochs(EPOCHS, batch, order), test);
+    assert_eq!(outcome.len(), EPOCHS);
+    outcome
+}
+
+fn seen_through(mut epochs: Epochs<'_, '_>, test: &Samples<'_>) -> Outcome {
     let mut outcome = Vec::new();
     while let Some(trained) = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap() {
         outcome.push((trained.epoch, epochs.evaluate(test).unwrap(), epochs.model().unwrap()));
     }
-    assert_eq!(outcome.len(), EPOCHS);
     outcome
 }
 
@@ -371,12 +375,7 @@ fn a_loss_that_is_not_finite_is_an_error_that_names_its_step() {
 
 /// What each epoch comes to where it is known that all are evaluated: the engine trains on meanwhile.
 fn train_ahead(trainer: &mut Trainer<'_>, epochs: usize, test: &Samples<'_>) -> Outcome {
-    let mut epochs = trainer.epochs(epochs, 64, order).evaluating(test).unwrap();
-    let mut outcome = Vec::new();
-    while let Some(trained) = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap() {
-        outcome.push((trained.epoch, epochs.evaluate(test).unwrap(), epochs.model().unwrap()));
-    }
-    outcome
+    seen_through(trainer.epochs(epochs, 64, order).evaluating(test).unwrap(), test)
 }
 
 /// The same bits as from one launch, on every schedule and on both teams; the order of streams is judged by the simulator.
@@ -387,15 +386,7 @@ fn epochs_trained_while_others_are_evaluated_have_the_same_bits() {
     for form in [Form::Pixels, Form::FloatsToValues] {
         let job = || data.job(form, &LAYERS);
         let test = job().train.first(SAMPLES - 3);
-        let plain = {
-            let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
-            let mut epochs = trainer.epochs(5, 64, order);
-            let mut outcome = Vec::new();
-            while let Some(trained) = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap() {
-                outcome.push((trained.epoch, epochs.evaluate(&test).unwrap(), epochs.model().unwrap()));
-            }
-            outcome
-        };
+        let plain = seen_through(Trainer::resident(job(), &OPTIONS).unwrap().epochs(5, 64, order), &test);
         let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
         assert_eq!(train_ahead(&mut trainer, 5, &test), plain, "{form:?}");
         // Once more and on its own: nothing of the first five is left behind.

@@ -32,8 +32,7 @@ impl Drop for Epochs<'_, '_> {
     /// Where not all are handed out, the trainer still shows what it goes on from.
     fn drop(&mut self) {
         // What it cannot show or give back now, the next call will tell.
-        let _ = self.trainer.engine.settle();
-        let _ = self.trainer.engine.keep(None);
+        let _ = self.trainer.settle();
         let trained = self.seen + self.ready.iter().filter(|trained| trained.is_ok()).count();
         if trained > self.seen {
             let _ = self.trainer.engine.look_at(trained - 1);
@@ -80,8 +79,7 @@ impl<'t, 'd> Epochs<'t, 'd> {
     /// Leaves nothing of one that was forgotten.
     fn enter(&mut self) -> Result<(), Error> {
         if !std::mem::replace(&mut self.entered, true) {
-            self.trainer.engine.settle()?;
-            self.trainer.engine.keep(None)?;
+            self.trainer.settle()?;
         }
         Ok(())
     }

@@ -106,6 +106,7 @@ impl<'d> Trainer<'d> {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
         self.check_epoch(order, batch)?;
+        self.settle()?;
         self.engine.epoch(order, batch, progress)
     }
 
@@ -126,6 +127,7 @@ impl<'d> Trainer<'d> {
     /// [`Error::Empty`] and [`Error::Order`] for bad input.
     pub fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
         check_order(rows, self.samples)?;
+        self.settle()?;
         self.engine.gradients(rows)
     }
 
@@ -134,12 +136,17 @@ impl<'d> Trainer<'d> {
     /// # Errors
     /// What does not fit between samples, model and loss; [`Error::EvaluationDiverged`].
     pub fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
-        // What an [`Epochs`] that was never dropped has announced need not be there any more.
-        self.engine.keep(None)?;
+        self.settle()?;
         self.evaluate_announced(samples)
     }
 
-    /// The same where samples that were announced are as they were.
+    /// Leaves nothing of an [`Epochs`]: none is under way, and what it has announced need not be there any more.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        let settled = self.engine.settle();
+        self.engine.keep(None).and(settled)
+    }
+
+    /// [`Trainer::evaluate`] where samples that were announced are as they were.
     pub(crate) fn evaluate_announced(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         evaluate(&mut *self.engine, &self.model, self.loss, samples)
     }

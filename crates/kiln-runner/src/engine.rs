@@ -38,31 +38,25 @@ pub(crate) fn trainer<'d>(
     }
 }
 
-/// Refuses flags of other engines than the one that was asked for.
-fn every_flag_has_effect(arguments: &EngineArgs) -> anyhow::Result<()> {
-    let (graph, resident) = (arguments.gpu.for_graph(), arguments.gpu.for_resident());
-    let host = if arguments.threads.is_some() { &["--threads"][..] } else { &[] };
-    match arguments.engine {
-        EngineChoice::Auto => Ok(()),
-        EngineChoice::Host => {
-            has_effect(&graph, "host", "graph").and_then(|()| has_effect(&resident, "host", "resident"))
-        }
-        EngineChoice::Graph => {
-            has_effect(host, "graph", "host").and_then(|()| has_effect(&resident, "graph", "resident"))
-        }
-        EngineChoice::Resident => {
-            has_effect(host, "resident", "host").and_then(|()| has_effect(&graph, "resident", "graph"))
-        }
-    }
-}
-
 /// Refuses flags that mean nothing to the engine that was asked for.
-fn has_effect(flags: &[&str], asked: &str, other: &str) -> anyhow::Result<()> {
-    let (flags, verb) = (flags.join(" and "), if flags.len() == 1 { "has" } else { "have" });
-    ensure!(
-        flags.is_empty(),
-        "{flags} {verb} no effect with --engine {asked}: expected --engine {other} or auto"
-    );
+fn every_flag_has_effect(arguments: &EngineArgs) -> anyhow::Result<()> {
+    let threads = if arguments.threads.is_some() { vec!["--threads"] } else { vec![] };
+    let engines = [
+        (EngineChoice::Host, "host", threads),
+        (EngineChoice::Graph, "graph", arguments.gpu.for_graph()),
+        (EngineChoice::Resident, "resident", arguments.gpu.for_resident()),
+    ];
+    let Some((_, asked, _)) = engines.iter().find(|(engine, ..)| *engine == arguments.engine) else {
+        return Ok(()); // auto
+    };
+    for (_, other, flags) in engines.iter().filter(|(engine, ..)| *engine != arguments.engine) {
+        let verb = if flags.len() == 1 { "has" } else { "have" };
+        let flags = flags.join(" and ");
+        ensure!(
+            flags.is_empty(),
+            "{flags} {verb} no effect with --engine {asked}: expected --engine {other} or auto"
+        );
+    }
     Ok(())
 }
 

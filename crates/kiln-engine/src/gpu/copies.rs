@@ -1,7 +1,7 @@
 //! Launches of `kernels/copies.cu`, `linear_copies.cu` and `weight_gradient_copies.cu`: layers whose operands lie in device memory
 //! as bfloat16 copies. The kernels are those of [`super::COPIES`].
 
-use super::kernels::Launch;
+use super::kernels::{Launch, STRIDING_THREADS, striding_grid};
 use super::{Dims, Gpu, Position, Region, Sink, Source};
 use crate::Error;
 use crate::nvtx::range;
@@ -92,15 +92,13 @@ pub(crate) fn parts_max(rows: usize) -> usize {
     rows.div_ceil(PART_ROWS as usize)
 }
 
-/// Blocks of 256 threads that make 8 values of a copy each, and the most blocks a multiprocessor that a launch has.
-const COPY_THREADS: u32 = 256;
-const COPY_BLOCKS_MAX: u32 = 8;
-
+/// The grid for a copy (lines, width): a thread makes 8 values at a time.
 fn copy_grid(gpu: &Gpu, lines: u32, width: u32) -> (u32, u32, u32) {
-    let chunks = (copy_len(lines as usize, width as usize) / ALIGN) as u64;
-    let most = u64::from(gpu.multiprocessors.saturating_mul(COPY_BLOCKS_MAX));
-    (chunks.div_ceil(u64::from(COPY_THREADS)).min(most) as u32, 1, 1)
+    striding_grid(gpu, (copy_len(lines as usize, width as usize) / ALIGN) as u64)
 }
+
+/// Threads of a block of [`gradient`].
+const GRADIENT_THREADS: u32 = 256;
 
 /// Copies the rows (B, K) of a batch. Pixels stay whole numbers.
 pub(crate) fn batch(
@@ -117,7 +115,7 @@ pub(crate) fn batch(
         .pointer(&to, copy_len(b as usize, k as usize))
         .number(&b)
         .number(&k)
-        .submit(copy_grid(gpu, b, k), COPY_THREADS)
+        .submit(copy_grid(gpu, b, k), STRIDING_THREADS)
 }
 
 /// Copies a matrix (lines, width).
@@ -133,7 +131,7 @@ pub(crate) fn matrix(
         .pointer(&to, copy_len(lines as usize, width as usize))
         .number(&lines)
         .number(&width)
-        .submit(copy_grid(gpu, lines, width), COPY_THREADS)
+        .submit(copy_grid(gpu, lines, width), STRIDING_THREADS)
 }
 
 /// Copies a gradient (B, N) and sums its parts, [`parts_of_last`] of them.
@@ -150,7 +148,7 @@ pub(crate) fn gradient(
         .pointer(&to.parts, to.count as usize * n as usize)
         .number(&b)
         .number(&n)
-        .submit((b.div_ceil(PART_ROWS), n.div_ceil(32), 1), COPY_THREADS)
+        .submit((b.div_ceil(PART_ROWS), n.div_ceil(32), 1), GRADIENT_THREADS)
 }
 
 /// What a layer makes.

@@ -219,6 +219,17 @@ impl Tile {
     }
 }
 
+/// Threads of a block of kernels whose threads take values a grid apart, and the most blocks a multiprocessor that such a launch
+/// has: further values take another turn.
+pub(super) const STRIDING_THREADS: u32 = 256;
+const STRIDING_BLOCKS_MAX: u64 = 8;
+
+/// The grid of such a kernel for so many values.
+pub(super) fn striding_grid(gpu: &Gpu, values: u64) -> (u32, u32, u32) {
+    let most = (u64::from(gpu.multiprocessors) * STRIDING_BLOCKS_MAX).min(u64::from(u32::MAX));
+    (values.div_ceil(u64::from(STRIDING_THREADS)).min(most) as u32, 1, 1)
+}
+
 /// Blocks that work together, and the shared memory that each has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Group {

@@ -4,7 +4,7 @@
 
 use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 
-use super::kernels::Launch;
+use super::kernels::{Launch, STRIDING_THREADS, striding_grid};
 use super::{Dims, Gpu, Position, Region};
 use crate::Error;
 use crate::nvtx::range;
@@ -58,16 +58,6 @@ pub(crate) struct SgdOptions {
     pub(crate) velocity_share: f32,
 }
 
-/// Threads of a block, and the most blocks a multiprocessor that a launch has: further values take another turn.
-const THREADS: u32 = 256;
-const BLOCKS_MAX: u32 = 8;
-
-/// The grid for so many values.
-fn grid(gpu: &Gpu, values: u64) -> (u32, u32, u32) {
-    let most = u64::from(gpu.multiprocessors.saturating_mul(BLOCKS_MAX));
-    (values.div_ceil(u64::from(THREADS)).min(most) as u32, 1, 1)
-}
-
 /// For an error's text alone: there is no batch, and all parameters are one row.
 fn row(count: usize) -> Dims {
     Dims { b: 1, k: 1, n: u32::try_from(count).unwrap_or(u32::MAX) }
@@ -99,7 +89,7 @@ pub(crate) fn sgd(
     if velocities.is_some() {
         launch = launch.number(&options.gradient_share).number(&options.velocity_share);
     }
-    launch.number(&values).submit(grid(gpu, values), THREADS)
+    launch.number(&values).submit(striding_grid(gpu, values), STRIDING_THREADS)
 }
 
 /// One step of AdamW on all parameters `p` with their gradients `g`.
@@ -127,5 +117,5 @@ pub(crate) fn adamw(
         .number(&options.eps)
         .number(&options.weight_decay)
         .number(&values)
-        .submit(grid(gpu, values), THREADS)
+        .submit(striding_grid(gpu, values), STRIDING_THREADS)
 }

@@ -5,7 +5,7 @@
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 
-use super::kernels::{Group, InputForm, Launch, Team};
+use super::kernels::{Group, InputForm, Launch, STRIDING_THREADS, Team, striding_grid};
 use super::{Buffer, Dims, Gpu, Region, Scalars, Source, Wanted};
 use crate::nvtx::range;
 use crate::{Error, Precision};
@@ -276,8 +276,6 @@ pub(crate) fn rows(
     };
     let width = (k as usize).next_multiple_of(TILE) * planes(form, precision);
     let made = Buffer::new(gpu, "the data set in bfloat16", samples as usize * width)?;
-    let blocks =
-        (made.len() as u64).div_ceil(u64::from(THREADS)).min(u64::from(gpu.multiprocessors) * 8) as u32;
     let to = made.all();
     let launch = Launch::new(gpu, &name, Dims { b: samples, k, n: 1 });
     let launch = match x {
@@ -288,6 +286,6 @@ pub(crate) fn rows(
         .pointer(&to, samples as usize * width)
         .number(&samples)
         .number(&k)
-        .submit((blocks, 1, 1), THREADS)?;
+        .submit(striding_grid(gpu, made.len() as u64), STRIDING_THREADS)?;
     Ok(made)
 }

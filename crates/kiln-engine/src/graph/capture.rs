@@ -88,7 +88,7 @@ fn submit(engine: &Graph<'_>, shape: Shape, first: usize) -> Result<(), Error> {
 /// The launches of one step of some; after the last the counter is moved on by as many.
 fn submit_slot(engine: &Graph<'_>, shape: Shape, slot: usize) -> Result<(), Error> {
     let Shape { steps, rows, stride, side } = shape;
-    engine.submit_step(Batch { slot: slot as u32, first: 0, rows, mean: rows, stride, side })?;
+    engine.submit_step(Batch { slot: slot as u32, ..Batch::alone(rows as usize, stride as usize, side) })?;
     match slot + 1 == steps {
         true => advance(&engine.gpu, engine.arenas.step.all(), steps as u32),
         false => Ok(()),

@@ -26,8 +26,8 @@ use crate::{
 use arenas::Arenas;
 use capture::{Captured, STEPS};
 use feed::{Data, Feed};
-pub(crate) use net::scalars;
-use net::{Net, adamw_options, sgd_options};
+use net::{Net, adamw_options};
+pub(crate) use net::{scalars, sgd_options};
 pub use steps::StepRange;
 use steps::Steps;
 

@@ -38,7 +38,7 @@ pub(super) fn adamw_options(adamw: &AdamW) -> AdamWOptions {
 }
 
 /// SGD's options in the precision of the parameters.
-pub(super) fn sgd_options(sgd: &Sgd) -> SgdOptions {
+pub(crate) fn sgd_options(sgd: &Sgd) -> SgdOptions {
     let (gradient_share, velocity_share) = if sgd.nesterov { (1.0, sgd.momentum as f32) } else { (0.0, 1.0) };
     SgdOptions { weight_decay: sgd.weight_decay as f32, gradient_share, velocity_share }
 }

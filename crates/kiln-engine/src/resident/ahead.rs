@@ -96,14 +96,12 @@ impl Ahead {
         };
         let span = &self.places[place].span;
         core.graph.gpu.after(&done)?;
-        let mut trained = span.end(&core.graph.gpu, &sizes, 1)?.remove(0)?;
-        let ended = span.ended(&core.graph.gpu, 1)?;
+        let mut ended = span.ended(&core.graph.gpu, 1)?;
         if follows {
-            // With what lies between two launches.
-            trained.seconds = ended[1].saturating_sub(self.ended) as f64 * 1e-9;
-            trained.device_seconds = Some(trained.seconds);
+            ended[0] = self.ended; // with what lies between two launches
         }
         self.ended = ended[1];
+        let trained = span.end(&core.graph.gpu, &sizes, &ended)?.remove(0)?;
         if let Some(snapshots) = &span.snapshots {
             let (gpu, arena) = core.graph.parameters();
             arena.copy_from(gpu, snapshots, 0..arena.len())?;

@@ -321,7 +321,6 @@ impl Engine for Resident<'_> {
         let rows = orders[0].len();
         let batch = batch.min(rows);
         self.core.check_batch(batch)?;
-        self.settle()?;
         let alike = orders.iter().take_while(|order| order.len() == rows).count();
         let orders = &orders[..alike];
         let sizes = self.core.sizes(rows, batch, orders.len());
@@ -382,7 +381,6 @@ impl Engine for Resident<'_> {
 
     /// One step without a velocity and with a learning rate of 0: the new velocity is the gradient.
     fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
-        self.settle()?;
         if rows.len() > self.core.options.batch {
             return self.core.graph.gradients(rows);
         }

@@ -1,8 +1,8 @@
 //! A run on the device: parameters and velocities; and what its epochs need and come to.
 
 use crate::gpu::resident::{Run, Sizes};
-use crate::gpu::{Buffer, Gpu, Scalars, batch_sums};
-use crate::graph::{Graph, scalars};
+use crate::gpu::{Buffer, Gpu, Scalars, SgdOptions, batch_sums};
+use crate::graph::{Graph, scalars, sgd_options};
 use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained};
 
 /// A run: its options, and what goes on from launch to launch.
@@ -83,8 +83,7 @@ impl RunState {
 
     /// The same for the epochs of another span.
     pub(super) fn run_over<'b>(&'b self, span: &'b Span) -> Run<'b> {
-        let (gradient_share, velocity_share) =
-            if self.sgd.nesterov { (1.0, self.sgd.momentum as f32) } else { (0.0, 1.0) };
+        let SgdOptions { weight_decay: decay, gradient_share, velocity_share } = sgd_options(&self.sgd);
         Run {
             parameters: self.parameters.all(),
             velocities: self.velocities.all(),
@@ -94,7 +93,7 @@ impl RunState {
             hits: span.hits.all(),
             snapshots: span.snapshots.as_ref().map(Buffer::all),
             ended: span.ended.all(),
-            decay: self.sgd.weight_decay as f32,
+            decay,
             gradient_share,
             velocity_share,
         }
@@ -109,7 +108,7 @@ impl RunState {
         epochs: usize,
     ) -> Result<Vec<Result<Trained, Error>>, Error> {
         self.went_on(sizes, epochs);
-        self.span.end(gpu, sizes, epochs)
+        self.span.end(gpu, sizes, &self.span.ended(gpu, epochs)?)
     }
 }
 
@@ -183,18 +182,17 @@ impl Span {
         Ok(sums)
     }
 
-    /// What the first `epochs` epochs came to, the last of which may be the error that a loss is not finite. Seconds are the
-    /// device's.
+    /// What the first epochs came to, the last of which may be the error that a loss is not finite. Seconds are the device's, of
+    /// times as [`Span::ended`] gives them.
     pub(super) fn end(
         &self,
         gpu: &Gpu,
         sizes: &Sizes,
-        epochs: usize,
+        ended: &[u64],
     ) -> Result<Vec<Result<Trained, Error>>, Error> {
         let (rows, batch) = (sizes.rows as usize, sizes.batch as usize);
         let steps = rows.div_ceil(batch);
-        let sums = self.sums(gpu, sizes, epochs)?;
-        let ended = self.ended(gpu, epochs)?;
+        let sums = self.sums(gpu, sizes, ended.len() - 1)?;
         let mut results = Vec::new();
         for (sums, ends) in sums.chunks(steps).zip(ended.windows(2)) {
             let epoch = match Epoch::of_sums(sums, rows, batch) {

@@ -45,13 +45,7 @@ fn after(Before { p, m, v, g }: Before) -> [(f64, f64); 3] {
 #[test]
 fn sgd_of_any_count() {
     on_device!();
-    for multiprocessors in [None, Some(1)] {
-        let mut gpu = Gpu::open(0, Precision::F32).unwrap();
-        gpu.multiprocessors = multiprocessors.unwrap_or(gpu.multiprocessors);
-        for count in [1, 255, 257, 10_007] {
-            case_of_sgd(&gpu, count);
-        }
-    }
+    of_any_count(case_of_sgd);
 }
 
 /// With momentum and without.
@@ -90,12 +84,16 @@ pub(super) fn case_of_sgd(gpu: &Gpu, count: usize) {
 #[test]
 fn adamw_of_any_count() {
     on_device!();
+    of_any_count(case_of_adamw);
+}
+
+fn of_any_count(case: impl Fn(&Gpu, usize)) {
     for multiprocessors in [None, Some(1)] {
         let mut gpu = Gpu::open(0, Precision::F32).unwrap();
         // With one to fill, a thread takes several turns over the larger counts.
         gpu.multiprocessors = multiprocessors.unwrap_or(gpu.multiprocessors);
         for count in [1, 255, 257, 10_007] {
-            case_of_adamw(&gpu, count);
+            case(&gpu, count);
         }
     }
 }
