@@ -4,6 +4,7 @@
 #include "cluster.cuh"
 #include "fragments.cuh"
 #include "grid.cuh"
+#include "scalars.cuh"
 
 typedef unsigned char u8;
 
@@ -52,11 +53,6 @@ __constant__ u32 RECIPROCALS[17] = {0,     65536, 32768, 21846, 16384, 13108, 10
                                     7282,  6554,  5958,  5462,  5042,  4682,  4370,  4096};
 
 enum : u32 { CROSS_ENTROPY = 0, ONE_HOT = 1, VALUES = 2 };
-
-// Row of the table of scalars: 16 bytes.
-struct alignas(16) Scalars {
-    float lr, keep, fresh, unused;
-};
 
 // A run: 80 bytes. Parameters lie as PyTorch has them, w1, b1, w2, b2, each from a multiple of 4 values on; velocities too.
 struct alignas(16) Run {
