@@ -20,6 +20,7 @@ PTXAS = "13.0.88"  # knows every architecture from sm_80 to sm_120
 HOME = ROOT / "target" / f"nvrtc-{NVRTC}"
 LIBRARIES = HOME / "nvidia" / "cuda_nvrtc" / "lib"
 ASSEMBLER = ROOT / "target" / f"ptxas-{PTXAS}"
+PROGRAM = ASSEMBLER / "nvidia" / "cu13" / "bin" / "ptxas"
 PTXAS_ARCHS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 # Hashes of the wheels for x86_64 and aarch64.
 NVRTC_WHEELS = {
@@ -54,12 +55,15 @@ def install(home: pathlib.Path = HOME, wheels: dict[str, tuple[str, ...]] = NVRT
     (home / "complete").touch()
 
 
-def ptxas(ptx: pathlib.Path, arch: str) -> str:
-    """Assembles PTX for an architecture; what ptxas reports of each kernel's resources."""
+def install_assembler() -> None:
+    """Unpacks ptxas, unless an earlier run has."""
     install(ASSEMBLER, PTXAS_WHEELS)
-    program = ASSEMBLER / "nvidia" / "cu13" / "bin" / "ptxas"
-    program.chmod(0o755)  # pip does not keep the mode
-    command = [str(program), "-v", f"-arch={arch}", "-o", str(ptx.with_suffix(f".{arch}.cubin")), str(ptx)]
+    PROGRAM.chmod(0o755)  # pip does not keep the mode
+
+
+def ptxas(ptx: pathlib.Path, arch: str) -> str:
+    """Assembles PTX for an architecture with the assembler that is installed; what ptxas reports of each kernel's resources."""
+    command = [str(PROGRAM), "-v", f"-arch={arch}", "-o", str(ptx.with_suffix(f".{arch}.cubin")), str(ptx)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise ValueError(f"ptxas -arch={arch} {ptx}: {done.stdout}{done.stderr}")
