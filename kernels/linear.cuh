@@ -17,7 +17,7 @@
 #pragma once
 #include "product.cuh"
 
-using Small = Tile<16, 16, 1, 1, 8, 16>;
+using Small = Tile<16, 16, 1, 1, 8, 16, 2>;
 
 template <class T, class Math, bool RELU, class X>
 __device__ __forceinline__ void linear(const X& x, float scale, const float* w, const float* bias, float* y, u32 B, u32 K, u32 N) {

@@ -1,12 +1,12 @@
 //@ arch: sm_80
 // Updates of all parameters at once from gradients that are stored: of optimizers that are not fused with the gradient, and of SGD,
-// which is in weight_gradient.cuh, where a batch is computed in parts.
+// which is in weight_gradients.cuh, where a batch is computed in parts.
 //
 //   sgd_descent    p -= lr g                                      g: gradient + decay p
 //   sgd_momentum   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
 //   adamw    m += fresh1 (g - m),  v += fresh2 (g^2 - v),  p -= lr (decay p + c1 m / (c2 sqrt(v) + eps))
 //
-// What PyTorch's SGD makes of its scalars: as in weight_gradient.cuh. PyTorch's AdamW is fresh1 = 1 - beta1, fresh2 = 1 - beta2, c1 = 1 / (1 - beta1^t), c2 = 1 / sqrt(1 - beta2^t). lr, c1 and c2 are
+// What PyTorch's SGD makes of its scalars: as in weight_gradients.cuh. PyTorch's AdamW is fresh1 = 1 - beta1, fresh2 = 1 - beta2, c1 = 1 / (1 - beta1^t), c2 = 1 / sqrt(1 - beta2^t). lr, c1 and c2 are
 // row *step + slot of `scalars`, in device memory, so that a schedule needs no new capture.
 //
 // p, m, v, g: n values each, the arenas of all layers with the gaps between their tensors, which stay zero. Every value of p, m

@@ -3,9 +3,10 @@
 //   c (M, N) = sum over k of a (M, k) b (N, k)
 //
 // A block makes one tile of TM x TN. It stages DEPTH terms of both operands in shared memory while it multiplies those
-// staged before (two buffers, one barrier a stage, loads a stage ahead in registers). The terms of a stage are cut into
-// SLICES, one for each group of warps, so that a small product with a long sum has enough warps to hide latency. At the end
-// the slices' sums are added in shared memory, in order, and handed to the epilogue with consecutive threads along N.
+// staged before (two buffers, one barrier a stage), and has loaded AHEAD stages more into registers: a small product is all
+// latency, and what is on its way at once is waited for once. The terms of a stage are cut into SLICES, one for each group of
+// warps, so that a small product with a long sum has enough warps to hide latency. At the end the slices' sums are added in
+// shared memory, in order, and handed to the epilogue with consecutive threads along N.
 //
 // Determinism: the order of every sum follows from the shapes and the tile alone. Nothing is padded in global memory: what
 // lies outside an operand counts as zero, whatever M, N and k are.
@@ -21,8 +22,9 @@ typedef unsigned char u8;
 typedef unsigned int u32;
 
 // A tile and who makes it: WARPS_M x WARPS_N warps make it, SLICES times over parts of the sum.
-template <int TM_, int TN_, int WARPS_M_, int WARPS_N_, int SLICES_, int SLICE_DEPTH_>
+template <int TM_, int TN_, int WARPS_M_, int WARPS_N_, int SLICES_, int SLICE_DEPTH_, int AHEAD_ = 1>
 struct Tile {
+    static constexpr int AHEAD = AHEAD_;
     static constexpr int TM = TM_, TN = TN_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, SLICES = SLICES_;
     static constexpr int SLICE_DEPTH = SLICE_DEPTH_, DEPTH = SLICES * SLICE_DEPTH;
     static constexpr int WM = TM / WARPS_M, WN = TN / WARPS_N; // of one warp
@@ -51,11 +53,34 @@ struct GatheredLines {
     __device__ __forceinline__ const E* line(u32 at) const { return data + (size_t)order[at] * width; }
 };
 
+// One of two operands, for a whole block.
+template <class First, class Second>
+struct Either {
+    const First& first;
+    const Second& second;
+    bool is_first;
+    u32 lines, width;
+};
+
 // ---- Operands in shared memory -------------------------------------------------------------------------------------
 //
 // Terms outside the operand must count as zero, in both operands, whatever lies there. Rows of the tile outside of it may
 // hold anything finite or not: they are rows of the result that the epilogue drops. So a row is clamped to the last one, and
 // a load needs no branch.
+
+// Loads two neighbours at once, which lie at a multiple of their size.
+__device__ __forceinline__ void load_pair(const float* from, float& first, float& second) {
+    const float2 pair = *reinterpret_cast<const float2*>(from);
+    first = pair.x;
+    second = pair.y;
+}
+__device__ __forceinline__ void load_pair(const u8* from, float& first, float& second) {
+    const uchar2 pair = *reinterpret_cast<const uchar2*>(from);
+    first = pair.x;
+    second = pair.y;
+}
+// Whether that is so wherever a pair begins at an even place of a line. Matrices begin at 16 bytes.
+__device__ __forceinline__ bool in_pairs(u32 width) { return width % 2 == 0; }
 
 // Stages two neighbours at once.
 __device__ __forceinline__ void store_pair(float* to, float first, float second) {
@@ -88,6 +113,16 @@ struct AlongTerms {
             for (int i = 0; i < PAIRS; i++) line[i] = from.line(min(row0 + row() + i * STEP, from.lines - 1));
         }
         __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const {
+            if (in_pairs(terms)) {
+                const bool inside = term0 + term() < terms;
+                const u32 safe = inside ? term0 + term() : 0;
+#pragma unroll
+                for (int i = 0; i < PAIRS; i++) {
+                    load_pair(line[i] + safe, held[2 * i], held[2 * i + 1]);
+                    if (!inside) held[2 * i] = held[2 * i + 1] = 0.0f;
+                }
+                return;
+            }
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 const u32 at = term0 + term() + e;
@@ -128,21 +163,43 @@ struct AcrossTerms {
         u32 rows[2];
 
         __device__ __forceinline__ Loader(const Operand& from, u32 row0)
-            : from(from), rows{min(row0 + row(), from.width - 1), min(row0 + row() + 1, from.width - 1)} {}
-        __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const {
+            : from(from), rows{min(row0 + row(), (from.width - 1) & ~1u), min(row0 + row() + 1, from.width - 1)} {}
+        __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const { fetch(from, rows, term0, held); }
+    };
+
+    template <class Operand>
+    static __device__ __forceinline__ void fetch(const Operand& from, const u32 (&rows)[2], u32 term0, float (&held)[LOADS]) {
+        if (in_pairs(from.width)) {
 #pragma unroll
             for (int i = 0; i < PAIRS; i++) {
                 const u32 at = term0 + term() + i * STEP;
                 const bool inside = at < from.lines;
-                const typename Operand::Element* line = from.line(inside ? at : 0);
+                load_pair(from.line(inside ? at : 0) + rows[0], held[2 * i], held[2 * i + 1]);
+                if (!inside) held[2 * i] = held[2 * i + 1] = 0.0f;
+            }
+            return;
+        }
 #pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    const float value = (float)line[rows[e]];
-                    held[2 * i + e] = inside ? value : 0.0f;
-                }
+        for (int i = 0; i < PAIRS; i++) {
+            const u32 at = term0 + term() + i * STEP;
+            const bool inside = at < from.lines;
+            const typename Operand::Element* line = from.line(inside ? at : 0);
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const float value = (float)line[rows[e]];
+                held[2 * i + e] = inside ? value : 0.0f;
             }
         }
-    };
+    }
+    // One branch a stage, so that the loads of a stage stay together.
+    template <class First, class Second>
+    static __device__ __forceinline__ void fetch(const Either<First, Second>& from, const u32 (&rows)[2], u32 term0,
+                                                 float (&held)[LOADS]) {
+        if (from.is_first)
+            fetch(from.first, rows, term0, held);
+        else
+            fetch(from.second, rows, term0, held);
+    }
 
     static __device__ __forceinline__ void store(E* tile, const float (&held)[LOADS]) {
         E* to = tile + at(row(), term());
@@ -158,6 +215,8 @@ __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 // Float32 fused multiply-adds. Lanes lie 8 x 4 over the warp's tile.
 struct Fma {
     using Staged = float;
+    // An operand as it is multiplied.
+    static __device__ __forceinline__ float rounded(float x) { return x; }
     // The i-th row (of COUNT) of the lane's part of an operand, for lane `which` of `LANES`.
     template <class S, int LANES, int COUNT>
     static __device__ __forceinline__ int row(int which, int i) {
@@ -230,6 +289,8 @@ struct Tf32 : TensorCores {
         asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
         return bits;
     }
+    // The bits that tensor cores do not look at are nobody's promise.
+    static __device__ __forceinline__ float rounded(float x) { return __uint_as_float(tf32(x) & 0xffffe000); }
 
     template <class T, class SA, class SB>
     static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
@@ -262,6 +323,7 @@ struct Tf32 : TensorCores {
 // read by ldmatrix, transposed where the terms lie across the lines.
 struct Bf16 : TensorCores {
     using Staged = __nv_bfloat16;
+    static __device__ __forceinline__ float rounded(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
 
     // Four 8 x 8 blocks of a tile; lane l gives the address of line l % 8 of block l / 8.
     template <class S>
@@ -333,27 +395,37 @@ __device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, 
     const int wm = warp / T::WARPS_N % T::WARPS_M * T::WM, wn = warp % T::WARPS_N * T::WN;
 
     float sums[T::SUMS] = {};
-    float held_a[SA::LOADS], held_b[SB::LOADS];
+    float held_a[T::AHEAD][SA::LOADS], held_b[T::AHEAD][SB::LOADS];
     const typename SA::template Loader<A> from_a(a, m0);
     const typename SB::template Loader<B> from_b(b, n0);
-    from_a.load(0, held_a);
-    from_b.load(0, held_b);
-    int buffer = 0;
-    for (u32 term = 0; term < terms; term += T::DEPTH) {
-        E* tile_a = stages + buffer * STAGE;
-        E* tile_b = tile_a + SA::SIZE;
-        staging(held_a);
-        SA::store(tile_a, held_a);
-        SB::store(tile_b, held_b);
-        // One barrier a stage is enough: a buffer is written again two stages later, and between the reads of the first and
-        // that write every warp has passed the barrier of the stage in between.
-        __syncthreads();
-        if (term + T::DEPTH < terms) {
-            from_a.load(term + T::DEPTH, held_a);
-            from_b.load(term + T::DEPTH, held_b);
+#pragma unroll
+    for (int s = 0; s < T::AHEAD; s++)
+        if (s * T::DEPTH < terms) {
+            from_a.load(s * T::DEPTH, held_a[s]);
+            from_b.load(s * T::DEPTH, held_b[s]);
         }
-        Math::template multiply<T, SA, SB>(tile_a, tile_b, wm, wn, slice * T::SLICE_DEPTH, sums);
-        buffer ^= 1;
+    int buffer = 0;
+    for (u32 first = 0; first < terms; first += T::AHEAD * T::DEPTH) {
+#pragma unroll
+        for (int s = 0; s < T::AHEAD; s++) { // unrolled, so that what is held stays in registers
+            const u32 term = first + s * T::DEPTH;
+            if (term >= terms) break;
+            E* tile_a = stages + buffer * STAGE;
+            E* tile_b = tile_a + SA::SIZE;
+            staging(held_a[s]);
+            SA::store(tile_a, held_a[s]);
+            SB::store(tile_b, held_b[s]);
+            // One barrier a stage is enough: a buffer is written again two stages later, and between the reads of the first
+            // and that write every warp has passed the barrier of the stage in between.
+            __syncthreads();
+            const u32 next = term + T::AHEAD * T::DEPTH;
+            if (next < terms) {
+                from_a.load(next, held_a[s]);
+                from_b.load(next, held_b[s]);
+            }
+            Math::template multiply<T, SA, SB>(tile_a, tile_b, wm, wn, slice * T::SLICE_DEPTH, sums);
+            buffer ^= 1;
+        }
     }
 
     __syncthreads(); // the stages are read; their memory now gathers the slices' sums

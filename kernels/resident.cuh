@@ -2,7 +2,7 @@
 // by the macros at the end. docs/RESIDENT.md has the picture.
 //
 //   each step, of a batch x (B, K):  h = relu(x w1 (H, K)^T + b1),  z (B, C) = h w2 (C, H)^T + b2,  loss and dz (B, C),
-//   dh (B, H) = dz w2 where h > 0,  gradients of w1, b1, w2, b2, and SGD's update by them, as in weight_gradient.cuh
+//   dh (B, H) = dz w2 where h > 0,  gradients of w1, b1, w2, b2, and SGD's update by them, as in weight_gradients.cuh
 //
 // One cluster trains one run; a grid of R clusters trains R runs side by side. A block owns UNITS hidden units: their rows of w1
 // and their velocities lie in its registers from the first step to the last, spread over eight warps by input; their columns

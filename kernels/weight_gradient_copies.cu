@@ -10,7 +10,7 @@
 //
 // x and dz are copies. `parts` are sums of dz over some rows each, in float32, from before it was rounded: what made dz left
 // them. Parameters, velocities and gradients are float32 and without gaps; the last two kernels also write the copy of the new
-// weights (N, K). lr, keep, fresh, and what PyTorch's SGD makes of them: as in weight_gradient.cuh.
+// weights (N, K). lr, keep, fresh, and what PyTorch's SGD makes of them: as in weight_gradients.cuh.
 //
 // <tile>: 128, 64 or 32, its side. Grid: (ceil(N / tile), ceil(K / tile)). Threads: 128. The blocks of the first column sum db.
 // Parameters of other layers are not touched; runs are equal bit for bit.

@@ -37,7 +37,11 @@ fn train(mut trainer: Trainer<'_>, batch: usize, test: &Samples<'_>) -> Outcome 
 }
 
 fn on_graph(data: &Data, form: Form, batch: usize, options: GraphOptions) -> Outcome {
-    let job = data.job(form, &LAYERS);
+    with_layers(data, form, &LAYERS, batch, options)
+}
+
+fn with_layers(data: &Data, form: Form, layers: &[usize], batch: usize, options: GraphOptions) -> Outcome {
+    let job = data.job(form, layers);
     let test = job.train.first(SAMPLES - 3);
     train(Trainer::graph(job, &options).unwrap(), batch, &test)
 }
@@ -79,19 +83,27 @@ fn losses_and_accuracy_are_the_hosts() {
     let data = Data::new();
     for form in FORMS {
         for batch in [BATCH, BATCH_WITH_TAIL, 2 * SAMPLES] {
-            let (epochs, evaluation, _) = on_graph(&data, form, batch, GraphOptions::default());
-            let job = data.job(form, &LAYERS);
-            let test = job.train.first(SAMPLES - 3);
-            let (host_epochs, host_evaluation, _) = train(Trainer::host(job, 1).unwrap(), batch, &test);
-            for (got, expected) in epochs.iter().zip(&host_epochs) {
-                assert_eq!(got.steps, expected.steps);
-                let gap = (got.loss - expected.loss).abs();
-                assert!(gap <= 1e-5, "{form:?} {batch}: loss {} for {}", got.loss, expected.loss);
-            }
-            assert!((evaluation.loss - host_evaluation.loss).abs() <= 1e-5, "{form:?} {batch}");
-            assert_eq!(evaluation.accuracy, host_evaluation.accuracy, "{form:?} {batch}");
+            as_on_the_host(&data, form, &LAYERS, batch);
+        }
+        // A last layer of too many inputs to be one kernel with the loss, and one that has no layer below.
+        for layers in [&[WIDTH, 5, 1030, CLASSES][..], &[WIDTH, CLASSES]] {
+            as_on_the_host(&data, form, layers, 2 * BATCH);
         }
     }
+}
+
+fn as_on_the_host(data: &Data, form: Form, layers: &[usize], batch: usize) {
+    let (epochs, evaluation, _) = with_layers(data, form, layers, batch, GraphOptions::default());
+    let job = data.job(form, layers);
+    let test = job.train.first(SAMPLES - 3);
+    let (host_epochs, host_evaluation, _) = train(Trainer::host(job, 1).unwrap(), batch, &test);
+    for (got, expected) in epochs.iter().zip(&host_epochs) {
+        assert_eq!(got.steps, expected.steps);
+        let gap = (got.loss - expected.loss).abs();
+        assert!(gap <= 1e-5, "{form:?} {batch}: loss {} for {}", got.loss, expected.loss);
+    }
+    assert!((evaluation.loss - host_evaluation.loss).abs() <= 1e-5, "{form:?} {batch}");
+    assert_eq!(evaluation.accuracy, host_evaluation.accuracy, "{form:?} {batch}");
 }
 
 /// Data that stays on the host gives the same bits, in chunks of a few batches, with a tail, and where a batch is all there is.

@@ -45,11 +45,11 @@ macro_rules! module {
 const COMMON: [Module; 4] = [module!("epoch"), module!("mse"), module!("optimizer"), module!("softmax_loss")];
 
 /// The modules of a precision.
-fn products(precision: Precision) -> [Module; 2] {
+fn products(precision: Precision) -> [Module; 3] {
     match precision {
-        Precision::F32 => [module!("linear_f32"), module!("weight_gradient_f32")],
-        Precision::Tf32 => [module!("linear_tf32"), module!("weight_gradient_tf32")],
-        Precision::Bf16 => [module!("linear_bf16"), module!("weight_gradient_bf16")],
+        Precision::F32 => [module!("head_f32"), module!("linear_f32"), module!("weight_gradients_f32")],
+        Precision::Tf32 => [module!("head_tf32"), module!("linear_tf32"), module!("weight_gradients_tf32")],
+        Precision::Bf16 => [module!("head_bf16"), module!("linear_bf16"), module!("weight_gradients_bf16")],
     }
 }
 
@@ -97,11 +97,20 @@ pub(super) fn modules(precision: Precision) -> Vec<Module> {
     COMMON.into_iter().chain(products(precision)).collect()
 }
 
+/// The type of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Param {
+    /// A number or an address, under PTX's name.
+    Number(&'static str),
+    /// A structure of so many bytes.
+    Bytes(usize),
+}
+
 /// A kernel, and the types of its parameters as its PTX declares them.
 #[derive(Clone)]
 struct Kernel {
     function: CudaFunction,
-    params: Vec<&'static str>,
+    params: Vec<Param>,
 }
 
 /// All kernels of one precision, loaded.
@@ -139,14 +148,21 @@ impl Kernels {
 }
 
 /// Names and parameter types of the kernels in a PTX text.
-fn entries(ptx: &'static str) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+fn entries(ptx: &'static str) -> impl Iterator<Item = (&'static str, Vec<Param>)> {
     ptx.split(".visible .entry ").skip(1).filter_map(|text| {
         let (name, rest) = text.split_once('(')?;
         let params = rest.split_once(')')?.0.split(',');
-        let types =
-            params.filter_map(|param| param.trim().strip_prefix(".param .")?.split_whitespace().next());
-        Some((name, types.collect()))
+        Some((name, params.filter_map(param).collect()))
     })
+}
+
+/// The type of a parameter that PTX declares: `.param .u32 name` or `.param .align 8 .b8 name[64]`.
+fn param(declared: &'static str) -> Option<Param> {
+    let declared = declared.trim().strip_prefix(".param .")?;
+    match declared.strip_suffix(']') {
+        Some(array) => Some(Param::Bytes(array.rsplit_once('[')?.1.parse().ok()?)),
+        None => Some(Param::Number(declared.split_whitespace().next()?)),
+    }
 }
 
 /// A type that a kernel takes, under PTX's name.
@@ -323,7 +339,9 @@ impl Group {
     }
 }
 
-/// Blocks that a grid may have along y: 4,194,240 outputs or inputs of a layer, in large tiles.
+/// Blocks that a grid may have along x.
+const GRID_X_MAX: u32 = i32::MAX as u32;
+/// Blocks that a grid may have along y: 4,194,240 outputs of a layer, in large tiles.
 const GRID_Y_MAX: u32 = 65_535;
 
 /// A launch in the making: kernel, arguments, and the checks that its safety rests on.
@@ -331,10 +349,10 @@ pub(super) struct Launch<'a> {
     name: &'a str,
     dims: Dims,
     function: &'a CudaFunction,
-    params: &'a [&'static str],
+    params: &'a [Param],
     /// Addresses of the arguments, which live as long as the launch.
     arguments: Vec<*mut c_void>,
-    pushed: Vec<&'static str>,
+    pushed: Vec<Param>,
     /// Dynamic shared memory of a block that belongs to no group.
     shared_bytes: u32,
     group: Option<Group>,
@@ -354,21 +372,34 @@ impl<'a> Launch<'a> {
         Self { name, dims, function, params, arguments, pushed, shared_bytes, group, wrong, stream, waits }
     }
 
-    /// The next parameter: a pointer to at least `needed` values.
-    pub(super) fn pointer<T>(mut self, region: &'a Region<'_, T>, needed: usize) -> Self {
+    /// Demands at least `needed` values of a buffer that a structure names.
+    pub(super) fn needs<T>(mut self, region: &Region<'_, T>, needed: usize) -> Self {
         if region.len() < needed {
             self.wrong.get_or_insert_with(|| format!("a buffer of {}, expected {needed}", region.len()));
         }
-        self.pushed.push("u64");
-        self.arguments.push(from_ref(region.address()).cast_mut().cast());
         self
     }
 
-    /// The next parameter: a number.
-    pub(super) fn number<T: Number>(mut self, value: &'a T) -> Self {
-        self.pushed.push(T::TYPE);
+    fn push<T>(mut self, param: Param, value: &'a T) -> Self {
+        self.pushed.push(param);
         self.arguments.push(from_ref(value).cast_mut().cast());
         self
+    }
+
+    /// The next parameter: a pointer to at least `needed` values.
+    pub(super) fn pointer<T>(self, region: &'a Region<'_, T>, needed: usize) -> Self {
+        self.needs(region, needed).push(Param::Number("u64"), region.address())
+    }
+
+    /// The next parameter: a number.
+    pub(super) fn number<T: Number>(self, value: &'a T) -> Self {
+        self.push(Param::Number(T::TYPE), value)
+    }
+
+    /// The next parameter: a structure, laid out as the kernel has it. What it names by address is borrowed for the launch and
+    /// has what the kernel [`needs`](Self::needs).
+    pub(super) fn structure<T: Copy>(self, value: &'a T) -> Self {
+        self.push(Param::Bytes(size_of::<T>()), value)
     }
 
     /// The next parameters: order, step, slot, batch.
@@ -405,9 +436,11 @@ impl<'a> Launch<'a> {
     pub(super) fn submit(mut self, grid: (u32, u32, u32), threads: u32) -> Result<(), Error> {
         let Dims { b, k, n } = self.dims;
         let what = |doing: &str| format!("{doing} {} with B {b}, K {k}, N {n}", self.name);
-        if grid.1 > GRID_Y_MAX {
-            self.wrong
-                .get_or_insert_with(|| format!("{} blocks along y, expected at most {GRID_Y_MAX}", grid.1));
+        for (axis, blocks, most) in [("x", grid.0, GRID_X_MAX), ("y", grid.1, GRID_Y_MAX)] {
+            if blocks > most {
+                self.wrong
+                    .get_or_insert_with(|| format!("{blocks} blocks along {axis}, expected at most {most}"));
+            }
         }
         if self.pushed != self.params {
             self.wrong = Some(format!("parameters {:?}, expected {:?}", self.pushed, self.params));
@@ -430,7 +463,8 @@ impl<'a> Launch<'a> {
                 allow_shared(self.function, self.shared_bytes)?;
             }
             // SAFETY: the parameters are of the types that the PTX declares, in number and order, as `submit` has checked; every
-            // pointer is to device memory that lives (`Region` borrows it) and has as many values as the wrapper has checked;
+            // pointer, in a structure too, is to device memory that lives (`Region` borrows it) and has as many values as the
+            // wrapper has checked;
             // rows that a position names exist, as its fields promise; the arguments, borrowed for 'a, outlive this call,
             // which copies them and changes nothing.
             return unsafe {
@@ -459,7 +493,7 @@ mod tests {
             products(precision).iter().map(|(_, ptx)| entries(ptx).map(|entry| entry.0).collect()).collect()
         };
         let expected = names(Precision::F32);
-        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [14, 24]);
+        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [3, 14, 16]);
         assert_eq!(names(Precision::Tf32), expected);
         assert_eq!(names(Precision::Bf16), expected);
     }

@@ -10,6 +10,7 @@
 pub(crate) mod copies;
 mod device;
 mod epoch;
+mod head;
 mod kernels;
 mod linear;
 mod loss;
@@ -18,20 +19,21 @@ mod optimizer;
 mod pinned;
 mod probe;
 pub(crate) mod resident;
-mod weight_gradient;
+mod weight_gradients;
 
 pub use device::load_kernels;
 pub(crate) use device::{Gpu, fault, passed};
 pub(crate) use epoch::{advance, batch_sums};
+pub(crate) use head::{Head, head};
 pub use kernels::Team;
 pub(crate) use kernels::{COPIES, Dims, InputForm, Position, resident_modules};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
-pub(crate) use loss::{Wanted, loss};
+pub(crate) use loss::{RowResults, Wanted, loss};
 pub(crate) use memory::{Buffer, Region};
 pub(crate) use optimizer::{AdamWOptions, Moments, Scalars, SgdOptions, adamw, sgd};
 pub(crate) use pinned::{Copies, Staged};
 pub use probe::{CudaVersion, GpuInfo, devices, driver, free_memory, inspect, probe};
-pub(crate) use weight_gradient::{Sink, weight_gradient};
+pub(crate) use weight_gradients::{LayerGradient, Sink, weight_gradients};
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use crate::nvtx::range;
 pub(crate) struct Scalars([f32; 4]);
 
 impl Scalars {
-    /// For `weight_gradient.cuh`: learning rate, share of the velocity that is kept, share of the gradient that enters it.
+    /// For `weight_gradients.cuh`: learning rate, share of the velocity that is kept, share of the gradient that enters it.
     pub(crate) const fn sgd(lr: f32, keep: f32, fresh: f32) -> Self {
         Self([lr, keep, fresh, 0.0])
     }
@@ -50,7 +50,7 @@ pub(crate) struct Moments<'b> {
     pub(crate) second: Region<'b, f32>,
 }
 
-/// SGD's options, but for those that change from step to step; see `weight_gradient.cuh`.
+/// SGD's options, but for those that change from step to step; see `weight_gradients.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SgdOptions {
     pub(crate) weight_decay: f32,

@@ -3,7 +3,7 @@
 use super::Batch;
 use super::copies::Copies;
 use crate::Error;
-use crate::gpu::{Buffer, Gpu, Position, Region, Scalars};
+use crate::gpu::{Buffer, Gpu, Position, Region, RowResults, Scalars};
 
 /// Activations and their gradients, the epoch's order, and what its rows come to.
 pub(super) struct Arenas {
@@ -110,6 +110,12 @@ impl Arenas {
     pub(super) fn position(&self, batch: Batch) -> Position<'_> {
         let order = batch.part_of(self.order.all());
         Position { order, step: self.step.all(), slot: batch.slot, batch: batch.stride }
+    }
+
+    /// Where the losses and hits of a batch's rows go.
+    pub(super) fn results(&self, batch: Batch) -> RowResults<'_> {
+        let (losses, hits) = (batch.part_of(self.losses.all()), batch.part_of(self.hits.all()));
+        RowResults { losses, hits }
     }
 
     /// Outputs (B, C) of the last layer; when the loss is taken, the gradient there.

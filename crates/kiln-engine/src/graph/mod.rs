@@ -1,6 +1,6 @@
 //! The `graph` engine: fused kernels a layer, a training step captured in a CUDA graph.
 //!
-//! [`Graph::submit_step`] is the order of a training step. Data, parameters and activations live on the device from the start;
+//! [`Graph::pass`] is the order of a training step. Data, parameters and activations live on the device from the start;
 //! an epoch sends its order of samples and its learning rates, replays captured steps without waiting for any of them, and
 //! reads back one loss a step at its end. A replayed step allocates nothing, on the host or on the device.
 
@@ -15,8 +15,8 @@ mod streamed;
 
 use crate::engine::Engine;
 use crate::gpu::{
-    Buffer, COPIES, Dims, Gpu, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums, input_gradient,
-    linear, loss, sgd, weight_gradient,
+    Buffer, COPIES, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums,
+    head, input_gradient, linear, loss, sgd, weight_gradients,
 };
 use crate::nvtx::range;
 use crate::{
@@ -137,7 +137,7 @@ impl Batch {
 /// What becomes of the gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goal {
-    /// They update the parameters, layer by layer.
+    /// They update the parameters.
     Update,
     /// They are stored.
     Store,
@@ -203,12 +203,11 @@ impl<'d> Graph<'d> {
         Ok(self.net.fetch(&self.gpu, arena)?.tensors().to_vec())
     }
 
-    /// The order of a training step. Gradients at a layer's inputs come before its update, which they must not see. SGD's update
-    /// is in one pass with the gradient; AdamW's, and SGD's where the batch comes in parts, is one pass over all layers at the end.
+    /// A training step: a pass over the batch, and the update. SGD's is in one with the gradients of the parameters; AdamW's, and
+    /// SGD's where the batch comes in parts, is one launch over all parameters at the end.
     fn submit_step(&self, batch: Batch) -> Result<(), Error> {
         if matches!(self.optimizer, Optimizer::Sgd(_)) && batch.rows <= self.part_rows() {
-            self.forward(self.train.feed(batch.side), &self.arenas, batch)?;
-            return self.backward(batch, Goal::Update);
+            return self.pass(batch, Goal::Update);
         }
         self.submit_gradients(batch)?;
         self.update(batch)
@@ -216,11 +215,28 @@ impl<'d> Graph<'d> {
 
     /// Stores the gradients of a batch, part by part.
     fn submit_gradients(&self, batch: Batch) -> Result<(), Error> {
-        for part in batch.parts(self.part_rows()) {
-            self.forward(self.train.feed(batch.side), &self.arenas, part)?;
-            self.backward(part, if part.first == 0 { Goal::Store } else { Goal::Add })?;
+        batch
+            .parts(self.part_rows())
+            .try_for_each(|part| self.pass(part, if part.first == 0 { Goal::Store } else { Goal::Add }))
+    }
+
+    /// The order of a step: forward to the loss and the gradient at the outputs, down through the gradients at the outputs of all
+    /// layers, and last the gradients of their parameters, whose update those before must not see.
+    fn pass(&self, batch: Batch, goal: Goal) -> Result<(), Error> {
+        let feed = self.train.feed(batch.side);
+        let mut layers = self.net.depth();
+        if self.has_head() {
+            layers -= 1; // whose gradient at the inputs is made with the loss
+            self.hidden(feed, batch)?;
+            self.head(feed, batch)?;
+        } else {
+            self.forward(feed, &self.arenas, batch)?;
         }
-        Ok(())
+        if let Some(copies) = self.arenas.copies() {
+            self.copy_gradient(copies, batch)?;
+        }
+        (1..layers).rev().try_for_each(|layer| self.input_gradient(layer, batch))?;
+        self.weight_gradients(feed, batch, goal)
     }
 
     /// The most rows that are computed at once.
@@ -228,23 +244,25 @@ impl<'d> Graph<'d> {
         self.options.micro_batch.map_or(u32::MAX, |rows| rows.clamp(1, u32::MAX as usize) as u32)
     }
 
-    /// From the gradient at the outputs down through all layers.
-    fn backward(&self, batch: Batch, goal: Goal) -> Result<(), Error> {
-        if let Some(copies) = self.arenas.copies() {
-            self.copy_gradient(copies, batch)?;
-        }
-        for layer in (0..self.net.depth()).rev() {
-            if layer > 0 {
-                self.input_gradient(layer, batch)?;
-            }
-            let sink = match (goal, &self.optimizer) {
-                (Goal::Update, Optimizer::Sgd(sgd)) => self.net.update(layer, sgd, self.arenas.scalars.all()),
-                (Goal::Add, _) => self.net.add(layer),
-                (Goal::Store, _) | (Goal::Update, Optimizer::AdamW(_)) => self.net.store(layer),
-            };
-            self.weight_gradient(layer, batch, &sink)?;
-        }
-        Ok(())
+    /// Whether the last layer and the loss are one kernel.
+    fn has_head(&self) -> bool {
+        let below = &self.net.widths[1..]; // none, where the last layer is the first
+        !self.copied && matches!(below, [.., inputs, classes] if Head::fits(*inputs, *classes))
+    }
+
+    /// From the gathered batch through all layers but the last.
+    fn hidden(&self, feed: Feed<'_>, batch: Batch) -> Result<(), Error> {
+        (0..self.net.depth() - 1).try_for_each(|layer| self.outputs(layer, feed, &self.arenas, batch))
+    }
+
+    /// The last layer, the loss, the gradient at the outputs, and that at the layer below.
+    fn head(&self, feed: Feed<'_>, batch: Batch) -> Result<(), Error> {
+        let (arenas, last) = (&self.arenas, self.net.depth() - 1);
+        let (w, b) = self.net.parameters(last);
+        let (x, dz, dx) = (arenas.outputs[last - 1].all(), arenas.delta(last), arenas.delta(last - 1));
+        let (layer, results) = (Head { x, w, b, dz, dx }, arenas.results(batch));
+        let (wanted, at) = (feed.wanted(self.loss), arenas.position(batch));
+        head(&self.gpu, &wanted, &at, &layer, &results, batch.mean, self.dims(last, batch))
     }
 
     /// From the gathered batch through all layers to loss, hits and the gradient at the outputs.
@@ -256,9 +274,8 @@ impl<'d> Graph<'d> {
             self.outputs(layer, feed, arenas, batch)?;
         }
         let (at, last) = (arenas.position(batch), self.net.depth() - 1);
-        let (z, losses, hits) = (arenas.last(), arenas.losses.all(), arenas.hits.all());
-        let (losses, hits) = (batch.part_of(losses), batch.part_of(hits));
-        loss(&self.gpu, &feed.wanted(self.loss), &at, z, losses, hits, batch.mean, self.dims(last, batch))
+        let (wanted, z, results) = (feed.wanted(self.loss), arenas.last(), arenas.results(batch));
+        loss(&self.gpu, &wanted, &at, z, &results, batch.mean, self.dims(last, batch))
     }
 
     /// The outputs of a layer.
@@ -282,15 +299,31 @@ impl<'d> Graph<'d> {
         input_gradient(&self.gpu, dz, w, x, self.arenas.delta(layer - 1), self.dims(layer, batch))
     }
 
-    /// The gradient of a layer's parameters, into the sink.
-    fn weight_gradient(&self, layer: usize, batch: Batch, sink: &Sink<'_>) -> Result<(), Error> {
-        let feed = self.train.feed(batch.side);
-        if let Some(copies) = self.arenas.copies() {
-            return self.weight_gradient_on(copies, layer, feed, batch, sink);
+    /// The gradients of the parameters of all layers.
+    fn weight_gradients(&self, feed: Feed<'_>, batch: Batch, goal: Goal) -> Result<(), Error> {
+        let (arenas, layers) = (&self.arenas, 0..self.net.depth());
+        if let Some(copies) = arenas.copies() {
+            return layers.rev().try_for_each(|layer| {
+                self.weight_gradient_on(copies, layer, feed, batch, &self.sink(layer, goal))
+            });
         }
-        let x = self.source(layer, feed, &self.arenas);
-        let (at, dz) = (self.arenas.position(batch), self.arenas.delta(layer));
-        weight_gradient(&self.gpu, &x, &at, dz, sink, self.dims(layer, batch))
+        let layer = |layer: usize| LayerGradient {
+            x: layer.checked_sub(1).map(|below| arenas.outputs[below].all()),
+            dz: arenas.delta(layer),
+            sink: self.sink(layer, goal),
+            dims: self.dims(layer, batch),
+        };
+        let layers: Vec<_> = layers.map(layer).collect();
+        weight_gradients(&self.gpu, &feed.source, &arenas.position(batch), &layers)
+    }
+
+    /// Where the gradient of a layer's parameters goes.
+    fn sink(&self, layer: usize, goal: Goal) -> Sink<'_> {
+        match (goal, &self.optimizer) {
+            (Goal::Update, Optimizer::Sgd(sgd)) => self.net.update(layer, sgd, self.arenas.scalars.all()),
+            (Goal::Add, _) => self.net.add(layer),
+            (Goal::Store, _) | (Goal::Update, Optimizer::AdamW(_)) => self.net.store(layer),
+        }
     }
 
     /// The update of all layers by the gradients that are stored.

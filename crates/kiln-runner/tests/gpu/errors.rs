@@ -82,16 +82,16 @@ fn parts_of_a_batch_need_less_memory() {
     assert!(line.starts_with("Engine: graph, ") && line.contains(", batches in parts of 4 ("), "{line}");
 }
 
-/// A kernel of the 25th step fails. Each step is six launches: two layers and the loss, one gradient at inputs, two of weights;
-/// after every submission there is one more. Before the second epoch stand 20 steps, 16 of them together, so 5 submissions, one
+/// A kernel of the 25th step fails. Each step is three launches: a layer, the head, and the gradients of weights; after every
+/// submission there is one more. Before the second epoch stand 20 steps, 16 of them together, so 5 submissions, one
 /// sum, and an evaluation: three launches and a sum.
 #[test]
 fn a_kernel_that_fails_is_named_where_kernels_are_waited_for() {
-    let first_epoch = 20 * 6 + 5 + 1 + 4;
-    // Of step 24, which is the ninth of sixteen submitted together, the loss.
-    let at = format!("launch@{}", first_epoch + 4 * 6 + 3);
+    let first_epoch = 20 * 3 + 5 + 1 + 4;
+    // Of step 24, which is the ninth of sixteen submitted together, the head.
+    let at = format!("launch@{}", first_epoch + 4 * 3 + 2);
     let settings = [("KILN_SIM_FAULT", at.as_str())];
-    let named = ["epoch 2: GPU: step 24: running softmax_cross_entropy with B 2, K 8, N 10: "];
+    let named = ["epoch 2: GPU: step 24: running head_softmax_cross_entropy with B 2, K 8, N 10: "];
     let run = fails(Driver::Simulator, &settings, &["--submission", "synchronous"], &named);
     assert!(!run.stderr.contains("help: "), "{}", run.stderr);
     let help =

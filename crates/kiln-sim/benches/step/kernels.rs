@@ -59,11 +59,6 @@ fn packed(params: &[Param]) -> Vec<u8> {
     bytes
 }
 
-/// The small tile's grid for a product of rows x columns.
-fn tiles(side: u32, rows: u32, columns: u32) -> [u32; 2] {
-    [columns.div_ceil(side), rows.div_ceil(side)]
-}
-
 fn launch(module: &Module, name: &str, grid: [u32; 2], threads: u32, params: &[Param]) -> Launch {
     let mut config = LaunchConfig::linear(grid[0], threads);
     config.grid[1] = grid[1];
@@ -77,8 +72,8 @@ pub(crate) fn step(checks: bool) -> Step {
     let device = Device::new(config);
     let load = |ptx| device.load(ptx).expect("the committed PTX loads");
     let linear = load(include_str!("../../../../kernels/ptx/linear_f32.ptx"));
-    let gradient = load(include_str!("../../../../kernels/ptx/weight_gradient_f32.ptx"));
-    let loss = load(include_str!("../../../../kernels/ptx/softmax_loss.ptx"));
+    let head = load(include_str!("../../../../kernels/ptx/head_f32.ptx"));
+    let gradients = load(include_str!("../../../../kernels/ptx/weight_gradients_f32.ptx"));
     let epoch = load(include_str!("../../../../kernels/ptx/epoch.ptx"));
     let mut on = Building { device, stamp: Stamp::sequential(1, "copy") };
 
@@ -94,42 +89,45 @@ pub(crate) fn step(checks: bool) -> Step {
     let (w2, v2) = (P(on.floats(CLASSES * HIDDEN, small)), P(on.floats(CLASSES * HIDDEN, |_| 0.0)));
     let (b2, c2) = (P(on.floats(CLASSES, small)), P(on.floats(CLASSES, |_| 0.0)));
     let (h, dh) = (P(on.floats(BATCH * HIDDEN, |_| 0.0)), P(on.floats(BATCH * HIDDEN, |_| 0.0)));
-    // Outputs, whose gradient takes their place.
-    let z = P(on.floats(BATCH * CLASSES, |_| 0.0));
+    let dz = P(on.floats(BATCH * CLASSES, |_| 0.0));
     let (losses, hits) = (P(on.floats(SAMPLES, |_| 0.0)), P(on.words(SAMPLES, |_| 0)));
     // Learning rate, share of the velocity kept, share of the gradient that enters it, nothing.
     let scalars = P(on.floats(8, |n| [0.05, 0.9, 1.0, 0.0][n as usize % 4]));
 
     let at = [order, counter, U(0), U(BATCH)];
-    let of = |first: &[Param], rest: &[Param]| [first, rest].concat();
     let gathered = |data: Param, rest: &[Param]| [&[data], &at[..], rest].concat();
-    let (first, second) = ([U(BATCH), U(INPUTS), U(HIDDEN)], [U(BATCH), U(HIDDEN), U(CLASSES)]);
-    let momentum = |w, b, v, c| [w, b, v, c, scalars, F(0.0), F(0.0), F(1.0)];
-    let hidden = tiles(16, BATCH, HIDDEN);
+    // A layer of the gradients' table: x, dz, parameters, velocities, K, N and blocks of 32 x 32, and a gap.
+    let layer = |x: Param, dz, parameters: [Param; 4], k: u32, n: u32| {
+        [&[x, dz], &parameters[..], &[U(k), U(n), U(k.div_ceil(32) * n.div_ceil(32)), U(0)]].concat()
+    };
+    let first = layer(P(0), dh, [w1, b1, v1, c1], INPUTS, HIDDEN);
+    let second = layer(h, dz, [w2, b2, v2, c2], HIDDEN, CLASSES);
+    let none = [[P(0); 6].as_slice(), &[U(0); 4]].concat().repeat(6);
+    let blocks = INPUTS.div_ceil(32) * HIDDEN.div_ceil(32) + HIDDEN.div_ceil(32) * CLASSES.div_ceil(32);
     let launches = vec![
-        launch(&linear, "linear_pixels_relu_small", hidden, 256, &gathered(x, &of(&[w1, b1, h], &first))),
-        launch(&linear, "linear_hidden_small", tiles(16, BATCH, CLASSES), 256, &of(&[h, w2, b2, z], &second)),
         launch(
-            &loss,
-            "softmax_cross_entropy",
-            [BATCH.div_ceil(8), 1],
+            &linear,
+            "linear_pixels_relu_small",
+            [BATCH.div_ceil(16), HIDDEN.div_ceil(16)],
             256,
-            &gathered(labels, &[z, losses, hits, U(BATCH), U(CLASSES)]),
-        ),
-        launch(&linear, "input_gradient_small", hidden, 256, &of(&[z, w2, h, dh], &second)),
-        launch(
-            &gradient,
-            "weight_gradient_hidden_momentum_small",
-            tiles(32, CLASSES, HIDDEN),
-            128,
-            &[&[h, counter, U(0), z], &momentum(w2, b2, v2, c2)[..], &second].concat(),
+            &gathered(x, &[w1, b1, h, U(BATCH), U(INPUTS), U(HIDDEN)]),
         ),
         launch(
-            &gradient,
-            "weight_gradient_pixels_momentum_small",
-            tiles(32, HIDDEN, INPUTS),
+            &head,
+            "head_softmax_cross_entropy",
+            [BATCH.div_ceil(4), 1],
             128,
-            &gathered(x, &[&[dh], &momentum(w1, b1, v1, c1)[..], &first].concat()),
+            &gathered(labels, &[h, w2, b2, dz, dh, losses, hits, U(BATCH), U(BATCH), U(HIDDEN), U(CLASSES)]),
+        ),
+        launch(
+            &gradients,
+            "weight_gradients_pixels_momentum_small",
+            [blocks, 1],
+            128,
+            &gathered(
+                x,
+                &[&first[..], &second, &none, &[scalars, F(0.0), F(0.0), F(1.0), U(BATCH)]].concat(),
+            ),
         ),
         launch(&epoch, "advance", [1, 1], 1, &[counter, U(0)]),
     ];

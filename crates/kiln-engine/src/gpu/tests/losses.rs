@@ -3,7 +3,7 @@
 use kiln_tests::on_device;
 
 use super::*;
-use crate::gpu::{Wanted, advance, batch_sums, loss};
+use crate::gpu::{RowResults, Wanted, advance, batch_sums, loss};
 
 const SAMPLES: u32 = 19;
 
@@ -33,7 +33,8 @@ fn run_part(gpu: &Gpu, wanted: &Wanted<'_>, epoch: &Epoch, z: &[f32], classes: u
     let all = epoch.first() + rows;
     let (losses, hits) = (poisoned(gpu, all), buffer(gpu, &vec![77u32; all]));
     let dims = Dims { b: rows as u32, k: 1, n: classes };
-    loss(gpu, wanted, &epoch.position(), z_device.all(), losses.all(), hits.all(), mean, dims).unwrap();
+    let results = RowResults { losses: losses.all(), hits: hits.all() };
+    loss(gpu, wanted, &epoch.position(), z_device.all(), &results, mean, dims).unwrap();
     let dz = read(gpu, &z_device, z.len());
     let losses = read(gpu, &losses, all);
     assert!(losses[..epoch.first()].iter().all(|v| v.is_nan()), "rows of other batches are left alone");
@@ -42,7 +43,7 @@ fn run_part(gpu: &Gpu, wanted: &Wanted<'_>, epoch: &Epoch, z: &[f32], classes: u
 }
 
 /// Softmax in float64: probabilities, and log of the sum of exponentials.
-fn softmax(z: &[f32]) -> (Vec<f64>, f64) {
+pub(super) fn softmax(z: &[f32]) -> (Vec<f64>, f64) {
     let high = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials: Vec<f64> = z.iter().map(|&v| (f64::from(v) - f64::from(high)).exp()).collect();
     let sum: f64 = exponentials.iter().sum();
@@ -51,7 +52,7 @@ fn softmax(z: &[f32]) -> (Vec<f64>, f64) {
 
 /// The bound: an exponential is off by 2 units in the last place (CUDA's table for expf) and by the rounding of its argument,
 /// |z| u; a sum of C by C u; quotient, product and logarithm by a few more.
-fn roundings(z: &[f32], classes: usize) -> f64 {
+pub(super) fn roundings(z: &[f32], classes: usize) -> f64 {
     let spread = z.iter().map(|v| v.abs()).fold(0.0, f32::max);
     U * (2.0 * f64::from(spread) + classes as f64 + 16.0)
 }

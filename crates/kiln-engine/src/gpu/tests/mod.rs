@@ -4,6 +4,7 @@
 //! of a sum; other values within the bound that the arithmetic gives, see `Bound`.
 
 mod copies;
+mod head;
 mod ladder;
 mod losses;
 mod mutants;
@@ -24,12 +25,14 @@ const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 
-/// Sizes: one, primes, and one past the edges of every tile. Each is made of the small tile and of the large.
-const SIZES: [Dims; 6] = [
+/// Sizes: one, primes, one past the edges of every tile, and even ones, whose neighbours are loaded in pairs. Each is made of the
+/// small tile and of the large.
+const SIZES: [Dims; 7] = [
     Dims { b: 1, k: 1, n: 1 },
     Dims { b: 7, k: 131, n: 13 },
     Dims { b: 17, k: 129, n: 33 },
     Dims { b: 65, k: 67, n: 10 },
+    Dims { b: 34, k: 262, n: 66 },
     Dims { b: 66, k: 259, n: 65 },
     Dims { b: 19, k: 35, n: 263 },
 ];

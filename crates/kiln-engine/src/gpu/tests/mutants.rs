@@ -31,7 +31,35 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 20] = [
+const MUTANTS: [Mutant; 24] = [
+    Mutant {
+        name: "a head's lanes keep the half that they give away",
+        module: "head_f32",
+        kernel: "head_softmax_cross_entropy",
+        mutate: |text| replaced(text, "shfl.sync.bfly.b32", "shfl.sync.idx.b32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "a head's gradient passes where ReLU has cut",
+        module: "head_f32",
+        kernel: "head_mse_values",
+        mutate: |text| replaced(text, "setp.gt.f32", "setp.ge.f32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "a head's lanes do not wait for the outputs",
+        module: "head_f32",
+        kernel: "head_mse_labels",
+        mutate: |text| without(text, "bar.warp.sync", 0),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "a layer begins one block late",
+        module: "weight_gradients_f32",
+        kernel: "weight_gradients_pixels_momentum_small",
+        mutate: |text| text.replacen("setp.lt.u32", "setp.le.u32", 1),
+        status: &[FOUND, FAILED],
+    },
     Mutant {
         name: "the gradient passes where ReLU has cut",
         module: "linear_f32",
@@ -41,8 +69,8 @@ const MUTANTS: [Mutant; 20] = [
     },
     Mutant {
         name: "a fragment of bfloat16 is not transposed",
-        module: "weight_gradient_bf16",
-        kernel: "weight_gradient_hidden_store_small",
+        module: "weight_gradients_bf16",
+        kernel: "weight_gradients_pixels_store_small",
         mutate: |text| replaced(text, "m8n8.x4.trans.shared", "m8n8.x4.shared"),
         status: &[FAILED],
     },
@@ -69,8 +97,8 @@ const MUTANTS: [Mutant; 20] = [
     },
     Mutant {
         name: "no barrier before the gathered sums are read",
-        module: "weight_gradient_f32",
-        kernel: "weight_gradient_hidden_store_small",
+        module: "weight_gradients_f32",
+        kernel: "weight_gradients_pixels_store_small",
         mutate: |text| without(text, "bar.sync", 2),
         status: &[FOUND],
     },
@@ -90,8 +118,8 @@ const MUTANTS: [Mutant; 20] = [
     },
     Mutant {
         name: "results are written past the end",
-        module: "weight_gradient_f32",
-        kernel: "weight_gradient_hidden_store_small",
+        module: "weight_gradients_f32",
+        kernel: "weight_gradients_pixels_store_small",
         mutate: |text| shifted_store(text, 1 << 16),
         status: &[FOUND],
     },
@@ -125,8 +153,8 @@ const MUTANTS: [Mutant; 20] = [
     },
     Mutant {
         name: "the gradient of a part takes the place of those before",
-        module: "weight_gradient_f32",
-        kernel: "weight_gradient_hidden_add_small",
+        module: "weight_gradients_f32",
+        kernel: "weight_gradients_floats_add_small",
         mutate: |text| replaced(text, "add.f32 \t", "max.f32 \t"),
         status: &[FAILED],
     },
@@ -278,8 +306,10 @@ fn run_one() {
     gpu.multiprocessors = u32::MAX;
     super::products::outputs(&gpu, precision, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
     super::products::gradients(&gpu, precision, Dims { b: 19, k: 35, n: 263 }, Values::Floats);
+    super::weights::case_of_layers(&gpu);
     super::weights::case_of_hidden(&gpu, precision, Dims { b: 66, k: 33, n: 35 });
     super::losses::case_of_labels(&gpu, 9, 33, 1.0);
+    super::head::cases(&gpu, precision, Dims { b: 9, k: 67, n: 17 });
     super::optimizer::case_of_adamw(&gpu, 257);
     super::optimizer::case_of_sgd(&gpu, 257);
     super::copies::cases(&gpu, Dims { b: 66, k: 131, n: 35 }, Values::Floats);

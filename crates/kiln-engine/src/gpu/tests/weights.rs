@@ -3,7 +3,7 @@
 use kiln_tests::on_device;
 
 use super::*;
-use crate::gpu::{Scalars, Sink, Source, weight_gradient};
+use crate::gpu::{LayerGradient, Scalars, Sink, Source, weight_gradients};
 
 const SAMPLES: u32 = 23;
 const DECAY: f32 = 0.01;
@@ -118,19 +118,116 @@ fn sources(gpu: &Gpu, precision: Precision, dims: Dims, values: Values) {
     let of_pixels = gathered(&|at| f32::from(bytes[at]));
     let of_floats = gathered(&|at| floats[at]);
     let (bytes, floats, hiddens) = (buffer(gpu, &bytes), buffer(gpu, &floats), buffer(gpu, &hidden));
-    for (source, x) in [
-        (Source::Pixels(bytes.all()), of_pixels),
-        (Source::Floats(floats.all()), of_floats),
-        (Source::Hidden(hiddens.all()), hidden),
+    let (bytes, floats) = (Source::Pixels(bytes.all()), Source::Floats(floats.all()));
+    for (rows, below, x) in [
+        (bytes, None, of_pixels),
+        (floats, None, of_floats),
+        (bytes, Some(hiddens.all()), hidden.clone()),
+        (floats, Some(hiddens.all()), hidden),
     ] {
-        let scale = if matches!(source, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
+        let scale = if below.is_none() && matches!(rows, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
         let dz = draw(6, values, (dims.b * dims.n) as usize);
         let case = Case::new(dims, Bound::of(precision), values, (x, scale), dz);
         let dz = buffer(gpu, &case.dz);
-        sinks(gpu, &case, &format!("{precision} {}", source.name()), |sink| {
-            weight_gradient(gpu, &source, &epoch.position(), dz.all(), sink, dims).unwrap();
+        let source = if below.is_some() { "hidden, beside " } else { "" };
+        sinks(gpu, &case, &format!("{precision} {source}{}", rows.name()), |&sink| {
+            let layer = LayerGradient { x: below, dz: dz.all(), sink, dims };
+            weight_gradients(gpu, &rows, &epoch.position(), &[layer]).unwrap();
         });
     }
+}
+
+/// Layers of both tiles, more of them than a launch takes, and each what it is alone, bit for bit.
+#[test]
+fn layers_in_one_call_are_what_each_is_alone() {
+    on_device!();
+    let mut gpu = Gpu::open(0, Precision::F32).unwrap();
+    gpu.multiprocessors = 4; // 66 x 67 and what is larger are of large tiles
+    case_of_layers(&gpu);
+}
+
+pub(super) fn case_of_layers(gpu: &Gpu) {
+    let widths = [67, 33, 35, 1, 66, 67, 5, 64, 65, 31, 32, 97, 3, 2];
+    let (rows, depth) = (19, widths.len() - 1);
+    let epoch = Epoch::new(gpu, 1, rows, SAMPLES);
+    let data = buffer(gpu, &pixels(3, (SAMPLES * widths[0]) as usize));
+    let activations = |seed: u64| -> Vec<Buffer<f32>> {
+        let of = |width: &u32| {
+            buffer(gpu, &draw(seed + u64::from(*width), Values::Floats, (rows * width) as usize))
+        };
+        widths[1..].iter().map(of).collect()
+    };
+    let (hidden, deltas) = (activations(5), activations(6));
+    let scalars = {
+        let nan = Scalars::sgd(f32::NAN, f32::NAN, f32::NAN);
+        buffer(gpu, &[nan, nan, Scalars::sgd(LR, KEEP, FRESH)])
+    };
+    let run = |together: bool, momentum: bool| -> Vec<Vec<u32>> {
+        let states: Vec<[Buffer<f32>; 4]> = (0..depth)
+            .map(|layer| {
+                let (k, n) = (widths[layer] as usize, widths[layer + 1] as usize);
+                [n * k, n, n * k, n].map(|len| buffer(gpu, &draw(len as u64, Values::Floats, len)))
+            })
+            .collect();
+        let layers: Vec<LayerGradient<'_>> = (0..depth)
+            .map(|layer| {
+                let [w, b, vw, vb] = [0, 1, 2, 3].map(|at| states[layer][at].all());
+                let (scalars, decay) = (scalars.all(), DECAY);
+                let (gradient_share, velocity_share) = SHARES;
+                LayerGradient {
+                    x: layer.checked_sub(1).map(|below| hidden[below].all()),
+                    dz: deltas[layer].all(),
+                    sink: match momentum {
+                        true => {
+                            Sink::Momentum { w, b, vw, vb, scalars, decay, gradient_share, velocity_share }
+                        }
+                        false => Sink::Descent { w, b, scalars, decay },
+                    },
+                    dims: Dims { b: rows, k: widths[layer], n: widths[layer + 1] },
+                }
+            })
+            .collect();
+        for layers in layers.chunks(if together { depth } else { 1 }) {
+            weight_gradients(gpu, &Source::Pixels(data.all()), &epoch.position(), layers).unwrap();
+        }
+        let bits =
+            |buffer: &Buffer<f32>| read(gpu, buffer, buffer.len()).iter().map(|v| v.to_bits()).collect();
+        states.iter().flatten().map(bits).collect()
+    };
+    for momentum in [true, false] {
+        assert!(run(true, momentum) == run(false, momentum), "layers together are off by some bits");
+    }
+}
+
+/// A layer whose buffer is too small is refused, wherever it stands.
+#[test]
+fn small_buffers_of_a_layer_are_refused() {
+    on_device!();
+    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let epoch = Epoch::new(&gpu, 1, 2, SAMPLES);
+    let data = buffer(&gpu, &pixels(3, SAMPLES as usize * 3));
+    let (small, enough) = (buffer(&gpu, &[0.0f32; 5]), buffer(&gpu, &[0.0f32; 6]));
+    let dims = Dims { b: 2, k: 3, n: 3 };
+    let nine = buffer(&gpu, &[0.0f32; 9]);
+    for at in 0..4 {
+        let pick = |which| if at == which { small.all() } else { enough.all() };
+        let weights = if at == 2 { enough.all() } else { nine.all() };
+        let biases = if at == 3 { enough.all().from(4) } else { enough.all() };
+        let sink = Sink::Store { dw: weights, db: biases };
+        let good = LayerGradient {
+            x: None,
+            dz: enough.all(),
+            sink: Sink::Store { dw: nine.all(), db: enough.all() },
+            dims,
+        };
+        let bad = LayerGradient { x: Some(pick(0)), dz: pick(1), sink, dims };
+        let error = weight_gradients(&gpu, &Source::Pixels(data.all()), &epoch.position(), &[good, bad]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("weight_gradients_pixels_store_small with B 2, K 3, N 3"), "{error}");
+        let wanted = ["5, expected 6", "5, expected 6", "6, expected 9", "2, expected 3"][at];
+        assert!(error.contains(&format!("a buffer of {wanted}")), "{error}");
+    }
+    gpu.stream.synchronize().unwrap();
 }
 
 /// One case into all three sinks; `run` makes the gradient, at the slot of an [`Epoch`].

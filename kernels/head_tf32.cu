@@ -1,0 +1,4 @@
+//@ arch: sm_80
+#include "head.cuh"
+
+KILN_HEAD(Tf32)
