@@ -10,13 +10,15 @@
 // The batch: rows order[(*step + slot) * batch ..][..B]. B may be smaller than `batch`: a tail. `step` lies in device memory,
 // so that a captured launch can be replayed for another batch.
 //
-// <tile>: `small` makes 16 x 16 outputs with eight warps that share the sum, for small batches; `large` 64 x 64.
+// <tile>: `small` makes 16 x 16 outputs with eight warps that share the sum, for small batches; `tiny` 8 x 8, in float32 alone, for
+// those that would leave multiprocessors idle: it is the number of instructions that takes time; `large` 64 x 64.
 // Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient (ceil(B / tile), ceil(K / tile)). Threads: 256. No dynamic
 // shared memory. Float32 in and out; products as Math says, sums in float32 (NUMERICS.md). Every output is written, nothing
 // else is. Runs are equal bit for bit.
 #pragma once
 #include "product.cuh"
 
+using Tiny = Tile<8, 8, 1, 1, 8, 16, 2>;
 using Small = Tile<16, 16, 1, 1, 8, 16, 2>;
 
 template <class T, class Math, bool RELU, class X>

@@ -2,3 +2,4 @@
 #include "linear.cuh"
 
 KILN_LINEAR(Fma)
+KILN_LINEAR_TILE(Fma, Tiny, tiny)

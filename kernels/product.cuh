@@ -248,7 +248,8 @@ struct Fma {
     template <class T, class SA, class SB>
     static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
         constexpr int LM = T::WM / 8, LN = T::WN / 4;
-#pragma unroll 2
+        constexpr int AT_ONCE = T::SLICE_DEPTH <= 16 ? 4 : 2; // a short slice whole: its addresses are found once
+#pragma unroll AT_ONCE
         for (int k = 0; k < T::SLICE_DEPTH; k += 4) {
             float fa[LM][4], fb[LN][4];
             fragment<SA, 8, LM>(a, m0, lane() / 4, term0 + k, fa);

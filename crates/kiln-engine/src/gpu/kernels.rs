@@ -142,6 +142,11 @@ impl Kernels {
         self.0.len()
     }
 
+    /// Whether there is one of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     fn get(&self, name: &str) -> &Kernel {
         self.0.get(name).unwrap_or_else(|| panic!("{name} is no kernel of the embedded PTX"))
     }
@@ -206,6 +211,8 @@ pub(crate) struct Position<'b> {
 /// Which tile a product is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tile {
+    /// Of few families and precisions.
+    Tiny,
     Small,
     Large,
 }
@@ -220,15 +227,20 @@ impl Tile {
         if blocks >= u64::from(gpu.multiprocessors) { Tile::Large } else { Tile::Small }
     }
 
-    /// The grid for a product, where the small tile has sides of `small`: tiles along the first dimension, which may be of any
-    /// size, and along the second.
+    /// The grid for a product, where the small tile has sides of `small`, and the tiny one of half as much: tiles along the first
+    /// dimension, which may be of any size, and along the second.
     pub(super) fn grid(self, small: u32, first: u32, second: u32) -> (u32, u32, u32) {
-        let side = if self == Tile::Large { Self::LARGE } else { small };
+        let side = match self {
+            Tile::Tiny => small / 2,
+            Tile::Small => small,
+            Tile::Large => Self::LARGE,
+        };
         (first.div_ceil(side), second.div_ceil(side), 1)
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
+            Tile::Tiny => "tiny",
             Tile::Small => "small",
             Tile::Large => "large",
         }
@@ -490,7 +502,8 @@ mod tests {
     #[test]
     fn precisions_have_the_same_kernels() {
         let names = |precision| -> Vec<Vec<&str>> {
-            products(precision).iter().map(|(_, ptx)| entries(ptx).map(|entry| entry.0).collect()).collect()
+            let of = |ptx| entries(ptx).map(|entry| entry.0).filter(|name| !name.ends_with("_tiny"));
+            products(precision).iter().map(|(_, ptx)| of(ptx).collect()).collect()
         };
         let expected = names(Precision::F32);
         assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [3, 14, 16]);

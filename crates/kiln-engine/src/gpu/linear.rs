@@ -42,9 +42,18 @@ pub(crate) enum Activation {
     Identity,
 }
 
-/// Side of the small tile, and threads of a block of either.
+/// Side of the small tile, and threads of a block of any.
 const SMALL: u32 = 16;
 const THREADS: u32 = 256;
+
+/// The tile for a product of rows x columns: as large as still gives every multiprocessor a block.
+fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Tile {
+    let tile = Tile::pick(gpu, rows, columns);
+    let (along, across, _) = tile.grid(SMALL, rows, columns);
+    let idle = u64::from(along) * u64::from(across) < u64::from(gpu.multiprocessors);
+    // Fragments of tensor cores are no smaller than the small tile.
+    if idle && gpu.kernels.has("input_gradient_tiny") { Tile::Tiny } else { tile }
+}
 
 /// `y (B, N) = activation(x (B, K) w (N, K)ᵀ + b (N))`.
 #[allow(clippy::too_many_arguments)] // what a layer is, no more
@@ -59,7 +68,7 @@ pub(crate) fn linear(
     dims: Dims,
 ) -> Result<(), Error> {
     let _range = range(format_args!("linear"));
-    let tile = Tile::pick(gpu, dims.b, dims.n);
+    let tile = pick(gpu, dims.b, dims.n);
     let relu = if activation == Activation::Relu { "_relu" } else { "" };
     let name = format!("linear_{}{relu}_{}", x.name(), tile.name());
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
@@ -81,7 +90,7 @@ pub(crate) fn input_gradient(
     dims: Dims,
 ) -> Result<(), Error> {
     let _range = range(format_args!("input_gradient"));
-    let tile = Tile::pick(gpu, dims.b, dims.k);
+    let tile = pick(gpu, dims.b, dims.k);
     let name = format!("input_gradient_{}", tile.name());
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     Launch::new(gpu, &name, dims)

@@ -107,8 +107,8 @@ pub(crate) fn step(checks: bool) -> Step {
     let launches = vec![
         launch(
             &linear,
-            "linear_pixels_relu_small",
-            [BATCH.div_ceil(16), HIDDEN.div_ceil(16)],
+            "linear_pixels_relu_tiny",
+            [BATCH.div_ceil(8), HIDDEN.div_ceil(8)],
             256,
             &gathered(x, &[w1, b1, h, U(BATCH), U(INPUTS), U(HIDDEN)]),
         ),

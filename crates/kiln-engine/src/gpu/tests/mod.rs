@@ -26,7 +26,7 @@ const U: f64 = 1.0 / (1u64 << 24) as f64;
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 
 /// Sizes: one, primes, one past the edges of every tile, and even ones, whose neighbours are loaded in pairs. Each is made of the
-/// small tile and of the large.
+/// small tile and of the large, and of the tiny one where there is one.
 const SIZES: [Dims; 7] = [
     Dims { b: 1, k: 1, n: 1 },
     Dims { b: 7, k: 131, n: 13 },
@@ -40,8 +40,9 @@ const SIZES: [Dims; 7] = [
 /// A device of its own for each combination of precision and tile.
 fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
     PRECISIONS.into_iter().flat_map(|precision| {
-        // With one multiprocessor to fill, every product takes the large tile.
-        [u32::MAX, 1].map(|multiprocessors| {
+        // With one multiprocessor to fill, every product takes the large tile, with six the small one where it is not too small.
+        let of_float32 = (precision == Precision::F32).then_some(6);
+        [u32::MAX, 1].into_iter().chain(of_float32).map(move |multiprocessors| {
             let mut gpu = Gpu::open(0, precision).unwrap();
             gpu.multiprocessors = multiprocessors;
             (precision, gpu)

@@ -63,7 +63,7 @@ const MUTANTS: [Mutant; 24] = [
     Mutant {
         name: "the gradient passes where ReLU has cut",
         module: "linear_f32",
-        kernel: "input_gradient_small",
+        kernel: "input_gradient_tiny",
         mutate: |text| replaced(text, "setp.gt.f32", "setp.ge.f32"),
         status: &[FAILED],
     },
@@ -84,14 +84,14 @@ const MUTANTS: [Mutant; 24] = [
     Mutant {
         name: "no barrier between staging and use",
         module: "linear_f32",
-        kernel: "linear_hidden_relu_small",
+        kernel: "linear_hidden_relu_tiny",
         mutate: |text| without(text, "bar.sync", 0),
         status: &[FOUND],
     },
     Mutant {
         name: "no barrier before the sums are gathered",
         module: "linear_f32",
-        kernel: "linear_hidden_relu_small",
+        kernel: "linear_hidden_relu_tiny",
         mutate: |text| without(text, "bar.sync", 1),
         status: &[FOUND],
     },
@@ -105,14 +105,14 @@ const MUTANTS: [Mutant; 24] = [
     Mutant {
         name: "ReLU keeps what it should cut",
         module: "linear_f32",
-        kernel: "linear_hidden_relu_small",
+        kernel: "linear_hidden_relu_tiny",
         mutate: |text| replaced(text, "setp.lt.f32", "setp.gt.f32"),
         status: &[FAILED],
     },
     Mutant {
         name: "a result is written one place off",
         module: "linear_f32",
-        kernel: "linear_hidden_relu_small",
+        kernel: "linear_hidden_relu_tiny",
         mutate: |text| shifted_store(text, 4),
         status: &[FOUND, FAILED],
     },

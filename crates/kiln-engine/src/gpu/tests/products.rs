@@ -136,7 +136,7 @@ fn small_buffers_are_refused() {
         let four = buffer(&gpu, &[0.0f32; 4]);
         let error =
             input_gradient(&gpu, four.all(), pick(0), pick(1), pick(2), dims).unwrap_err().to_string();
-        assert!(error.contains("input_gradient_small with B 2, K 3, N 2"), "{error}");
+        assert!(error.contains("input_gradient_tiny with B 2, K 3, N 2"), "{error}");
         assert!(error.contains("a buffer of 5, expected 6"), "{error}");
     }
     gpu.stream.synchronize().unwrap();
