@@ -1,4 +1,5 @@
-// Products of matrices that lie in global memory as bfloat16 copies, for models with wide layers.
+// Products of matrices that lie in global memory as copies whose values are rounded to what tensor cores multiply, for models with
+// wide layers.
 //
 //   c (M, N) = sum over k of a (M, k) b (N, k)
 //
@@ -7,38 +8,64 @@
 // STAGES - 1 stages ahead. So tiles may be large: of 128 x 128 each value that is read serves 128 multiply-adds, and a warp's
 // share of 64 x 64 reads eight ldmatrix for 32 mma.
 //
-// A copy (lines, width) has its lines begin at multiples of 8 values, 16 bytes; `pitch` says how far apart. The gap is never read:
-// cp.async is told how many bytes lie inside and fills the rest of its 16 with zeros, and so it does for lines outside.
+// A value is a `bf16` or a `tf32`: a float32 whose last 13 bits are zero. Copies (lines, width) have their lines begin at multiples
+// of 16 bytes; `pitch` says how many values apart. The gap is never read: cp.async is told how many bytes lie inside and fills
+// the rest of its 16 with zeros, and so it does for lines outside.
 //
 // Determinism: as in product.cuh. Shared memory: dynamic, T::SHARED bytes; free of bank conflicts, as product.cuh explains.
 #pragma once
 #include "product.cuh"
 
 typedef __nv_bfloat16 bf16;
+typedef float tf32;
 
-// Tiles of 128 x 128, 64 x 64 and 32 x 32. Four warps each; of the smallest tile each has a quarter of the sum. Registers leave
-// room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
+// A value of a copy, rounded to nearest: ties to even in bfloat16, away from zero in TF32.
+template <class E>
+__device__ __forceinline__ E value_of(float x);
+template <>
+__device__ __forceinline__ bf16 value_of<bf16>(float x) {
+    return __float2bfloat16_rn(x);
+}
+template <>
+__device__ __forceinline__ tf32 value_of<tf32>(float x) {
+    return Tf32::rounded(x);
+}
+
+// Tiles of 128 x 128, 64 x 64 and 32 x 32, of lines of 64 bytes of E. Four warps each; of the smallest tile each has a quarter of
+// the sum. Registers leave room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
 constexpr int STAGES = 4;
-struct Tile128 : Tile<128, 128, 2, 2, 1, 32> {
+template <class E>
+struct Tile128 : Tile<128, 128, 2, 2, 1, 64 / sizeof(E)> {
     static constexpr int BLOCKS = 2, SHARED = 80 << 10;
 };
-struct Tile64 : Tile<64, 64, 2, 2, 1, 32> {
+template <class E>
+struct Tile64 : Tile<64, 64, 2, 2, 1, 64 / sizeof(E)> {
     static constexpr int BLOCKS = 4, SHARED = 40 << 10;
 };
-struct Tile32 : Tile<32, 32, 1, 1, 4, 16> {
+template <class E>
+struct Tile32 : Tile<32, 32, 1, 1, 4, 32 / sizeof(E)> {
     static constexpr int BLOCKS = 4, SHARED = 40 << 10;
 };
 
-__device__ __forceinline__ size_t pitch(u32 width) { return ((size_t)width + 7) / 8 * 8; }
+// Values of 16 bytes.
+template <class E>
+constexpr u32 CHUNK = 16 / sizeof(E);
 
+template <class E>
+__device__ __forceinline__ size_t pitch(u32 width) {
+    return ((size_t)width + CHUNK<E> - 1) / CHUNK<E> * CHUNK<E>;
+}
+
+template <class E>
 struct Copy {
-    const bf16* data;
+    using Value = E;
+    const E* data;
     u32 lines, width;
-    __device__ __forceinline__ const bf16* line(u32 at) const { return data + at * pitch(width); }
+    __device__ __forceinline__ const E* line(u32 at) const { return data + at * pitch<E>(width); }
 };
 
 // Copies the first `bytes` of 16, and zeros for the rest.
-__device__ __forceinline__ void copy_chunk(bf16* to, const bf16* from, u32 bytes) {
+__device__ __forceinline__ void copy_chunk(void* to, const void* from, u32 bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes)
                  : "memory");
 }
@@ -49,27 +76,30 @@ __device__ __forceinline__ void await_stages() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Of 8 values from `at` on, the bytes that lie before `end`.
-__device__ __forceinline__ u32 bytes_inside(u32 at, u32 end) { return at < end ? 2 * min(end - at, 8u) : 0; }
+// Of the 16 bytes from value `at` on, those that lie before `end`.
+template <class E>
+__device__ __forceinline__ u32 bytes_inside(u32 at, u32 end) {
+    return at < end ? sizeof(E) * min(end - at, CHUNK<E>) : 0;
+}
 
-// The terms of the sum lie along the lines of the copy. A thread copies CHUNKS of 8 terms of rows STEP apart.
-template <class T, int ROWS>
-struct CopyAlong : AlongTerms<T, bf16, ROWS> {
-    using Base = AlongTerms<T, bf16, ROWS>;
-    static constexpr int ACROSS = T::DEPTH / 8, STEP = T::THREADS / ACROSS, CHUNKS = ROWS / STEP;
+// The terms of the sum lie along the lines of the copy. A thread copies 16 bytes of CHUNKS rows STEP apart.
+template <class T, class E, int ROWS>
+struct CopyAlong : AlongTerms<T, E, ROWS> {
+    using Base = AlongTerms<T, E, ROWS>;
+    static constexpr int ACROSS = T::DEPTH / CHUNK<E>, STEP = T::THREADS / ACROSS, CHUNKS = ROWS / STEP;
     static_assert(T::THREADS % ACROSS == 0 && ROWS % STEP == 0, "threads share a stage evenly");
 
     struct Loader {
-        const bf16* line[CHUNKS];
+        const E* line[CHUNKS];
         u32 row, term, terms;
 
-        __device__ __forceinline__ Loader(const Copy& from, u32 row0)
-            : row(threadIdx.x / ACROSS), term(threadIdx.x % ACROSS * 8), terms(from.width) {
+        __device__ __forceinline__ Loader(const Copy<E>& from, u32 row0)
+            : row(threadIdx.x / ACROSS), term(threadIdx.x % ACROSS * CHUNK<E>), terms(from.width) {
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) line[i] = from.line(min(row0 + row + i * STEP, from.lines - 1));
         }
-        __device__ __forceinline__ void load(bf16* tile, u32 term0) const {
-            const u32 at = term0 + term, bytes = bytes_inside(at, terms);
+        __device__ __forceinline__ void load(E* tile, u32 term0) const {
+            const u32 at = term0 + term, bytes = bytes_inside<E>(at, terms);
             const u32 safe = bytes ? at : 0;
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) copy_chunk(tile + Base::at(row + i * STEP, term), line[i] + safe, bytes);
@@ -77,24 +107,24 @@ struct CopyAlong : AlongTerms<T, bf16, ROWS> {
     };
 };
 
-// The lines of the copy are the terms of the sum. A thread copies CHUNKS of 8 rows of terms STEP apart.
-template <class T, int ROWS>
-struct CopyAcross : AcrossTerms<T, bf16, ROWS> {
-    using Base = AcrossTerms<T, bf16, ROWS>;
-    static constexpr int ACROSS = ROWS / 8, STEP = T::THREADS / ACROSS, CHUNKS = T::DEPTH / STEP;
+// The lines of the copy are the terms of the sum. A thread copies 16 bytes of CHUNKS terms STEP apart.
+template <class T, class E, int ROWS>
+struct CopyAcross : AcrossTerms<T, E, ROWS> {
+    using Base = AcrossTerms<T, E, ROWS>;
+    static constexpr int ACROSS = ROWS / CHUNK<E>, STEP = T::THREADS / ACROSS, CHUNKS = T::DEPTH / STEP;
     static_assert(T::THREADS % ACROSS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
 
     struct Loader {
-        const bf16* rows; // of the first term
+        const E* rows; // of the first term
         size_t apart;
         u32 row, term, terms, bytes;
 
-        __device__ __forceinline__ Loader(const Copy& from, u32 row0)
-            : apart(pitch(from.width)), row(threadIdx.x % ACROSS * 8), term(threadIdx.x / ACROSS), terms(from.lines),
-              bytes(bytes_inside(row0 + row, from.width)) {
+        __device__ __forceinline__ Loader(const Copy<E>& from, u32 row0)
+            : apart(pitch<E>(from.width)), row(threadIdx.x % ACROSS * CHUNK<E>), term(threadIdx.x / ACROSS), terms(from.lines),
+              bytes(bytes_inside<E>(row0 + row, from.width)) {
             rows = from.data + (bytes ? row0 + row : 0);
         }
-        __device__ __forceinline__ void load(bf16* tile, u32 term0) const {
+        __device__ __forceinline__ void load(E* tile, u32 term0) const {
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) {
                 const u32 at = term0 + term + i * STEP;
@@ -103,6 +133,54 @@ struct CopyAcross : AcrossTerms<T, bf16, ROWS> {
             }
         }
     };
+};
+
+// Multiplies TF32 that is staged as it is. Its fragments are read by ldmatrix too, but for terms across the lines, which that
+// cannot turn.
+struct RoundedTf32 : TensorCores {
+    // 8 terms of 16 rows. Of the four blocks of 8 rows and 4 terms, the bit ROWS_BIT of a block's number says which rows, the other
+    // one which terms.
+    template <class S, int ROWS_BIT>
+    static __device__ __forceinline__ void fragment(const tf32* tile, int row0, int term0, u32 (&r)[4]) {
+        auto row = [&](int block) { return row0 + (block >> ROWS_BIT & 1) * 8; };
+        auto term = [&](int block) { return term0 + (block >> (1 - ROWS_BIT) & 1) * 4; };
+        if constexpr (!S::VECTORS_OF_ROWS)
+            load_blocks<false>(tile + S::at(row(lane() / 8) + lane() % 8, term(lane() / 8)), r);
+        else
+#pragma unroll
+            for (int block = 0; block < 4; block++)
+                r[block] = __float_as_uint(tile[S::at(row(block) + lane() / 4, term(block) + lane() % 4)]);
+    }
+
+    template <class T, class SA, class SB>
+    static __device__ __forceinline__ void multiply(const tf32* a, const tf32* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
+#pragma unroll
+        for (int k = term0; k < term0 + T::SLICE_DEPTH; k += 8) {
+            u32 fb[T::WN / 16][4];
+#pragma unroll
+            for (int j = 0; j < T::WN / 16; j++) fragment<SB, 1>(b, n0 + 16 * j, k, fb[j]);
+#pragma unroll
+            for (int i = 0; i < T::WM / 16; i++) {
+                u32 fa[4];
+                fragment<SA, 0>(a, m0 + 16 * i, k, fa);
+#pragma unroll
+                for (int j = 0; j < T::WN / 8; j++)
+                    Tf32::mma(&sums[4 * (i * (T::WN / 8) + j)], fa, fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+            }
+        }
+    }
+};
+
+// How values are multiplied.
+template <class E>
+struct Multiplied;
+template <>
+struct Multiplied<bf16> {
+    using Math = Bf16;
+};
+template <>
+struct Multiplied<tf32> {
+    using Math = RoundedTf32;
 };
 
 // The tile of this block: tiles are taken in bands of BAND along the first dimension, so that those that run at the same time
@@ -122,13 +200,14 @@ extern __shared__ unsigned char shared_memory[]; // begins at 16 bytes
 
 // Makes the tile at (m0, n0). An epilogue is given each sum of the tile that lies in (M, N), once: what `load(m, n)` gave for its
 // place goes into `store(m, n, sum, loaded)`. A thread's places are in one column, and it loads for several before it stores.
-template <class T, class SA, class SB, class Epilogue>
-__device__ __forceinline__ void pipelined(const Copy& a, const Copy& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Epilogue& epilogue) {
+template <class T, class SA, class SB, class E, class Epilogue>
+__device__ __forceinline__ void pipelined(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Epilogue& epilogue) {
+    using Math = typename Multiplied<E>::Math;
     constexpr int STAGE = SA::SIZE + SB::SIZE;
-    static_assert(STAGES * STAGE * sizeof(bf16) <= T::SHARED && T::SLICES * T::TM * (T::TN + 1) * sizeof(float) <= T::SHARED, "");
-    static_assert(SA::SIZE % 8 == 0 && SB::SIZE % 8 == 0, "tiles begin at 16 bytes");
+    static_assert(STAGES * STAGE * sizeof(E) <= T::SHARED && T::SLICES * T::TM * (T::TN + 1) * sizeof(float) <= T::SHARED, "");
+    static_assert(SA::SIZE % CHUNK<E> == 0 && SB::SIZE % CHUNK<E> == 0, "tiles begin at 16 bytes");
     static_assert(T::THREADS % T::TN == 0, "a thread has one column");
-    bf16* stages = reinterpret_cast<bf16*>(shared_memory);
+    E* stages = reinterpret_cast<E*>(shared_memory);
 
     const int warp = threadIdx.x / 32;
     const int slice = warp / (T::WARPS_M * T::WARPS_N);
@@ -153,8 +232,8 @@ __device__ __forceinline__ void pipelined(const Copy& a, const Copy& b, u32 m0, 
         // overwrite.
         __syncthreads();
         stage(term + (STAGES - 1) * T::DEPTH, (buffer + STAGES - 1) % STAGES);
-        const bf16* tile = stages + buffer * STAGE;
-        Bf16::multiply<T, SA, SB>(tile, tile + SA::SIZE, wm, wn, slice * T::SLICE_DEPTH, sums);
+        const E* tile = stages + buffer * STAGE;
+        Math::template multiply<T, SA, SB>(tile, tile + SA::SIZE, wm, wn, slice * T::SLICE_DEPTH, sums);
         buffer = (buffer + 1) % STAGES;
     }
 
@@ -163,7 +242,7 @@ __device__ __forceinline__ void pipelined(const Copy& a, const Copy& b, u32 m0, 
     float* gather = gathered + slice * T::TM * (T::TN + 1);
 #pragma unroll
     for (int s = 0; s < T::SUMS; s++) {
-        const int2 at = Bf16::place<T, SA, SB>(s);
+        const int2 at = Math::template place<T, SA, SB>(s);
         gather[(wm + at.x) * (T::TN + 1) + wn + at.y] = sums[s];
     }
     __syncthreads();

@@ -248,7 +248,7 @@ struct Fma {
     template <class T, class SA, class SB>
     static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
         constexpr int LM = T::WM / 8, LN = T::WN / 4;
-        constexpr int AT_ONCE = T::SLICE_DEPTH <= 16 ? 4 : 2; // a short slice whole: its addresses are found once
+        constexpr int AT_ONCE = LM * LN < 8 ? 4 : 2; // the fewer sums, the more of it would be addresses
 #pragma unroll AT_ONCE
         for (int k = 0; k < T::SLICE_DEPTH; k += 4) {
             float fa[LM][4], fb[LN][4];
@@ -292,6 +292,11 @@ struct Tf32 : TensorCores {
     }
     // The bits that tensor cores do not look at are nobody's promise.
     static __device__ __forceinline__ float rounded(float x) { return __uint_as_float(tf32(x) & 0xffffe000); }
+    static __device__ __forceinline__ void mma(float* s, const u32 (&a)[4], u32 b0, u32 b1) {
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
 
     template <class T, class SA, class SB>
     static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
@@ -309,38 +314,34 @@ struct Tf32 : TensorCores {
 #pragma unroll
                 for (int e = 0; e < 4; e++) fa[e] = tf32(a[SA::at(m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 4)]);
 #pragma unroll
-                for (int j = 0; j < T::WN / 8; j++) {
-                    float* s = &sums[4 * (i * (T::WN / 8) + j)];
-                    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                        : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
-                        : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[j][0]), "r"(fb[j][1]));
-                }
+                for (int j = 0; j < T::WN / 8; j++) mma(&sums[4 * (i * (T::WN / 8) + j)], fa, fb[j][0], fb[j][1]);
             }
         }
     }
 };
+
+// Four 8 x 8 blocks of 16-bit values, or 8 x 4 of 32-bit ones, from shared memory; lane l gives the address of line l % 8 of block
+// l / 8. TRANSPOSED, of 16-bit values alone.
+template <bool TRANSPOSED>
+__device__ __forceinline__ void load_blocks(const void* line, u32 (&r)[4]) {
+    const u32 address = (u32)__cvta_generic_to_shared(line);
+    if constexpr (TRANSPOSED)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(address)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(address)
+                     : "memory");
+}
 
 // bfloat16: operands rounded to 8 significant bits (ties to even) as they are staged, float32 sums. mma.m16n8k16, its fragments
 // read by ldmatrix, transposed where the terms lie across the lines.
 struct Bf16 : TensorCores {
     using Staged = __nv_bfloat16;
     static __device__ __forceinline__ float rounded(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
-
-    // Four 8 x 8 blocks of a tile; lane l gives the address of line l % 8 of block l / 8.
-    template <class S>
-    static __device__ __forceinline__ void blocks(const Staged* from, u32 (&r)[4]) {
-        const u32 address = (u32)__cvta_generic_to_shared(from);
-        if constexpr (S::VECTORS_OF_ROWS)
-            asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                         : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                         : "r"(address)
-                         : "memory");
-        else
-            asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                         : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                         : "r"(address)
-                         : "memory");
-    }
 
     // The address that this lane gives for blocks at rows row0 and row0 + 8 (by the bit `rows` of the block's number) and terms
     // term0 and term0 + 8 (by the other bit).
@@ -358,11 +359,11 @@ struct Bf16 : TensorCores {
         for (int k = term0; k < term0 + T::SLICE_DEPTH; k += 16) {
             u32 fb[T::WN / 16][4]; // 16 columns: {terms 0-7, 8-15} of the first 8, then of the second 8
 #pragma unroll
-            for (int j = 0; j < T::WN / 16; j++) blocks<SB>(line<SB, 1>(b, n0 + 16 * j, k), fb[j]);
+            for (int j = 0; j < T::WN / 16; j++) load_blocks<SB::VECTORS_OF_ROWS>(line<SB, 1>(b, n0 + 16 * j, k), fb[j]);
 #pragma unroll
             for (int i = 0; i < T::WM / 16; i++) {
                 u32 fa[4]; // rows 0-7 and 8-15 of terms 0-7, then of terms 8-15
-                blocks<SA>(line<SA, 0>(a, m0 + 16 * i, k), fa);
+                load_blocks<SA::VECTORS_OF_ROWS>(line<SA, 0>(a, m0 + 16 * i, k), fa);
 #pragma unroll
                 for (int j = 0; j < T::WN / 8; j++) {
                     float* s = &sums[4 * (i * (T::WN / 8) + j)];

@@ -106,6 +106,28 @@ fn as_on_the_host(data: &Data, form: Form, layers: &[usize], batch: usize) {
     assert_eq!(evaluation.accuracy, host_evaluation.accuracy, "{form:?} {batch}");
 }
 
+/// A data set of fewer values than a layer above has inputs: layers of both tiles, and more of one than a launch takes.
+#[test]
+fn little_data_is_enough_for_wide_and_for_many_layers() {
+    on_device!();
+    let (inputs, labels) = ([0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0f32], [0, 1, 1, 0u8]);
+    let samples = Samples::floats(&inputs, 2, Targets::Labels(&labels)).unwrap();
+    let (wide, many) = ([2, 1024, 1024, 2], [2, 16, 16, 16, 16, 16, 16, 16, 16, 16, 2]);
+    for layers in [&wide[..], &many] {
+        let job = || Job {
+            model: Mlp::new(layers, 0).unwrap(),
+            loss: Loss::CrossEntropy,
+            optimizer: Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() }.into(),
+            schedule: Schedule::default(),
+            train: samples,
+        };
+        let run = |mut trainer: Trainer<'_>| trainer.epoch(&[2, 0, 3, 1], 2).unwrap().loss;
+        let got = run(Trainer::graph(job(), &GraphOptions::default()).unwrap());
+        let expected = run(Trainer::host(job(), 1).unwrap());
+        assert!((got - expected).abs() <= 1e-5, "{layers:?}: {got}, expected {expected}");
+    }
+}
+
 /// Data that stays on the host gives the same bits, in chunks of a few batches, with a tail, and where a batch is all there is.
 #[test]
 fn streamed_data_gives_the_same_bits() {
@@ -286,11 +308,11 @@ fn batches_in_parts_give_the_same_results() {
     }
 }
 
-/// One layer has more than 2^18 weights: in bf16, products read copies of their operands.
+/// One layer has more than 2^18 weights: in bf16 and tf32, products read copies of their operands.
 const WIDE: [usize; 4] = [WIDTH, 521, 509, CLASSES];
 
-fn in_bf16(submission: Submission, placement: Placement) -> GraphOptions {
-    GraphOptions { precision: Precision::Bf16, submission, placement, ..GraphOptions::default() }
+fn on_copies(precision: Precision, submission: Submission, placement: Placement) -> GraphOptions {
+    GraphOptions { precision, submission, placement, ..GraphOptions::default() }
 }
 
 /// Copies give the same bits however steps are submitted and wherever the data is.
@@ -298,8 +320,11 @@ fn in_bf16(submission: Submission, placement: Placement) -> GraphOptions {
 fn copies_of_wide_layers_give_the_same_bits() {
     on_device!(&[("KILN_SIM_ARCH", "sm_80"), ("KILN_SIM_SEED", "3")]);
     let data = Data::new();
-    for (form, adam) in [(Form::Pixels, false), (Form::FloatsToValues, true)] {
-        let run = |options: GraphOptions| {
+    for (form, adam, precision) in
+        [(Form::Pixels, false, Precision::Tf32), (Form::FloatsToValues, true, Precision::Bf16)]
+    {
+        let run = |submission, placement| {
+            let options = on_copies(precision, submission, placement);
             let mut job = data.job(form, &WIDE);
             if adam {
                 job.optimizer = AdamW::default().into();
@@ -307,23 +332,25 @@ fn copies_of_wide_layers_give_the_same_bits() {
             let test = job.train.first(SAMPLES - 3);
             train(Trainer::graph(job, &options).unwrap(), 100, &test)
         };
-        let captured = run(in_bf16(Submission::Captured, Placement::Resident));
+        let captured = run(Submission::Captured, Placement::Resident);
         for (submission, placement) in
             [(Submission::Direct, Placement::Resident), (Submission::Captured, Placement::Streamed)]
         {
-            let other = run(in_bf16(submission, placement));
+            let other = run(submission, placement);
             assert!(captured == other, "{form:?} {submission:?} {placement:?}");
         }
     }
 }
 
-/// Losses are the host's but for the rounding of operands to 8 bits. (What the copies themselves change is far less, and has a
+/// Losses are the host's but for the rounding of operands to 8 or 11 bits. (What the copies themselves change is far less, and has a
 /// test of its own in the engine.)
 #[test]
 fn copies_of_wide_layers_follow_the_host() {
     on_device!();
     let data = Data::new();
-    for form in [Form::Pixels, Form::FloatsToValues] {
+    for (form, precision, most) in
+        [(Form::Pixels, Precision::Tf32, 0.002), (Form::FloatsToValues, Precision::Bf16, 0.01)]
+    {
         for (optimizer, name) in [
             (data.job(form, &WIDE).optimizer, "SGD"),
             (Sgd { lr: 0.05, ..Sgd::default() }.into(), "SGD without momentum"),
@@ -336,19 +363,19 @@ fn copies_of_wide_layers_follow_the_host() {
             };
             let (wide, evaluation, _) = run(&|job| {
                 let test = job.train.first(SAMPLES - 3);
-                let options = in_bf16(Submission::Captured, Placement::Resident);
+                let options = on_copies(precision, Submission::Captured, Placement::Resident);
                 train(Trainer::graph(job, &options).unwrap(), 100, &test)
             });
             let (host, host_evaluation, _) = run(&|job| {
                 let test = job.train.first(SAMPLES - 3);
                 train(Trainer::host(job, 2).unwrap(), 100, &test)
             });
-            let what = format!("{form:?} {name}");
+            let what = format!("{form:?} {name} {precision}");
             println!("{what}: {wide:?} {evaluation:?}, host {host:?} {host_evaluation:?}");
             for (got, expected) in wide.iter().zip(&host) {
-                assert!((got.loss - expected.loss).abs() <= 0.01 * expected.loss, "{what}");
+                assert!((got.loss - expected.loss).abs() <= most * expected.loss, "{what}");
             }
-            assert!((evaluation.loss - host_evaluation.loss).abs() <= 0.01 * host_evaluation.loss, "{what}");
+            assert!((evaluation.loss - host_evaluation.loss).abs() <= most * host_evaluation.loss, "{what}");
         }
     }
 }

@@ -1,20 +1,59 @@
-//! Launches of `kernels/copies.cu`, `linear_copies.cu` and `weight_gradient_copies.cu`: layers whose operands lie in device memory
-//! as bfloat16 copies. The kernels are those of [`super::COPIES`].
+//! Launches of `kernels/copies.cuh`, `linear_copies.cuh` and `weight_gradient_copies.cuh`: layers whose operands lie in device
+//! memory as copies, rounded to what tensor cores multiply. The kernels are those of [`super::copies_modules`].
 
 use super::kernels::{Launch, STRIDING_THREADS, striding_grid};
 use super::{Dims, Gpu, Position, Region, Sink, Source};
-use crate::Error;
 use crate::nvtx::range;
+use crate::{Error, Precision};
 
-/// A value of a copy: the bits of a bfloat16.
-pub(crate) type Bf16 = u16;
+/// What the values of copies are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// bfloat16, 2 bytes.
+    Bf16,
+    /// TF32: float32 whose last 13 bits are zero.
+    Tf32,
+}
 
-/// Values that a line of a copy begins at a multiple of.
-const ALIGN: usize = 8;
+impl Format {
+    /// That of a precision, where tensor cores have one.
+    pub(crate) fn of(precision: Precision) -> Option<Self> {
+        match precision {
+            Precision::F32 => None,
+            Precision::Tf32 => Some(Format::Tf32),
+            Precision::Bf16 => Some(Format::Bf16),
+        }
+    }
 
-/// Values of a copy of a matrix (lines, width), gaps included.
-pub(crate) fn copy_len(lines: usize, width: usize) -> usize {
-    lines.saturating_mul(width.next_multiple_of(ALIGN))
+    /// Values of a chunk.
+    pub(super) const fn values(self) -> usize {
+        match self {
+            Format::Bf16 => 8,
+            Format::Tf32 => 4,
+        }
+    }
+
+    /// Chunks of a copy of a matrix (lines, width): lines begin at chunks.
+    pub(crate) fn chunks(self, lines: usize, width: usize) -> usize {
+        lines.saturating_mul(width.div_ceil(self.values()))
+    }
+}
+
+/// 16 bytes of a copy.
+pub(crate) type Chunk = u128;
+
+/// A copy of a matrix, or room for one.
+#[derive(Clone, Copy)]
+pub(crate) struct Copied<'b> {
+    pub(crate) chunks: Region<'b, Chunk>,
+    pub(crate) format: Format,
+}
+
+impl Copied<'_> {
+    /// The next parameter: a copy of a matrix (lines, width).
+    fn push<'a>(&'a self, launch: Launch<'a>, lines: usize, width: usize) -> Launch<'a> {
+        launch.pointer(&self.chunks, self.format.chunks(lines, width))
+    }
 }
 
 /// The side of a tile.
@@ -62,14 +101,14 @@ impl Tile {
 /// What a layer reads: a copy (B, K), and what its values are to be multiplied by.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'b> {
-    pub(crate) x: Region<'b, Bf16>,
+    pub(crate) x: Copied<'b>,
     pub(crate) scale: f32,
 }
 
 /// A gradient (B, N): its copy, and the sums of parts of its rows (count, N).
 #[derive(Clone, Copy)]
 pub(crate) struct Gradient<'b> {
-    pub(crate) dz: Region<'b, Bf16>,
+    pub(crate) dz: Copied<'b>,
     pub(crate) parts: Region<'b, f32>,
     pub(crate) count: u32,
 }
@@ -92,9 +131,9 @@ pub(crate) fn parts_max(rows: usize) -> usize {
     rows.div_ceil(PART_ROWS as usize)
 }
 
-/// The grid for a copy (lines, width): a thread makes 8 values at a time.
-fn copy_grid(gpu: &Gpu, lines: u32, width: u32) -> (u32, u32, u32) {
-    striding_grid(gpu, (copy_len(lines as usize, width as usize) / ALIGN) as u64)
+/// The grid for a copy (lines, width): a thread makes a chunk at a time.
+fn copy_grid(gpu: &Gpu, format: Format, lines: u32, width: u32) -> (u32, u32, u32) {
+    striding_grid(gpu, format.chunks(lines as usize, width as usize) as u64)
 }
 
 /// Threads of a block of [`gradient`].
@@ -105,33 +144,33 @@ pub(crate) fn batch(
     gpu: &Gpu,
     from: &Source<'_>,
     at: &Position<'_>,
-    to: Region<'_, Bf16>,
+    to: Copied<'_>,
     (b, k): (u32, u32),
 ) -> Result<(), Error> {
     let _range = range(format_args!("copy batch"));
     let dims = Dims { b, k, n: 1 };
     let name = format!("copy_{}", from.name());
-    from.push(Launch::new(gpu, &name, dims), at, dims)
-        .pointer(&to, copy_len(b as usize, k as usize))
+    let launch = from.push(Launch::new(gpu, &name, dims), at, dims);
+    to.push(launch, b as usize, k as usize)
         .number(&b)
         .number(&k)
-        .submit(copy_grid(gpu, b, k), STRIDING_THREADS)
+        .submit(copy_grid(gpu, to.format, b, k), STRIDING_THREADS)
 }
 
 /// Copies a matrix (lines, width).
 pub(crate) fn matrix(
     gpu: &Gpu,
     from: Region<'_, f32>,
-    to: Region<'_, Bf16>,
+    to: Copied<'_>,
     (lines, width): (u32, u32),
 ) -> Result<(), Error> {
     let _range = range(format_args!("copy matrix"));
-    Launch::new(gpu, "copy_matrix", Dims { b: lines, k: width, n: 1 })
-        .pointer(&from, lines as usize * width as usize)
-        .pointer(&to, copy_len(lines as usize, width as usize))
+    let launch = Launch::new(gpu, "copy_matrix", Dims { b: lines, k: width, n: 1 })
+        .pointer(&from, lines as usize * width as usize);
+    to.push(launch, lines as usize, width as usize)
         .number(&lines)
         .number(&width)
-        .submit(copy_grid(gpu, lines, width), STRIDING_THREADS)
+        .submit(copy_grid(gpu, to.format, lines, width), STRIDING_THREADS)
 }
 
 /// Copies a gradient (B, N) and sums its parts, [`parts_of_last`] of them.
@@ -142,9 +181,10 @@ pub(crate) fn gradient(
     (b, n): (u32, u32),
 ) -> Result<(), Error> {
     let _range = range(format_args!("copy gradient"));
-    Launch::new(gpu, "copy_gradient", Dims { b, k: n, n: 1 })
-        .pointer(&from, b as usize * n as usize)
-        .pointer(&to.dz, copy_len(b as usize, n as usize))
+    let launch =
+        Launch::new(gpu, "copy_gradient", Dims { b, k: n, n: 1 }).pointer(&from, b as usize * n as usize);
+    to.dz
+        .push(launch, b as usize, n as usize)
         .pointer(&to.parts, to.count as usize * n as usize)
         .number(&b)
         .number(&n)
@@ -155,7 +195,7 @@ pub(crate) fn gradient(
 #[derive(Clone, Copy)]
 pub(crate) enum Output<'b> {
     /// A copy (B, N) of `relu(..)`.
-    Hidden(Region<'b, Bf16>),
+    Hidden(Copied<'b>),
     /// (B, N), as it is.
     Last(Region<'b, f32>),
 }
@@ -164,7 +204,7 @@ pub(crate) enum Output<'b> {
 pub(crate) fn linear(
     gpu: &Gpu,
     input: &Input<'_>,
-    w: Region<'_, Bf16>,
+    w: Copied<'_>,
     b: Region<'_, f32>,
     y: &Output<'_>,
     dims: Dims,
@@ -174,13 +214,10 @@ pub(crate) fn linear(
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let what = if matches!(y, Output::Hidden(_)) { "hidden" } else { "outputs" };
     let name = format!("linear_copies_{what}_{}", tile.side());
-    let launch = Launch::new(gpu, &name, dims)
-        .pointer(&input.x, copy_len(rows, inputs))
-        .number(&input.scale)
-        .pointer(&w, copy_len(outputs, inputs))
-        .pointer(&b, outputs);
+    let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
+    let launch = w.push(launch, outputs, inputs).pointer(&b, outputs);
     match y {
-        Output::Hidden(y) => launch.pointer(y, copy_len(rows, outputs)),
+        Output::Hidden(y) => y.push(launch, rows, outputs),
         Output::Last(y) => launch.pointer(y, rows * outputs),
     }
     .dims(&dims)
@@ -191,9 +228,9 @@ pub(crate) fn linear(
 /// `dx (B, K) = dz (B, N) w (N, K)` where `x (B, K) > 0`, else 0, and its parts, [`parts_of_hidden`] of them.
 pub(crate) fn input_gradient(
     gpu: &Gpu,
-    dz: Region<'_, Bf16>,
-    w: Region<'_, Bf16>,
-    x: Region<'_, Bf16>,
+    dz: Copied<'_>,
+    w: Copied<'_>,
+    x: Copied<'_>,
     dx: &Gradient<'_>,
     dims: Dims,
 ) -> Result<(), Error> {
@@ -201,11 +238,10 @@ pub(crate) fn input_gradient(
     let tile = Tile::pick(gpu, dims.b, dims.k);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let name = format!("input_gradient_copies_{}", tile.side());
-    Launch::new(gpu, &name, dims)
-        .pointer(&dz, copy_len(rows, outputs))
-        .pointer(&w, copy_len(outputs, inputs))
-        .pointer(&x, copy_len(rows, inputs))
-        .pointer(&dx.dz, copy_len(rows, inputs))
+    let launch = dz.push(Launch::new(gpu, &name, dims), rows, outputs);
+    let launch = x.push(w.push(launch, outputs, inputs), rows, inputs);
+    dx.dz
+        .push(launch, rows, inputs)
         .pointer(&dx.parts, rows.div_ceil(tile.side() as usize) * inputs)
         .dims(&dims)
         .shared(tile.shared_bytes())
@@ -220,21 +256,21 @@ pub(crate) fn weight_gradient(
     at: &Position<'_>,
     gradient: &Gradient<'_>,
     sink: &Sink<'_>,
-    copy: Region<'_, Bf16>,
+    copy: Copied<'_>,
     dims: Dims,
 ) -> Result<(), Error> {
     let _range = range(format_args!("weight_gradient"));
     let tile = Tile::pick(gpu, dims.n, dims.k);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let name = format!("weight_gradient_copies_{}_{}", sink.name(), tile.side());
-    let mut launch = Launch::new(gpu, &name, dims)
-        .pointer(&input.x, copy_len(rows, inputs))
-        .number(&input.scale)
-        .pointer(&gradient.dz, copy_len(rows, outputs))
+    let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
+    let mut launch = gradient
+        .dz
+        .push(launch, rows, outputs)
         .pointer(&gradient.parts, gradient.count as usize * outputs)
         .number(&gradient.count);
     if !matches!(sink, Sink::Store { .. } | Sink::Add { .. }) {
-        launch = launch.pointer(&copy, copy_len(outputs, inputs)).pointer(&at.step, 1).number(&at.slot);
+        launch = copy.push(launch, outputs, inputs).pointer(&at.step, 1).number(&at.slot);
     }
     sink.push(launch, at.slot, dims)
         .dims(&dims)

@@ -25,10 +25,15 @@ impl Head<'_> {
     const CLASSES_MAX: u32 = 32;
     /// Most inputs: a warp goes through all of them, twice. A guess.
     const INPUTS_MAX: u32 = 1024;
+    /// Classes that are summed together, needed or not.
+    const GROUP: u32 = 16;
+    /// Most products of a batch: every row reads all weights anew, from the first-level cache. A guess.
+    const PRODUCTS_MAX: u64 = 1 << 27;
 
-    /// Whether a last layer of K inputs and C outputs is one.
-    pub(crate) fn fits(inputs: usize, classes: usize) -> bool {
-        inputs <= Self::INPUTS_MAX as usize && classes <= Self::CLASSES_MAX as usize
+    /// Whether a last layer and its batch are few enough.
+    pub(crate) fn fits(Dims { b, k, n }: Dims) -> bool {
+        let few = k <= Self::INPUTS_MAX && n <= Self::CLASSES_MAX;
+        few && u64::from(b) * u64::from(k * n.next_multiple_of(Self::GROUP)) <= Self::PRODUCTS_MAX
     }
 }
 
@@ -49,7 +54,7 @@ pub(crate) fn head(
     let _range = range(format_args!("head"));
     let name = format!("head_{}", wanted.name());
     let Dims { b, k, n } = dims;
-    assert!(Head::fits(k as usize, n as usize), "a head of {k} inputs and {n} classes");
+    assert!(Head::fits(dims), "a head of {k} inputs and {n} classes for {b} rows");
     let (rows, inputs, classes) = (b as usize, k as usize, n as usize);
     let launch = wanted
         .push(Launch::new(gpu, &name, dims), n)

@@ -11,6 +11,7 @@ use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute, CUresult
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError};
 use cudarc::nvrtc::Ptx;
 
+use super::copies::Format;
 use super::{Gpu, Region, fault};
 use crate::{Error, Precision};
 
@@ -53,9 +54,17 @@ fn products(precision: Precision) -> [Module; 3] {
     }
 }
 
-/// The modules of products of bfloat16 copies.
-pub(crate) const COPIES: [Module; 3] =
-    [module!("copies"), module!("linear_copies"), module!("weight_gradient_copies")];
+/// The modules of products of copies.
+pub(crate) fn copies_modules(format: Format) -> [Module; 3] {
+    match format {
+        Format::Bf16 => {
+            [module!("copies_bf16"), module!("linear_copies_bf16"), module!("weight_gradient_copies_bf16")]
+        }
+        Format::Tf32 => {
+            [module!("copies_tf32"), module!("linear_copies_tf32"), module!("weight_gradient_copies_tf32")]
+        }
+    }
+}
 
 /// What the inputs of a model are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +195,13 @@ impl Number for u64 {
 impl Number for f32 {
     const TYPE: &'static str = "f32";
 }
+
+/// What a kernel takes as a structure.
+///
+/// # Safety
+/// It is laid out as the kernel has it, and what it names by address lives until the launch is submitted and has as many values as the
+/// kernel [`needs`](Launch::needs).
+pub(super) unsafe trait Structure: Copy {}
 
 /// Sizes of a linear layer and of a batch: B rows, K inputs, N outputs. For a loss, N are the classes C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -375,13 +391,40 @@ pub(super) struct Launch<'a> {
 
 impl<'a> Launch<'a> {
     pub(super) fn new(gpu: &'a Gpu, name: &'a str, dims: Dims) -> Self {
-        let wrong =
-            (dims.b == 0 || dims.k == 0 || dims.n == 0).then(|| "every dimension is at least 1".to_owned());
         let Kernel { function, params } = gpu.kernels.get(name);
         let (stream, waits) = (&gpu.stream, gpu.waits);
         let (arguments, pushed) = (Vec::new(), Vec::new());
         let (shared_bytes, group) = (0, None);
-        Self { name, dims, function, params, arguments, pushed, shared_bytes, group, wrong, stream, waits }
+        let launch = Self {
+            name,
+            dims,
+            function,
+            params,
+            arguments,
+            pushed,
+            shared_bytes,
+            group,
+            wrong: None,
+            stream,
+            waits,
+        };
+        launch.sized(dims)
+    }
+
+    /// Demands that there is something of every dimension.
+    pub(super) fn sized(mut self, Dims { b, k, n }: Dims) -> Self {
+        if b == 0 || k == 0 || n == 0 {
+            self.wrong.get_or_insert_with(|| "every dimension is at least 1".to_owned());
+        }
+        self
+    }
+
+    /// Demands that pairs of a buffer's values can be loaded at once.
+    pub(super) fn in_pairs<T>(mut self, region: &Region<'_, T>) -> Self {
+        if !region.address().is_multiple_of(2 * size_of::<T>() as u64) {
+            self.wrong.get_or_insert_with(|| "a buffer that begins between two pairs of values".to_owned());
+        }
+        self
     }
 
     /// Demands at least `needed` values of a buffer that a structure names.
@@ -408,9 +451,8 @@ impl<'a> Launch<'a> {
         self.push(Param::Number(T::TYPE), value)
     }
 
-    /// The next parameter: a structure, laid out as the kernel has it. What it names by address is borrowed for the launch and
-    /// has what the kernel [`needs`](Self::needs).
-    pub(super) fn structure<T: Copy>(self, value: &'a T) -> Self {
+    /// The next parameter: a structure.
+    pub(super) fn structure<T: Structure>(self, value: &'a T) -> Self {
         self.push(Param::Bytes(size_of::<T>()), value)
     }
 
@@ -509,5 +551,10 @@ mod tests {
         assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [3, 14, 16]);
         assert_eq!(names(Precision::Tf32), expected);
         assert_eq!(names(Precision::Bf16), expected);
+        let names =
+            |format| copies_modules(format).map(|(_, ptx)| entries(ptx).map(|entry| entry.0).collect());
+        let expected: [Vec<&str>; 3] = names(Format::Bf16);
+        assert_eq!(expected.each_ref().map(Vec::len), [4, 9, 12]);
+        assert_eq!(names(Format::Tf32), expected);
     }
 }

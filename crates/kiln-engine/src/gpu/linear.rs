@@ -28,9 +28,21 @@ impl Source<'_> {
     /// The first parameters of a kernel that gathers; rows of the data set are checked where the order is made.
     pub(super) fn push<'a>(&'a self, launch: Launch<'a>, at: &'a Position<'_>, dims: Dims) -> Launch<'a> {
         match self {
-            Source::Pixels(x) => launch.pointer(x, dims.k as usize).position(at),
-            Source::Floats(x) => launch.pointer(x, dims.k as usize).position(at),
-            Source::Hidden(x) => launch.pointer(x, dims.b as usize * dims.k as usize),
+            Source::Hidden(x) => launch.pointer(x, dims.b as usize * dims.k as usize).in_pairs(x),
+            _ => self.push_rows(launch, at, dims.k as usize),
+        }
+    }
+
+    /// Those of a kernel that may gather, from rows of at least `width` values.
+    pub(super) fn push_rows<'a>(
+        &'a self,
+        launch: Launch<'a>,
+        at: &'a Position<'_>,
+        width: usize,
+    ) -> Launch<'a> {
+        match self {
+            Source::Pixels(x) => launch.pointer(x, width).in_pairs(x).position(at),
+            Source::Floats(x) | Source::Hidden(x) => launch.pointer(x, width).in_pairs(x).position(at),
         }
     }
 }
@@ -73,6 +85,7 @@ pub(crate) fn linear(
     let name = format!("linear_{}{relu}_{}", x.name(), tile.name());
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     x.push(Launch::new(gpu, &name, dims), at, dims)
+        .in_pairs(&w)
         .pointer(&w, outputs * inputs)
         .pointer(&b, outputs)
         .pointer(&y, rows * outputs)
@@ -94,6 +107,8 @@ pub(crate) fn input_gradient(
     let name = format!("input_gradient_{}", tile.name());
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     Launch::new(gpu, &name, dims)
+        .in_pairs(&dz)
+        .in_pairs(&w)
         .pointer(&dz, rows * outputs)
         .pointer(&w, outputs * inputs)
         .pointer(&x, rows * inputs)

@@ -1,6 +1,8 @@
 //! Launches of `kernels/weight_gradients.cuh`.
 
-use super::kernels::{Launch, Tile};
+#![allow(unsafe_code)] // a layout that kernels share
+
+use super::kernels::{Launch, Structure, Tile};
 use super::{Dims, Gpu, Position, Region, Scalars, Source};
 use crate::Error;
 use crate::nvtx::range;
@@ -43,6 +45,17 @@ impl<'b> Sink<'b> {
             Sink::Store { dw, db } | Sink::Add { dw, db } => [dw, db, Region::none(), Region::none()],
             Sink::Descent { w, b, .. } => [w, b, Region::none(), Region::none()],
             Sink::Momentum { w, b, vw, vb, .. } => [w, b, vw, vb],
+        }
+    }
+
+    /// What it has in common with those of other layers: its kind, the address of its scalars, and its options.
+    fn common(&self) -> (&'static str, u64, [f32; 3]) {
+        match self {
+            Sink::Store { .. } | Sink::Add { .. } => (self.name(), 0, [0.0; 3]),
+            Sink::Descent { scalars, decay, .. } => (self.name(), *scalars.address(), [*decay, 0.0, 0.0]),
+            Sink::Momentum { scalars, decay, gradient_share, velocity_share, .. } => {
+                (self.name(), *scalars.address(), [*decay, *gradient_share, *velocity_share])
+            }
         }
     }
 
@@ -108,11 +121,23 @@ struct Layer {
     unused: u32,
 }
 
+/// The layers of a launch; those from the first without blocks on are none.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Layers([Layer; LAYERS_MAX]);
+
+const _: () = assert!(size_of::<Layers>() == 64 * LAYERS_MAX);
+
+// SAFETY: the kernels have the same fields in the same order. `submit` alone fills one, from regions that it has borrowed until it is
+// done and whose lengths it demands.
+unsafe impl Structure for Layers {}
+
 /// Side of the small tile.
 const SMALL: u32 = 32;
 
-/// `dw (N, K) = dz (B, N)ᵀ x (B, K)` and `db (N)`, the sum of dz over the batch, of several layers with one kind of sink, into their
-/// sinks: one launch for all that take the same tile. `rows` are those that the batch is gathered from.
+/// `dw (N, K) = dz (B, N)ᵀ x (B, K)` and `db (N)`, the sum of dz over the batch, of several layers with one kind of sink and the same
+/// options, into their sinks: one launch for all that take the same tile, of up to [`LAYERS_MAX`]. `rows` are those that the
+/// batch is gathered from.
 pub(crate) fn weight_gradients(
     gpu: &Gpu,
     rows: &Source<'_>,
@@ -139,32 +164,34 @@ fn submit(
     let threads = if tile == Tile::Large { 256 } else { 128 };
     let name = format!("weight_gradients_{}_{}_{}", rows.name(), sink.name(), tile.name());
     let mut launch = Launch::new(gpu, &name, *dims);
-    let (mut table, mut blocks) = ([Layer::default(); LAYERS_MAX], 0);
-    for (entry, layer) in table.iter_mut().zip(layers) {
-        let LayerGradient { x, dz, sink: own, dims } = layer;
-        assert_eq!(own.name(), sink.name(), "the layers of a launch have one kind of sink");
-        let (k, n, of_batch) = (dims.k, dims.n, dims.b as usize);
-        let (along, across, _) = tile.grid(SMALL, k, n);
-        let of_layer = along.saturating_mul(across);
-        let places = own.places();
-        if let Some(x) = x {
-            launch = launch.needs(x, of_batch * k as usize);
+    let (mut table, mut blocks, mut width) = (Layers([Layer::default(); LAYERS_MAX]), 0, 0);
+    for (entry, layer) in table.0.iter_mut().zip(layers) {
+        let LayerGradient { x, dz, sink: own, dims: Dims { b, k, n } } = layer;
+        assert_eq!(
+            (*b, own.common()),
+            (dims.b, sink.common()),
+            "layers of a launch have all but their widths in common"
+        );
+        launch = launch.sized(layer.dims).needs(dz, *b as usize * *n as usize).in_pairs(dz);
+        match x {
+            Some(x) => launch = launch.needs(x, *b as usize * *k as usize).in_pairs(x),
+            None => width = width.max(*k as usize),
         }
-        launch = launch.needs(dz, of_batch * n as usize);
-        for (place, needed) in places.iter().zip(own.lengths(*dims)) {
+        for (place, needed) in own.places().iter().zip(own.lengths(layer.dims)) {
             launch = launch.needs(place, needed);
         }
+        let (along, across, _) = tile.grid(SMALL, *k, *n);
         *entry = Layer {
             x: x.map_or(0, |x| *x.address()),
             dz: *dz.address(),
-            places: places.map(|place| *place.address()),
-            k,
-            n,
-            blocks: of_layer,
+            places: own.places().map(|place| *place.address()),
+            k: *k,
+            n: *n,
+            blocks: along.saturating_mul(across),
             unused: 0,
         };
-        blocks = of_layer.saturating_add(blocks);
+        blocks = entry.blocks.saturating_add(blocks);
     }
-    let launch = rows.push(launch, at, *dims).structure(&table);
+    let launch = rows.push_rows(launch, at, width).structure(&table);
     sink.push_options(launch, at.slot).number(&dims.b).submit((blocks, 1, 1), threads)
 }

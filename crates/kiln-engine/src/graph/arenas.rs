@@ -3,6 +3,7 @@
 use super::Batch;
 use super::copies::Copies;
 use crate::Error;
+use crate::gpu::copies::Format;
 use crate::gpu::{Buffer, Gpu, Position, Region, RowResults, Scalars};
 
 /// Activations and their gradients, the epoch's order, and what its rows come to.
@@ -14,10 +15,10 @@ pub(super) struct Arenas {
     rows: usize,
     /// Steps that an epoch may have.
     steps: usize,
-    /// Whether products read copies of activations and gradients.
-    copied: bool,
+    /// That of copies of activations and gradients, where products read those.
+    copied: Option<Format>,
     /// Outputs (B, N) of each layer, or of the last alone where the others are copies; those of the last become the gradient
-    /// there when the loss is taken.
+    /// there when the loss is taken, or are never there, where a head makes the gradient.
     pub(super) outputs: Vec<Buffer<f32>>,
     /// Gradients (B, N) at the outputs of each layer but the last.
     deltas: Vec<Buffer<f32>>,
@@ -41,7 +42,7 @@ pub(super) struct Arenas {
 
 impl Arenas {
     /// Empty arenas for a model of these widths, with copies or without.
-    pub(super) fn new(gpu: &Gpu, widths: &[usize], copied: bool) -> Result<Self, Error> {
+    pub(super) fn new(gpu: &Gpu, widths: &[usize], copied: Option<Format>) -> Result<Self, Error> {
         Ok(Self {
             widths: widths.to_vec(),
             copied,
@@ -73,11 +74,12 @@ impl Arenas {
         if wider {
             let arena = |width: &usize| Buffer::new(gpu, "activations", batch.saturating_mul(*width));
             // Where there are copies of the others: the last layer alone.
-            let outputs = &self.widths[if self.copied { self.widths.len() - 1 } else { 1 }..];
+            let outputs = &self.widths[if self.copied.is_some() { self.widths.len() - 1 } else { 1 }..];
             self.batch = 0;
             // Their memory is free before more is asked for.
             (self.outputs, self.deltas, self.copies) = (Vec::new(), Vec::new(), None);
-            self.copies = self.copied.then(|| Copies::new(gpu, &self.widths, batch)).transpose()?;
+            let copies = |format| Copies::new(gpu, &self.widths, batch, format);
+            self.copies = self.copied.map(copies).transpose()?;
             self.outputs = outputs.iter().map(arena).collect::<Result<_, _>>()?;
             self.deltas = outputs[..outputs.len() - 1].iter().map(arena).collect::<Result<_, _>>()?;
             self.batch = batch;

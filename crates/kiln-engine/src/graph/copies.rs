@@ -1,11 +1,12 @@
-//! Steps whose products read bfloat16 copies: of a batch's inputs, of activations and of their gradients.
+//! Steps whose products read rounded copies: of a batch's inputs, of activations and of their gradients.
 //!
-//! Where precision is `bf16`, products round their operands to bfloat16 whoever does it. In a wide layer a value is an operand of
-//! many tiles: here it is rounded once, by the kernel that makes it, and from then on moves as two bytes.
+//! Where precision is `bf16` or `tf32`, products round their operands whoever does it. In a wide layer a value is an operand of many
+//! tiles: here it is rounded once, by the kernel that makes it, and from then on moves 16 bytes at a time, and in bfloat16 as two
+//! bytes.
 
 use super::{Arenas, Batch, Feed, Graph};
 use crate::gpu::copies::{
-    Bf16, Gradient, Input, Output, batch, copy_len, gradient, input_gradient, linear, parts_max,
+    Chunk, Copied, Format, Gradient, Input, Output, batch, gradient, input_gradient, linear, parts_max,
     parts_of_hidden, parts_of_last, weight_gradient,
 };
 use crate::gpu::{Buffer, Gpu, Sink, Source};
@@ -15,36 +16,43 @@ use crate::{Error, Precision};
 /// have a copy that stays behind.
 const WEIGHTS_MIN: usize = 1 << 18;
 
-/// Whether a model of these widths is trained on copies.
-pub(super) fn pay(widths: &[usize], precision: Precision) -> bool {
+/// The format of the copies that a model of these widths is trained on, if it is.
+pub(super) fn pay(widths: &[usize], precision: Precision) -> Option<Format> {
     let wide = widths.windows(2).any(|layer| layer[0].saturating_mul(layer[1]) > WEIGHTS_MIN);
-    precision == Precision::Bf16 && wide
+    Format::of(precision).filter(|_| wide)
 }
 
 /// The copies of a batch.
 pub(super) struct Copies {
+    format: Format,
     /// (B, K) of the first layer.
-    inputs: Buffer<Bf16>,
+    inputs: Buffer<Chunk>,
     /// Outputs (B, N) of each layer but the last.
-    hidden: Vec<Buffer<Bf16>>,
+    hidden: Vec<Buffer<Chunk>>,
     /// Gradients (B, N) at the outputs of each layer.
-    deltas: Vec<Buffer<Bf16>>,
+    deltas: Vec<Buffer<Chunk>>,
     /// Sums of parts of them.
     parts: Vec<Buffer<f32>>,
 }
 
 impl Copies {
-    pub(super) fn new(gpu: &Gpu, widths: &[usize], rows: usize) -> Result<Self, Error> {
-        let copy = |width: &usize| Buffer::new(gpu, "activations", copy_len(rows, *width));
+    pub(super) fn new(gpu: &Gpu, widths: &[usize], rows: usize, format: Format) -> Result<Self, Error> {
+        let copy = |width: &usize| Buffer::new(gpu, "activations", format.chunks(rows, *width));
         let parts =
             |width: &usize| Buffer::new(gpu, "sums of gradients", parts_max(rows).saturating_mul(*width));
         let outputs = &widths[1..];
         Ok(Self {
+            format,
             inputs: copy(&widths[0])?,
             hidden: outputs[..outputs.len() - 1].iter().map(copy).collect::<Result<_, _>>()?,
             deltas: outputs.iter().map(copy).collect::<Result<_, _>>()?,
             parts: outputs.iter().map(parts).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// One of them.
+    fn of<'b>(&self, chunks: &'b Buffer<Chunk>) -> Copied<'b> {
+        Copied { chunks: chunks.all(), format: self.format }
     }
 }
 
@@ -58,7 +66,7 @@ impl Graph<'_> {
         of: Batch,
     ) -> Result<(), Error> {
         let shape = (of.rows, self.net.widths[0] as u32);
-        batch(&self.gpu, &feed.source, &arenas.position(of), copies.inputs.all(), shape)
+        batch(&self.gpu, &feed.source, &arenas.position(of), copies.of(&copies.inputs), shape)
     }
 
     /// The outputs of a layer.
@@ -71,7 +79,7 @@ impl Graph<'_> {
         batch: Batch,
     ) -> Result<(), Error> {
         let y = match copies.hidden.get(layer) {
-            Some(hidden) => Output::Hidden(hidden.all()),
+            Some(hidden) => Output::Hidden(copies.of(hidden)),
             None => Output::Last(arenas.last()),
         };
         let (_, b) = self.net.parameters(layer);
@@ -88,7 +96,8 @@ impl Graph<'_> {
 
     /// The gradient at the outputs of the layer below.
     pub(super) fn input_gradient_on(&self, copies: &Copies, layer: usize, batch: Batch) -> Result<(), Error> {
-        let (dz, w, x) = (copies.deltas[layer].all(), self.net.copy(layer), copies.hidden[layer - 1].all());
+        let (dz, x) = (copies.of(&copies.deltas[layer]), copies.of(&copies.hidden[layer - 1]));
+        let w = self.net.copy(layer);
         let dx = self.gradient_of(copies, layer - 1, batch);
         input_gradient(&self.gpu, dz, w, x, &dx, self.dims(layer, batch))
     }
@@ -114,7 +123,7 @@ impl Graph<'_> {
             true => parts_of_last(batch.rows),
             false => parts_of_hidden(&self.gpu, batch.rows, self.net.widths[layer + 1] as u32),
         };
-        Gradient { dz: copies.deltas[layer].all(), parts: copies.parts[layer].all(), count }
+        Gradient { dz: copies.of(&copies.deltas[layer]), parts: copies.parts[layer].all(), count }
     }
 }
 
@@ -123,9 +132,9 @@ fn input<'b>(copies: &'b Copies, layer: usize, feed: Feed<'_>) -> Input<'b> {
     match layer {
         0 => {
             let scale = if matches!(feed.source, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
-            Input { x: copies.inputs.all(), scale }
+            Input { x: copies.of(&copies.inputs), scale }
         }
-        _ => Input { x: copies.hidden[layer - 1].all(), scale: 1.0 },
+        _ => Input { x: copies.of(&copies.hidden[layer - 1]), scale: 1.0 },
     }
 }
 
@@ -147,11 +156,13 @@ mod tests {
         train: Samples<'_>,
         optimizer: Optimizer,
         layers: &[usize],
+        precision: Precision,
         (copied, micro_batch): (bool, Option<usize>),
     ) -> Outcome {
         let model = Mlp::new(layers, 3).unwrap();
         let (loss, schedule) = (Loss::CrossEntropy, Schedule::default());
-        let options = GraphOptions { precision: Precision::Bf16, micro_batch, ..GraphOptions::default() };
+        let options = GraphOptions { precision, micro_batch, ..GraphOptions::default() };
+        let copied = Format::of(precision).filter(|_| copied);
         let mut graph =
             Graph::with(Job { model, loss, optimizer, schedule, train }, options, copied).unwrap();
         let order: Vec<u32> = (0..ROWS as u32).map(|at| at * 7 % ROWS as u32).collect();
@@ -177,11 +188,14 @@ mod tests {
         ];
         let momentum = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
         let descent = Sgd { lr: 0.1, ..Sgd::default() }.into();
-        for samples in forms {
-            for optimizer in [momentum, descent, AdamW::default().into()] {
+        let optimizers = [momentum, descent, AdamW::default().into()];
+        for (samples, precision) in
+            forms.into_iter().zip([Precision::Bf16, Precision::Tf32]).chain([(forms[0], Precision::Tf32)])
+        {
+            for optimizer in optimizers {
                 for layers in [&[WIDTH, 131, 67, 7][..], &[WIDTH, 33, 7], &[WIDTH, 7]] {
                     let [on_copies, in_parts, on_floats] = [(true, None), (true, Some(13)), (false, None)]
-                        .map(|how| train(samples, optimizer, layers, how));
+                        .map(|how| train(samples, optimizer, layers, precision, how));
                     assert_ne!(on_copies.2, in_parts.2, "parts change the order of sums");
                     for (got, expected) in in_parts.0.iter().zip(&on_floats.0) {
                         let off = (got - expected).abs();
@@ -191,14 +205,17 @@ mod tests {
                         let off = (got - expected).abs();
                         assert!(off <= 1e-5 * expected, "{layers:?}: {got}, expected {expected}");
                     }
-                    for (got, expected) in [(on_copies.1, on_floats.1), (on_copies.2, on_floats.2)] {
+                    // An output that is zero but for rounding passes its gradient or does not.
+                    for (got, expected, most) in
+                        [(on_copies.1, on_floats.1, 1e-2), (on_copies.2, on_floats.2, 1e-4)]
+                    {
                         let norm = |values: &mut dyn Iterator<Item = f32>| {
                             values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
                         };
                         let off = norm(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
                         let share = off / norm(&mut expected.iter().copied());
-                        println!("{layers:?} {optimizer:?}: off by {share:.1e}");
-                        assert!(share <= 1e-3, "{layers:?}: off by {share:e}");
+                        println!("{precision} {layers:?} {optimizer:?}: off by {share:.1e}");
+                        assert!(share <= most, "{layers:?}: off by {share:e}");
                     }
                 }
             }

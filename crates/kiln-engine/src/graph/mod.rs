@@ -14,9 +14,10 @@ mod steps;
 mod streamed;
 
 use crate::engine::Engine;
+use crate::gpu::copies::Format;
 use crate::gpu::{
-    Buffer, COPIES, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums,
-    head, input_gradient, linear, loss, sgd, weight_gradients,
+    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums,
+    copies_modules, head, input_gradient, linear, loss, sgd, weight_gradients,
 };
 use crate::nvtx::range;
 use crate::{
@@ -81,8 +82,8 @@ pub(crate) struct Graph<'d> {
     // Declared first, and so dropped before the buffers whose addresses the captured launches hold.
     captured: Captured,
     net: Net,
-    /// Whether products read bfloat16 copies of their operands.
-    copied: bool,
+    /// That of the copies that products read, if they read copies of their operands.
+    copied: Option<Format>,
     train: Data<'d>,
     arenas: Arenas,
     evaluation: evaluation::Evaluator,
@@ -152,16 +153,16 @@ impl<'d> Graph<'d> {
         Self::with(job, options, copied)
     }
 
-    /// The same; `copied`, products read bfloat16 copies of their operands.
-    fn with(job: Job<'d>, options: GraphOptions, copied: bool) -> Result<Self, Error> {
+    /// The same; products read copies of their operands where a format is given.
+    fn with(job: Job<'d>, options: GraphOptions, copied: Option<Format>) -> Result<Self, Error> {
         let mut gpu = Gpu::open(options.device, options.precision)?;
         gpu.waits = options.submission == Submission::Synchronous;
         let Job { model, loss, optimizer, schedule, train } = job;
         if model.layers().iter().any(|&width| width > u32::MAX as usize) {
             return Err(Error::Layers { found: model.layers().to_vec() });
         }
-        if copied {
-            gpu.load(&COPIES)?;
+        if let Some(format) = copied {
+            gpu.load(&copies_modules(format))?;
         }
         let net = Net::new(&gpu, model, &optimizer, copied)?;
         let train = Data::new(&gpu, train, options.placement)?;
@@ -225,7 +226,7 @@ impl<'d> Graph<'d> {
     fn pass(&self, batch: Batch, goal: Goal) -> Result<(), Error> {
         let feed = self.train.feed(batch.side);
         let mut layers = self.net.depth();
-        if self.has_head() {
+        if self.has_head(batch) {
             layers -= 1; // whose gradient at the inputs is made with the loss
             self.hidden(feed, batch)?;
             self.head(feed, batch)?;
@@ -245,9 +246,9 @@ impl<'d> Graph<'d> {
     }
 
     /// Whether the last layer and the loss are one kernel.
-    fn has_head(&self) -> bool {
-        let below = &self.net.widths[1..]; // none, where the last layer is the first
-        !self.copied && matches!(below, [.., inputs, classes] if Head::fits(*inputs, *classes))
+    fn has_head(&self, batch: Batch) -> bool {
+        let last = self.net.depth() - 1;
+        self.copied.is_none() && last > 0 && Head::fits(self.dims(last, batch))
     }
 
     /// From the gathered batch through all layers but the last.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::gpu::copies::{self, Bf16, copy_len};
+use crate::gpu::copies::{self, Chunk, Copied, Format};
 use crate::gpu::{Activation, AdamWOptions, Buffer, Gpu, Moments, Region, Scalars, SgdOptions, Sink};
 use crate::mlp::zeros;
 use crate::{AdamW, Error, Mlp, Optimizer, Schedule, Sgd, Tensor};
@@ -65,7 +65,7 @@ pub(super) struct Net {
     /// Weight (N, K) and bias (N) of each layer: where they lie in every arena.
     places: Places,
     parameters: Buffer<f32>,
-    /// bfloat16 copies of the weights, where products read those.
+    /// Copies of the weights, where products read those.
     copies: Option<Copies>,
     /// SGD's velocities, or AdamW's first moments; none for SGD without momentum.
     first: Option<Buffer<f32>>,
@@ -77,28 +77,34 @@ pub(super) struct Net {
 
 /// Copies of the weights of all layers, one after the other.
 struct Copies {
-    values: Buffer<Bf16>,
+    format: Format,
+    chunks: Buffer<Chunk>,
     places: Vec<Range<usize>>,
 }
 
 impl Copies {
-    fn new(gpu: &Gpu, widths: &[usize]) -> Result<Self, Error> {
+    fn new(gpu: &Gpu, widths: &[usize], format: Format) -> Result<Self, Error> {
         let mut end = 0;
         let places = widths
             .windows(2)
             .map(|layer| {
                 let start = end;
-                end += copy_len(layer[1], layer[0]);
+                end += format.chunks(layer[1], layer[0]);
                 start..end
             })
             .collect();
-        Ok(Self { values: Buffer::new(gpu, "copies of weights", end)?, places })
+        Ok(Self { format, chunks: Buffer::new(gpu, "copies of weights", end)?, places })
     }
 }
 
 impl Net {
-    /// A model on the device; `copied`, with copies of its weights.
-    pub(super) fn new(gpu: &Gpu, model: Mlp, optimizer: &Optimizer, copied: bool) -> Result<Self, Error> {
+    /// A model on the device, with copies of its weights where a format is given.
+    pub(super) fn new(
+        gpu: &Gpu,
+        model: Mlp,
+        optimizer: &Optimizer,
+        copied: Option<Format>,
+    ) -> Result<Self, Error> {
         let mut end = 0;
         let mut place = |len: usize| {
             let start = end;
@@ -114,7 +120,7 @@ impl Net {
         let parameters = Buffer::with(gpu, "parameters", &image(&places, end, &model)?)?;
         let arena = |wanted: bool, what| wanted.then(|| Buffer::new(gpu, what, end)).transpose();
         let moments = optimizer.moments();
-        let copies = copied.then(|| Copies::new(gpu, model.layers())).transpose()?;
+        let copies = copied.map(|format| Copies::new(gpu, model.layers(), format)).transpose()?;
         let net = Self {
             widths: model.layers().to_vec(),
             model,
@@ -141,11 +147,11 @@ impl Net {
     }
 
     /// The copy of a layer's weight (N, K).
-    pub(super) fn copy(&self, layer: usize) -> Region<'_, Bf16> {
-        let Some(Copies { values, places }) = &self.copies else {
+    pub(super) fn copy(&self, layer: usize) -> Copied<'_> {
+        let Some(Copies { format, chunks, places }) = &self.copies else {
             unreachable!("copies are asked for where products read them")
         };
-        values.part(places[layer].clone())
+        Copied { chunks: chunks.part(places[layer].clone()), format: *format }
     }
 
     /// Replaces all parameters by those of a model of the same layers.

@@ -37,7 +37,7 @@ fn parameters(run: &Run) -> Vec<u8> {
     bytes[8 + header..].to_vec()
 }
 
-/// Two epochs of 20 steps, each step six kernels; and one more after every submission.
+/// Two epochs of 20 steps, each step three kernels; and one more after every submission.
 #[test]
 fn a_profiler_sees_the_steps_that_were_asked_for_and_no_others() {
     let (record, plain) = recorded(&[]);

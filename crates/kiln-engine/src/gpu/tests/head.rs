@@ -24,7 +24,9 @@ fn heads() {
     for precision in PRECISIONS {
         let gpu = Gpu::open(0, precision).unwrap();
         for dims in SIZES {
-            cases(&gpu, precision, dims);
+            for values in [Values::Integers, Values::Floats] {
+                cases(&gpu, precision, dims, values);
+            }
         }
     }
 }
@@ -39,10 +41,10 @@ struct Row {
 type OfRow<'a> = &'a dyn Fn(usize, &[f64], f64) -> Row;
 
 /// One size against all three kinds of targets.
-pub(super) fn cases(gpu: &Gpu, precision: Precision, dims: Dims) {
+pub(super) fn cases(gpu: &Gpu, precision: Precision, dims: Dims, kind: Values) {
     let (samples, classes) = (SAMPLES as usize, dims.n as usize);
     let labels: Vec<u8> = (0..samples).map(|s| (s * 7 % classes) as u8).collect();
-    let values = draw(9, Values::Floats, samples * classes);
+    let values = draw(9, kind, samples * classes);
     let (on_labels, on_values) = (buffer(gpu, &labels), buffer(gpu, &values));
     let one_hot = |s: usize, c: usize| f64::from(u8::from(c == usize::from(labels[s])));
     let value = |s: usize, c: usize| f64::from(values[s * classes + c]);
@@ -60,7 +62,9 @@ pub(super) fn cases(gpu: &Gpu, precision: Precision, dims: Dims) {
         let dz: Vec<f64> = (0..classes).map(|c| z[c] - target(s, c)).collect();
         let loss: f64 = dz.iter().map(|dz| 0.5 * dz * dz).sum();
         let moved: f64 = dz.iter().map(|dz| dz.abs() * off + 0.5 * off * off).sum();
-        let dz = dz.iter().map(|dz| (*dz, 3.0 * U * dz.abs() + off)).collect();
+        // Of whole numbers all is exact, up to the loss.
+        let own = if off == 0.0 { 0.0 } else { 3.0 * U };
+        let dz = dz.iter().map(|dz| (*dz, own * dz.abs() + off)).collect();
         Row { loss: (loss, (classes as f64 + 4.0) * U * (loss + moved) + moved), dz }
     };
     let against_one_hot = |s: usize, z: &[f64], off: f64| squared(&one_hot, s, z, off);
@@ -70,7 +74,7 @@ pub(super) fn cases(gpu: &Gpu, precision: Precision, dims: Dims) {
         (Wanted::OneHot(on_labels.all()), Some(&labels[..]), &against_one_hot),
         (Wanted::Values(on_values.all()), None, &against_values),
     ] {
-        case(gpu, precision, dims, &wanted, labels, of_row);
+        case(gpu, precision, dims, kind, &wanted, labels, of_row);
     }
 }
 
@@ -78,16 +82,23 @@ fn case(
     gpu: &Gpu,
     precision: Precision,
     dims: Dims,
+    kind: Values,
     wanted: &Wanted<'_>,
     labels: Option<&[u8]>,
     of_row: OfRow<'_>,
 ) {
     let (rows, inputs, classes) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let epoch = Epoch::new(gpu, 2, dims.b, SAMPLES);
-    let mean = 2 * dims.b + 1; // a part of a batch
+    // These are a part of a batch, and where all is to be exact, of a power of two.
+    let mean = if kind == Values::Integers { 64 } else { 2 * dims.b + 1 };
     // What ReLU leaves: zeros where it cut.
-    let x: Vec<f32> = draw(3, Values::Floats, rows * inputs).iter().map(|v| v.max(0.0)).collect();
-    let (w, b) = (draw(4, Values::Floats, classes * inputs), draw(5, Values::Floats, classes));
+    let x: Vec<f32> = draw(3, kind, rows * inputs).iter().map(|v| v.max(0.0)).collect();
+    let mut w = draw(4, kind, classes * inputs);
+    if kind == Values::Floats && inputs > 256 {
+        // So that what the roundings of so many terms come to does not allow anything.
+        w.iter_mut().for_each(|w| *w /= 32.0);
+    }
+    let b = draw(5, kind, classes);
     let [on_x, on_w, on_b] = [&x, &w, &b].map(|values| buffer(gpu, values));
     let (dz, dx) = (poisoned(gpu, rows * classes), poisoned(gpu, rows * inputs));
     let all = epoch.first() + rows;
@@ -100,14 +111,15 @@ fn case(
     assert!(losses[..epoch.first()].iter().all(|v| v.is_nan()), "rows of other batches are left alone");
     assert!(hits[..epoch.first()].iter().all(|&hit| hit == 77), "rows of other batches are left alone");
 
-    let what = |part: &str| format!("head {} {part} {precision} {dims:?}", wanted.name());
+    let what = |part: &str| format!("head {} {part} {precision} {dims:?} {kind:?}", wanted.name());
     let bound = Bound::of(precision);
     let wide = |value: f32| f64::from(value);
     // An output, and what it may be off by.
     let output = |m: usize, c: usize| {
         let terms = || (0..inputs).map(|k| wide(x[m * inputs + k]) * wide(w[c * inputs + k]));
         let size = terms().map(f64::abs).sum::<f64>() + wide(b[c]).abs();
-        (terms().sum::<f64>() + wide(b[c]), bound.factor(inputs, 2) * size)
+        let factor = if kind == Values::Integers { 0.0 } else { bound.factor(inputs, 2) };
+        (terms().sum::<f64>() + wide(b[c]), factor * size)
     };
     let expected: Vec<(Row, Vec<f64>, f64)> = (0..rows)
         .map(|m| {
@@ -140,7 +152,7 @@ fn case(
         let label = usize::from(labels[epoch.rows[m] as usize]);
         let others = z.iter().enumerate().filter(|&(c, _)| c != label).map(|(_, z)| *z);
         let ahead = z[label] - others.fold(f64::NEG_INFINITY, f64::max);
-        // Nearer than that, either is right.
+        // Nearer than that, either is right; equals are for a test of their own.
         if ahead.abs() > 2.0 * off {
             assert_eq!(hits[epoch.first() + m], u32::from(ahead > 0.0), "{}, row {m}", what("hit"));
             judged += 1;
@@ -153,7 +165,13 @@ fn case(
 #[test]
 fn what_is_not_finite_stays_in_its_row() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    for precision in PRECISIONS {
+        stays_in_its_row(precision);
+    }
+}
+
+fn stays_in_its_row(precision: Precision) {
+    let gpu = Gpu::open(0, precision).unwrap();
     let dims = Dims { b: 3, k: 2, n: 3 };
     let epoch = Epoch::new(&gpu, 2, dims.b, SAMPLES);
     let labels = buffer(&gpu, &[1u8; SAMPLES as usize]);
@@ -175,4 +193,29 @@ fn what_is_not_finite_stays_in_its_row() {
         let dx = finite(&read(&gpu, &dx, 6));
         assert_eq!([dx[0], dx[1], dx[3], dx[4], dx[5]], [true, true, false, true, true], "{bad}");
     }
+}
+
+#[test]
+fn small_buffers_are_refused() {
+    on_device!();
+    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let dims = Dims { b: 2, k: 3, n: 4 };
+    let epoch = Epoch::new(&gpu, 2, dims.b, SAMPLES);
+    let (at, labels) = (epoch.position(), buffer(&gpu, &[0u8; SAMPLES as usize]));
+    // Of the rows of an epoch, as many as the host knows of: where the step stands, the device alone knows.
+    let rows = (at.slot * at.batch + dims.b) as usize;
+    let needed = [6, 12, 4, 8, 6, rows, rows];
+    for small in 0..needed.len() {
+        let len = |which: usize| needed[which] - usize::from(which == small);
+        let floats = [0, 1, 2, 3, 4, 5].map(|which| poisoned(&gpu, len(which)));
+        let hits = buffer(&gpu, &vec![0u32; len(6)]);
+        let [x, w, b, dz, dx, losses] = floats.each_ref().map(Buffer::all);
+        let (layer, results) = (Head { x, w, b, dz, dx }, RowResults { losses, hits: hits.all() });
+        let wanted = Wanted::CrossEntropy(labels.all());
+        let error = head(&gpu, &wanted, &at, &layer, &results, dims.b, dims).unwrap_err().to_string();
+        assert!(error.contains("head_softmax_cross_entropy with B 2, K 3, N 4"), "{error}");
+        let expected = format!("a buffer of {}, expected {}", len(small), needed[small]);
+        assert!(error.contains(&expected), "{error}");
+    }
+    gpu.stream.synchronize().unwrap();
 }

@@ -3,7 +3,8 @@
 use kiln_tests::{on_device, sim, test_name};
 
 use super::*;
-use crate::gpu::COPIES;
+use crate::gpu::copies::Format;
+use crate::gpu::copies_modules;
 use crate::gpu::kernels::{Module, modules};
 
 /// Text of one kernel that is replaced: which kernel, what, and how often it stands there at least.
@@ -31,7 +32,21 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 24] = [
+const MUTANTS: [Mutant; 30] = [
+    Mutant {
+        name: "a fragment of TF32 is transposed as if its values were of 16 bits",
+        module: "linear_copies_tf32",
+        kernel: "linear_copies_hidden_32",
+        mutate: |text| replaced(text, "m8n8.x4.shared", "m8n8.x4.trans.shared"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "a stage of TF32 is used one too early",
+        module: "weight_gradient_copies_tf32",
+        kernel: "weight_gradient_copies_store_32",
+        mutate: |text| replaced(text, "cp.async.wait_group 2", "cp.async.wait_group 3"),
+        status: &[FOUND],
+    },
     Mutant {
         name: "a head's lanes keep the half that they give away",
         module: "head_f32",
@@ -51,6 +66,20 @@ const MUTANTS: [Mutant; 24] = [
         module: "head_f32",
         kernel: "head_mse_labels",
         mutate: |text| without(text, "bar.warp.sync", 0),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "a head's lanes change the label's output while others read it",
+        module: "head_f32",
+        kernel: "head_mse_labels",
+        mutate: |text| without(text, "bar.warp.sync", 1),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "a head's lanes do not wait for the gradient at the outputs",
+        module: "head_f32",
+        kernel: "head_softmax_cross_entropy",
+        mutate: |text| without(text, "bar.warp.sync", 2),
         status: &[FOUND],
     },
     Mutant {
@@ -89,17 +118,31 @@ const MUTANTS: [Mutant; 24] = [
         status: &[FOUND],
     },
     Mutant {
-        name: "no barrier before the sums are gathered",
+        name: "no barrier between the staging of every other stage and its use",
         module: "linear_f32",
         kernel: "linear_hidden_relu_tiny",
         mutate: |text| without(text, "bar.sync", 1),
         status: &[FOUND],
     },
     Mutant {
+        name: "no barrier before the sums are gathered",
+        module: "linear_f32",
+        kernel: "linear_hidden_relu_tiny",
+        mutate: |text| without(text, "bar.sync", 2),
+        status: &[FOUND],
+    },
+    Mutant {
         name: "no barrier before the gathered sums are read",
         module: "weight_gradients_f32",
         kernel: "weight_gradients_pixels_store_small",
-        mutate: |text| without(text, "bar.sync", 2),
+        mutate: |text| without(text, "bar.sync", 3),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "no barrier before the shares of the biases' gradient are read",
+        module: "weight_gradients_f32",
+        kernel: "weight_gradients_pixels_store_small",
+        mutate: |text| without(text, "bar.sync", 4),
         status: &[FOUND],
     },
     Mutant {
@@ -160,42 +203,42 @@ const MUTANTS: [Mutant; 24] = [
     },
     Mutant {
         name: "a stage is used one too early",
-        module: "linear_copies",
+        module: "linear_copies_bf16",
         kernel: "linear_copies_hidden_32",
         mutate: |text| replaced(text, "cp.async.wait_group 2", "cp.async.wait_group 3"),
         status: &[FOUND],
     },
     Mutant {
         name: "a stage is overwritten while it is read",
-        module: "weight_gradient_copies",
+        module: "weight_gradient_copies_bf16",
         kernel: "weight_gradient_copies_momentum_32",
         mutate: |text| without(text, "bar.sync", 0),
         status: &[FOUND],
     },
     Mutant {
         name: "the gap of a copy is read",
-        module: "linear_copies",
+        module: "linear_copies_bf16",
         kernel: "input_gradient_copies_32",
         mutate: |text| replaced(text, "min.u32 \t", "max.u32 \t"),
         status: &[FOUND, FAILED],
     },
     Mutant {
         name: "the sums of the parts are not all added",
-        module: "weight_gradient_copies",
+        module: "weight_gradient_copies_bf16",
         kernel: "weight_gradient_copies_store_32",
         mutate: |text| without(text, "bar.sync", 4),
         status: &[FOUND],
     },
     Mutant {
         name: "the gradient passes where ReLU has cut, on copies",
-        module: "linear_copies",
+        module: "linear_copies_bf16",
         kernel: "input_gradient_copies_32",
         mutate: |text| replaced(text, "setp.gt.f32", "setp.ge.f32"),
         status: &[FAILED],
     },
     Mutant {
         name: "the copy of the weights stays behind",
-        module: "weight_gradient_copies",
+        module: "weight_gradient_copies_bf16",
         kernel: "weight_gradient_copies_momentum_32",
         mutate: |text| without_all(text, "st.global.u16"),
         status: &[FAILED],
@@ -259,7 +302,12 @@ fn shifted_store(text: &str, bytes: u32) -> String {
 
 /// All modules of a precision.
 fn unharmed(precision: Precision) -> Vec<Module> {
-    modules(precision).into_iter().chain(COPIES).collect()
+    modules(precision).into_iter().chain(copies_modules(format(precision))).collect()
+}
+
+/// The format of the copies that are multiplied beside the products of a precision.
+fn format(precision: Precision) -> Format {
+    Format::of(precision).unwrap_or(Format::Bf16)
 }
 
 /// The modules, one kernel of one of them mutated.
@@ -309,10 +357,10 @@ fn run_one() {
     super::weights::case_of_layers(&gpu);
     super::weights::case_of_hidden(&gpu, precision, Dims { b: 66, k: 33, n: 35 });
     super::losses::case_of_labels(&gpu, 9, 33, 1.0);
-    super::head::cases(&gpu, precision, Dims { b: 9, k: 67, n: 17 });
+    super::head::cases(&gpu, precision, Dims { b: 9, k: 67, n: 17 }, Values::Floats);
     super::optimizer::case_of_adamw(&gpu, 257);
     super::optimizer::case_of_sgd(&gpu, 257);
-    super::copies::cases(&gpu, Dims { b: 66, k: 131, n: 35 }, Values::Floats);
+    super::copies::cases(&gpu, format(precision), Dims { b: 66, k: 131, n: 35 }, Values::Floats);
 }
 
 #[test]

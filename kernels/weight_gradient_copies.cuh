@@ -1,5 +1,5 @@
-//@ arch: sm_80
-// Gradients of a linear layer's parameters on bfloat16 copies (pipeline.cuh), and the update by them in the same pass.
+// Gradients of a linear layer's parameters on copies (pipeline.cuh), and the update by them in the same pass. The kernels of bf16 or
+// of tf32 are made by KILN_WEIGHT_GRADIENT_COPIES(E).
 //
 //   dw (N, K) = scale dz (B, N)^T x (B, K),  db (N) = sum of parts (count, N)
 //
@@ -16,6 +16,7 @@
 // Parameters of other layers are not touched; runs are equal bit for bit.
 //
 // w of the layer must have been read before: the gradient at the inputs comes first.
+#pragma once
 #include "pipeline.cuh"
 #include "scalars.cuh"
 
@@ -37,25 +38,27 @@ struct Add {
     __device__ __forceinline__ void bias(u32 n, float g) const { db[n] += g; }
 };
 
+template <class E>
 struct Descent {
     using Loaded = float;
     float *w, *b;
-    bf16* copy;
+    E* copy;
     float lr, decay;
     u32 K;
     __device__ __forceinline__ float moved(float p, float g) const { return p - lr * fmaf(decay, p, g); }
     __device__ __forceinline__ float load(u32 n, u32 k) const { return w[(size_t)n * K + k]; }
     __device__ __forceinline__ void store(u32 n, u32 k, float g, float old) const {
         const float p = w[(size_t)n * K + k] = moved(old, g);
-        copy[n * pitch(K) + k] = __float2bfloat16_rn(p);
+        copy[n * pitch<E>(K) + k] = value_of<E>(p);
     }
     __device__ __forceinline__ void bias(u32 n, float g) const { b[n] = moved(b[n], g); }
 };
 
+template <class E>
 struct Momentum {
     using Loaded = float2; // parameter, velocity
     float *w, *b, *vw, *vb;
-    bf16* copy;
+    E* copy;
     Scalars s;
     float decay, gshare, vshare;
     u32 K;
@@ -73,7 +76,7 @@ struct Momentum {
         const float2 now = moved(old, g);
         w[at] = now.x;
         vw[at] = now.y;
-        copy[n * pitch(K) + k] = __float2bfloat16_rn(now.x);
+        copy[n * pitch<E>(K) + k] = value_of<E>(now.x);
     }
     __device__ __forceinline__ void bias(u32 n, float g) const {
         const float2 now = moved(make_float2(b[n], vb[n]), g);
@@ -92,13 +95,13 @@ struct Scaled {
     __device__ __forceinline__ void store(u32 n, u32 k, float sum, Loaded loaded) const { sink.store(n, k, sum * scale, loaded); }
 };
 
-template <class T, class Sink>
-__device__ __forceinline__ void weight_gradient(const bf16* x, float scale, const bf16* dz, const float* parts, u32 count,
+template <class T, class E, class Sink>
+__device__ __forceinline__ void weight_gradient(const E* x, float scale, const E* dz, const float* parts, u32 count,
                                                 const Sink& sink, u32 B, u32 K, u32 N) {
     const Place place;
     const u32 n0 = place.m * T::TM, k0 = place.n * T::TN;
     Scaled<Sink> epilogue{sink, scale};
-    pipelined<T, CopyAcross<T, T::TM>, CopyAcross<T, T::TN>>(Copy{dz, B, N}, Copy{x, B, K}, n0, k0, N, K, B, epilogue);
+    pipelined<T, CopyAcross<T, E, T::TM>, CopyAcross<T, E, T::TN>>(Copy<E>{dz, B, N}, Copy<E>{x, B, K}, n0, k0, N, K, B, epilogue);
     if (k0 != 0) return; // the whole block
     const u32 unit = n0 + threadIdx.x % T::TM;
     float share = 0.0f;
@@ -109,28 +112,30 @@ __device__ __forceinline__ void weight_gradient(const bf16* x, float scale, cons
     if (threadIdx.x < T::TM && unit < N) sink.bias(unit, db);
 }
 
-#define KILN_GRADIENT const bf16 *x, float scale, const bf16 *dz, const float *parts, u32 count
+#define KILN_GRADIENT(E) const E *x, float scale, const E *dz, const float *parts, u32 count
 
-#define KILN_WEIGHT_GRADIENT_COPIES(tile)                                                                                    \
-    KILN_COPIES_KERNEL(Tile##tile) weight_gradient_copies_store_##tile(KILN_GRADIENT, float* dw, float* db, u32 B, u32 K, u32 N) { \
-        weight_gradient<Tile##tile>(x, scale, dz, parts, count, Store{dw, db, K}, B, K, N);                                  \
+#define KILN_WEIGHT_GRADIENT_COPIES_TILE(E, T, tile)                                                                         \
+    KILN_COPIES_KERNEL(T) weight_gradient_copies_store_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) { \
+        weight_gradient<T>(x, scale, dz, parts, count, Store{dw, db, K}, B, K, N);                                           \
     }                                                                                                                        \
-    KILN_COPIES_KERNEL(Tile##tile) weight_gradient_copies_add_##tile(KILN_GRADIENT, float* dw, float* db, u32 B, u32 K, u32 N) { \
-        weight_gradient<Tile##tile>(x, scale, dz, parts, count, Add{dw, db, K}, B, K, N);                                    \
+    KILN_COPIES_KERNEL(T) weight_gradient_copies_add_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) {   \
+        weight_gradient<T>(x, scale, dz, parts, count, Add{dw, db, K}, B, K, N);                                             \
     }                                                                                                                        \
-    KILN_COPIES_KERNEL(Tile##tile)                                                                                           \
-    weight_gradient_copies_descent_##tile(KILN_GRADIENT, bf16* copy, const u32* step, u32 slot, float* w, float* b,           \
+    KILN_COPIES_KERNEL(T)                                                                                                    \
+    weight_gradient_copies_descent_##tile(KILN_GRADIENT(E), E* copy, const u32* step, u32 slot, float* w, float* b,           \
                                           const Scalars* scalars, float decay, u32 B, u32 K, u32 N) {                        \
-        weight_gradient<Tile##tile>(x, scale, dz, parts, count, Descent{w, b, copy, scalars[*step + slot].lr, decay, K}, B, K, N); \
+        const Descent<E> sink{w, b, copy, scalars[*step + slot].lr, decay, K};                                               \
+        weight_gradient<T>(x, scale, dz, parts, count, sink, B, K, N);                                                       \
     }                                                                                                                        \
-    KILN_COPIES_KERNEL(Tile##tile)                                                                                           \
-    weight_gradient_copies_momentum_##tile(KILN_GRADIENT, bf16* copy, const u32* step, u32 slot, float* w, float* b, float* vw, \
+    KILN_COPIES_KERNEL(T)                                                                                                    \
+    weight_gradient_copies_momentum_##tile(KILN_GRADIENT(E), E* copy, const u32* step, u32 slot, float* w, float* b, float* vw, \
                                            float* vb, const Scalars* scalars, float decay, float gshare, float vshare, u32 B, \
                                            u32 K, u32 N) {                                                                   \
-        const Momentum sink{w, b, vw, vb, copy, scalars[*step + slot], decay, gshare, vshare, K};                            \
-        weight_gradient<Tile##tile>(x, scale, dz, parts, count, sink, B, K, N);                                              \
+        const Momentum<E> sink{w, b, vw, vb, copy, scalars[*step + slot], decay, gshare, vshare, K};                         \
+        weight_gradient<T>(x, scale, dz, parts, count, sink, B, K, N);                                                       \
     }
 
-KILN_WEIGHT_GRADIENT_COPIES(128)
-KILN_WEIGHT_GRADIENT_COPIES(64)
-KILN_WEIGHT_GRADIENT_COPIES(32)
+#define KILN_WEIGHT_GRADIENT_COPIES(E)                 \
+    KILN_WEIGHT_GRADIENT_COPIES_TILE(E, Tile128<E>, 128) \
+    KILN_WEIGHT_GRADIENT_COPIES_TILE(E, Tile64<E>, 64)   \
+    KILN_WEIGHT_GRADIENT_COPIES_TILE(E, Tile32<E>, 32)
