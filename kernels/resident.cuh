@@ -59,7 +59,7 @@ struct Block {
     u32 phase = 0;          // parity of the step: of the two exchanges, and which of two buffers they fill
     u32 left_phase = 0;     // parity of the mbarrier that counts who has left the step before
     u32 sample, ahead;      // of the row that this half warp owns, in this step; of the row that this lane loads, a load ahead
-    u64 now;
+    u32 now;
     u32 tag = 1;            // of the step, on what blocks of a grid exchange
 
     static __device__ __forceinline__ u32 rank_of(const Job& job) {
@@ -112,8 +112,8 @@ struct Block {
     __device__ __forceinline__ void mark(Phase done) {
         if constexpr (TIMED)
             if (t == 0) {
-                const u64 then = now;
-                now = clock64();
+                const u32 then = now;
+                now = clock();
                 reinterpret_cast<u64*>(memory + Layout<S>::TIMES)[done] += now - then;
             }
     }
@@ -713,7 +713,7 @@ struct Block {
     __device__ __forceinline__ void train(Run* record) {
         begin(record);
         stamp(0);
-        if constexpr (TIMED) now = clock64();
+        if constexpr (TIMED) now = clock();
         const u32 steps = (job.rows + job.batch - 1) / job.batch;
         for (u32 epoch = 0; epoch < job.epochs; epoch++) {
             const u32* order = run().order + (size_t)epoch * job.rows;
@@ -761,24 +761,28 @@ __device__ __forceinline__ void resident(const Job& job, Run* runs, float scale)
         resident<Kind<UNITS, Math, PLANES>, Team::CLUSTER, TIMED>(Job{KILN_RESIDENT_JOB, nullptr, 0}, runs, SCALE); \
     }
 
-#define KILN_RESIDENT_GRID_KERNEL(name, UNITS, Math, PLANES, SCALE)                                                           \
+#define KILN_RESIDENT_GRID_KERNEL(name, UNITS, Math, PLANES, SCALE, TIMED)                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) name(KILN_RESIDENT_ARGUMENTS, u64* exchange, u32 blocks) {       \
-        resident<Kind<UNITS, Math, PLANES>, Team::GRID, false>(Job{KILN_RESIDENT_JOB, exchange, blocks}, runs, SCALE);        \
+        resident<Kind<UNITS, Math, PLANES>, Team::GRID, TIMED>(Job{KILN_RESIDENT_JOB, exchange, blocks}, runs, SCALE);        \
     }
 
+// Kernels of 8 and of 16 units a block.
+#define KILN_RESIDENT_BOTH(KERNEL, name, Math, PLANES, SCALE, TIMED, suffix) \
+    KERNEL(name##_8##suffix, 8, Math, PLANES, SCALE, TIMED)                  \
+    KERNEL(name##_16##suffix, 16, Math, PLANES, SCALE, TIMED)
+
 // A module each, so that a driver compiles only what is asked for.
-#define KILN_RESIDENT_PIXELS(Math)                                         \
-    KILN_RESIDENT_KERNEL(resident_pixels_8, 8, Math, 1, PIXEL, false)      \
-    KILN_RESIDENT_KERNEL(resident_pixels_16, 16, Math, 1, PIXEL, false)
-#define KILN_RESIDENT_FLOATS(Math)                                                  \
-    KILN_RESIDENT_KERNEL(resident_floats_8, 8, Math, Math::TERMS, 1.0f, false)      \
-    KILN_RESIDENT_KERNEL(resident_floats_16, 16, Math, Math::TERMS, 1.0f, false)
-#define KILN_RESIDENT_TIMED(Math)                                               \
-    KILN_RESIDENT_KERNEL(resident_pixels_8_timed, 8, Math, 1, PIXEL, true)      \
-    KILN_RESIDENT_KERNEL(resident_pixels_16_timed, 16, Math, 1, PIXEL, true)
-#define KILN_RESIDENT_GRID_PIXELS(Math)                                         \
-    KILN_RESIDENT_GRID_KERNEL(resident_grid_pixels_8, 8, Math, 1, PIXEL)        \
-    KILN_RESIDENT_GRID_KERNEL(resident_grid_pixels_16, 16, Math, 1, PIXEL)
-#define KILN_RESIDENT_GRID_FLOATS(Math)                                                  \
-    KILN_RESIDENT_GRID_KERNEL(resident_grid_floats_8, 8, Math, Math::TERMS, 1.0f)        \
-    KILN_RESIDENT_GRID_KERNEL(resident_grid_floats_16, 16, Math, Math::TERMS, 1.0f)
+#define KILN_RESIDENT_PIXELS(Math) KILN_RESIDENT_BOTH(KILN_RESIDENT_KERNEL, resident_pixels, Math, 1, PIXEL, false, )
+#define KILN_RESIDENT_FLOATS(Math) KILN_RESIDENT_BOTH(KILN_RESIDENT_KERNEL, resident_floats, Math, Math::TERMS, 1.0f, false, )
+#define KILN_RESIDENT_GRID_PIXELS(Math) \
+    KILN_RESIDENT_BOTH(KILN_RESIDENT_GRID_KERNEL, resident_grid_pixels, Math, 1, PIXEL, false, )
+#define KILN_RESIDENT_GRID_FLOATS(Math) \
+    KILN_RESIDENT_BOTH(KILN_RESIDENT_GRID_KERNEL, resident_grid_floats, Math, Math::TERMS, 1.0f, false, )
+#define KILN_RESIDENT_PIXELS_TIMED(Math) \
+    KILN_RESIDENT_BOTH(KILN_RESIDENT_KERNEL, resident_pixels, Math, 1, PIXEL, true, _timed)
+#define KILN_RESIDENT_FLOATS_TIMED(Math) \
+    KILN_RESIDENT_BOTH(KILN_RESIDENT_KERNEL, resident_floats, Math, Math::TERMS, 1.0f, true, _timed)
+#define KILN_RESIDENT_GRID_PIXELS_TIMED(Math) \
+    KILN_RESIDENT_BOTH(KILN_RESIDENT_GRID_KERNEL, resident_grid_pixels, Math, 1, PIXEL, true, _timed)
+#define KILN_RESIDENT_GRID_FLOATS_TIMED(Math) \
+    KILN_RESIDENT_BOTH(KILN_RESIDENT_GRID_KERNEL, resident_grid_floats, Math, Math::TERMS, 1.0f, true, _timed)

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use kiln_engine::{
     AdamW, Epoch, Epochs, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions,
-    Samples, Schedule, Sgd, Sweep, Targets, Team, Trainer, resident_fits,
+    Samples, Schedule, Sgd, Sweep, Targets, Team, Trainer, profile_phases, resident_fits,
 };
 use kiln_tests::{on_device, sim, test_name};
 use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
@@ -339,6 +339,27 @@ fn a_batch_that_was_not_announced_is_refused() {
     let error = trainer.epoch(&order(0), 33).unwrap_err();
     assert!(matches!(error, Error::Resident { what: "samples a batch", .. }), "{error}");
     trainer.epoch(&order(0)[..20], 33).unwrap(); // one batch of 20
+}
+
+/// Both teams, all forms and precisions have kernels that count cycles.
+#[test]
+fn every_phase_of_every_job_takes_time() {
+    on_device!();
+    let data = Data::new();
+    let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F32];
+    for team in [Team::Cluster, Team::Grid] {
+        for (form, precision) in FORMS.into_iter().zip(precisions) {
+            let options = ResidentOptions { precision, team: Some(team), batch: 64, ..OPTIONS };
+            let orders = [order(0), order(1)];
+            let profile = profile_phases(data.job(form, &LAYERS), &options, &orders).unwrap();
+            let named = if team == Team::Cluster { "one cluster of" } else { "cooperative blocks" };
+            assert!(profile.engine.contains(named), "{}", profile.engine);
+            assert_eq!(profile.steps, 2 * SAMPLES.div_ceil(64));
+            for phase in &profile.phases {
+                assert!(0.0 < phase.range.0 && phase.range.0 <= phase.mean, "{team} {form:?}: {phase:?}");
+            }
+        }
+    }
 }
 
 /// Devices that have no clusters train on grids, with the bits of those that have; asked for a cluster, they refuse.

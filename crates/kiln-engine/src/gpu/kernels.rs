@@ -74,7 +74,8 @@ pub(crate) enum InputForm {
     Floats,
 }
 
-/// The modules that the `resident` engine needs beside those of its precision. Those of grids are not timed.
+/// The modules that the `resident` engine needs beside those of its precision.
+#[rustfmt::skip] // a table
 pub(crate) fn resident_modules(
     team: Team,
     precision: Precision,
@@ -82,21 +83,30 @@ pub(crate) fn resident_modules(
     timed: bool,
 ) -> [Module; 2] {
     let training = match (team, form, timed, precision) {
-        (Team::Grid, InputForm::Pixels, _, Precision::F32) => module!("resident_grid_pixels_f32"),
-        (Team::Grid, InputForm::Pixels, _, Precision::Tf32) => module!("resident_grid_pixels_tf32"),
-        (Team::Grid, InputForm::Pixels, _, Precision::Bf16) => module!("resident_grid_pixels_bf16"),
-        (Team::Grid, InputForm::Floats, _, Precision::F32) => module!("resident_grid_floats_f32"),
-        (Team::Grid, InputForm::Floats, _, Precision::Tf32) => module!("resident_grid_floats_tf32"),
-        (Team::Grid, InputForm::Floats, _, Precision::Bf16) => module!("resident_grid_floats_bf16"),
         (Team::Cluster, InputForm::Pixels, false, Precision::F32) => module!("resident_pixels_f32"),
         (Team::Cluster, InputForm::Pixels, false, Precision::Tf32) => module!("resident_pixels_tf32"),
         (Team::Cluster, InputForm::Pixels, false, Precision::Bf16) => module!("resident_pixels_bf16"),
-        (Team::Cluster, InputForm::Pixels, true, Precision::F32) => module!("resident_timed_f32"),
-        (Team::Cluster, InputForm::Pixels, true, Precision::Tf32) => module!("resident_timed_tf32"),
-        (Team::Cluster, InputForm::Pixels, true, Precision::Bf16) => module!("resident_timed_bf16"),
-        (Team::Cluster, InputForm::Floats, _, Precision::F32) => module!("resident_floats_f32"),
-        (Team::Cluster, InputForm::Floats, _, Precision::Tf32) => module!("resident_floats_tf32"),
-        (Team::Cluster, InputForm::Floats, _, Precision::Bf16) => module!("resident_floats_bf16"),
+        (Team::Cluster, InputForm::Pixels, true, Precision::F32) => module!("resident_pixels_timed_f32"),
+        (Team::Cluster, InputForm::Pixels, true, Precision::Tf32) => module!("resident_pixels_timed_tf32"),
+        (Team::Cluster, InputForm::Pixels, true, Precision::Bf16) => module!("resident_pixels_timed_bf16"),
+        (Team::Cluster, InputForm::Floats, false, Precision::F32) => module!("resident_floats_f32"),
+        (Team::Cluster, InputForm::Floats, false, Precision::Tf32) => module!("resident_floats_tf32"),
+        (Team::Cluster, InputForm::Floats, false, Precision::Bf16) => module!("resident_floats_bf16"),
+        (Team::Cluster, InputForm::Floats, true, Precision::F32) => module!("resident_floats_timed_f32"),
+        (Team::Cluster, InputForm::Floats, true, Precision::Tf32) => module!("resident_floats_timed_tf32"),
+        (Team::Cluster, InputForm::Floats, true, Precision::Bf16) => module!("resident_floats_timed_bf16"),
+        (Team::Grid, InputForm::Pixels, false, Precision::F32) => module!("resident_grid_pixels_f32"),
+        (Team::Grid, InputForm::Pixels, false, Precision::Tf32) => module!("resident_grid_pixels_tf32"),
+        (Team::Grid, InputForm::Pixels, false, Precision::Bf16) => module!("resident_grid_pixels_bf16"),
+        (Team::Grid, InputForm::Pixels, true, Precision::F32) => module!("resident_grid_pixels_timed_f32"),
+        (Team::Grid, InputForm::Pixels, true, Precision::Tf32) => module!("resident_grid_pixels_timed_tf32"),
+        (Team::Grid, InputForm::Pixels, true, Precision::Bf16) => module!("resident_grid_pixels_timed_bf16"),
+        (Team::Grid, InputForm::Floats, false, Precision::F32) => module!("resident_grid_floats_f32"),
+        (Team::Grid, InputForm::Floats, false, Precision::Tf32) => module!("resident_grid_floats_tf32"),
+        (Team::Grid, InputForm::Floats, false, Precision::Bf16) => module!("resident_grid_floats_bf16"),
+        (Team::Grid, InputForm::Floats, true, Precision::F32) => module!("resident_grid_floats_timed_f32"),
+        (Team::Grid, InputForm::Floats, true, Precision::Tf32) => module!("resident_grid_floats_timed_tf32"),
+        (Team::Grid, InputForm::Floats, true, Precision::Bf16) => module!("resident_grid_floats_timed_bf16"),
     };
     [module!("rows"), training]
 }

@@ -91,12 +91,7 @@ impl<'d> Core<'d> {
             ..GraphOptions::default()
         };
         let mut graph = Graph::new(job, graph_options)?;
-        if timed && options.team == Some(Team::Grid) {
-            let (what, expected) = ("kernels that count cycles", "a cluster".to_owned());
-            return Err(Error::Resident { what, expected, found: Team::Grid.to_string() });
-        }
-        let wanted = if timed { Some(Team::Cluster) } else { options.team };
-        if !graph.gpu.clusters && wanted == Some(Team::Cluster) {
+        if !graph.gpu.clusters && options.team == Some(Team::Cluster) {
             let (what, expected) =
                 ("thread-block clusters", "a device that has them (sm_90 or newer)".into());
             return Err(Error::Resident { what, expected, found: graph.gpu.name.clone() });
@@ -106,7 +101,7 @@ impl<'d> Core<'d> {
             Source::Floats(_) | Source::Hidden(_) => InputForm::Floats,
         };
         let teams = [Team::Cluster, Team::Grid].into_iter();
-        let teams = teams.filter(|&team| wanted.is_none_or(|wanted| wanted == team));
+        let teams = teams.filter(|&team| options.team.is_none_or(|wanted| wanted == team));
         let teams: Vec<Team> = teams.filter(|&team| team == Team::Grid || graph.gpu.clusters).collect();
         let (plan, active) = choose(&mut graph.gpu, &teams, form, widths, &options)?;
         if timed {

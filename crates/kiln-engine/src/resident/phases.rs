@@ -6,7 +6,7 @@ use super::run::RunState;
 use super::{Core, ResidentOptions};
 use crate::gpu::Buffer;
 use crate::gpu::resident::PHASES;
-use crate::{Error, Inputs, Job};
+use crate::{Error, Job};
 
 /// The cycles of a phase of a step, as the first thread of each block counts them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +35,7 @@ pub struct PhaseProfile {
 /// Trains epochs of these orders, all of one length, in one launch that counts the cycles of each phase.
 ///
 /// # Errors
-/// As [`crate::Trainer::resident`] and [`crate::Trainer::epoch`]; [`Error::Resident`] for inputs that are not pixels.
+/// As [`crate::Trainer::resident`] and [`crate::Trainer::epoch`].
 pub fn profile_phases(
     job: Job<'_>,
     options: &ResidentOptions,
@@ -43,10 +43,6 @@ pub fn profile_phases(
 ) -> Result<PhaseProfile, Error> {
     job.check()?;
     let (sgd, schedule) = (super::plan::check(&job, options.batch)?, job.schedule);
-    if !matches!(job.train.inputs(), Inputs::Pixels(_)) {
-        let (what, expected) = ("inputs of a profile", "pixels".to_owned());
-        return Err(Error::Resident { what, expected, found: "floats".to_owned() });
-    }
     let Some(rows) = orders.first().map(Vec::len) else { return Err(Error::Empty { what: "orders" }) };
     for order in orders {
         crate::trainer::check_epoch(order, options.batch, job.train.len())?;

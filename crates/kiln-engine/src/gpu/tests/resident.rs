@@ -201,8 +201,8 @@ fn modules(timed: bool) -> [Module; 2] {
     resident_modules(Team::Cluster, Precision::F32, InputForm::Pixels, timed)
 }
 
-fn grid_modules() -> [Module; 2] {
-    resident_modules(Team::Grid, Precision::F32, InputForm::Pixels, false)
+fn grid_modules(timed: bool) -> [Module; 2] {
+    resident_modules(Team::Grid, Precision::F32, InputForm::Pixels, timed)
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn runs_side_by_side_are_those_alone() {
 #[test]
 fn grids_give_the_bits_of_clusters() {
     on_device!();
-    let (clusters, grids) = (gpu_with(&modules(false)), gpu_with(&grid_modules()));
+    let (clusters, grids) = (gpu_with(&modules(false)), gpu_with(&grid_modules(false)));
     let (data, lrs) = (Data::new(3), [0.05, 0.2]);
     for (plan, grid) in [WHOLE, HALVES, PARTS].into_iter().zip(GRIDS) {
         let expected = side_by_side(&clusters, &data, &plan, &lrs, 0, false).0;
@@ -248,7 +248,7 @@ fn grids_give_the_same_bits_on_twenty_schedules() {
         (2..=20).for_each(|seed| assert_eq!(trained(seed), first, "seed {seed}"));
         return;
     }
-    let (gpu, data) = (gpu_with(&grid_modules()), Data::new(3));
+    let (gpu, data) = (gpu_with(&grid_modules(false)), Data::new(3));
     for plan in GRIDS {
         let outcome = &side_by_side(&gpu, &data, &plan, &[0.05], 0, false).0[0];
         assert_host(outcome, &data, 0.05);
@@ -284,13 +284,16 @@ fn a_wish_to_stop_ends_it_after_an_epoch() {
 fn timed_kernels_give_the_same_bits_and_time_every_phase() {
     on_device!();
     let data = Data::new(3);
-    let plain = side_by_side(&gpu_with(&modules(false)), &data, &WHOLE, &[0.05], 0, false);
-    let timed = side_by_side(&gpu_with(&modules(true)), &data, &WHOLE, &[0.05], 0, true);
-    assert_eq!(timed.0, plain.0);
-    assert!(plain.1.iter().all(|&cycles| cycles == 0));
-    for block in timed.1.chunks(PHASES.len()) {
-        for (phase, &cycles) in PHASES.iter().zip(block) {
-            assert!(cycles > 0, "{phase}: {block:?}");
+    type Modules = fn(bool) -> [Module; 2];
+    for (modules, plan) in [(modules as Modules, WHOLE), (grid_modules, GRIDS[0])] {
+        let run = |timed: bool| side_by_side(&gpu_with(&modules(timed)), &data, &plan, &[0.05], 0, timed);
+        let (plain, timed) = (run(false), run(true));
+        assert_eq!(timed.0, plain.0);
+        assert!(plain.1.iter().all(|&cycles| cycles == 0));
+        for block in timed.1.chunks(PHASES.len()) {
+            for (phase, &cycles) in PHASES.iter().zip(block) {
+                assert!(cycles > 0, "{phase}: {plan:?} {block:?}");
+            }
         }
     }
 }
@@ -520,6 +523,6 @@ fn every_mutant_is_caught() {
 #[test]
 fn every_mutant_of_a_grid_is_caught() {
     let plans = &[GRIDS[0], GRIDS[1], Plan { blocks: 8, ..GRIDS[2] }];
-    let (kernel, modules) = ("resident_grid_pixels_8", grid_modules());
+    let (kernel, modules) = ("resident_grid_pixels_8", grid_modules(false));
     assert_all_are_caught(&Subject { kernel, modules, plans, mutants: &GRID_MUTANTS }, test_name!());
 }

@@ -1,0 +1,4 @@
+//@ arch: sm_90
+#include "resident.cuh"
+
+KILN_RESIDENT_FLOATS_TIMED(Tf32)
