@@ -6,9 +6,18 @@ use crate::Error;
 use crate::gpu::copies::Format;
 use crate::gpu::{Buffer, Gpu, Position, Region, RowResults, Scalars};
 
+/// What batches are computed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Training,
+    /// Losses and hits alone: there are no gradients of activations.
+    Evaluation,
+}
+
 /// Activations and their gradients, the epoch's order, and what its rows come to.
 pub(super) struct Arenas {
     widths: Vec<usize>,
+    purpose: Purpose,
     /// Rows that a batch may have.
     batch: usize,
     /// Rows that an epoch may have.
@@ -20,7 +29,7 @@ pub(super) struct Arenas {
     /// Outputs (B, N) of each layer, or of the last alone where the others are copies; those of the last become the gradient
     /// there when the loss is taken, or are never there, where a head makes the gradient.
     pub(super) outputs: Vec<Buffer<f32>>,
-    /// Gradients (B, N) at the outputs of each layer but the last.
+    /// Gradients (B, N) at the outputs of each layer but the last, for training.
     deltas: Vec<Buffer<f32>>,
     /// The copies, where products read them.
     copies: Option<Copies>,
@@ -42,9 +51,15 @@ pub(super) struct Arenas {
 
 impl Arenas {
     /// Empty arenas for a model of these widths, with copies or without.
-    pub(super) fn new(gpu: &Gpu, widths: &[usize], copied: Option<Format>) -> Result<Self, Error> {
+    pub(super) fn new(
+        gpu: &Gpu,
+        widths: &[usize],
+        copied: Option<Format>,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
         Ok(Self {
             widths: widths.to_vec(),
+            purpose,
             copied,
             copies: None,
             batch: 0,
@@ -78,10 +93,14 @@ impl Arenas {
             self.batch = 0;
             // Their memory is free before more is asked for.
             (self.outputs, self.deltas, self.copies) = (Vec::new(), Vec::new(), None);
-            let copies = |format| Copies::new(gpu, &self.widths, batch, format);
+            let copies = |format| Copies::new(gpu, &self.widths, batch, format, self.purpose);
             self.copies = self.copied.map(copies).transpose()?;
             self.outputs = outputs.iter().map(arena).collect::<Result<_, _>>()?;
-            self.deltas = outputs[..outputs.len() - 1].iter().map(arena).collect::<Result<_, _>>()?;
+            let hidden = match self.purpose {
+                Purpose::Training => outputs.len() - 1,
+                Purpose::Evaluation => 0,
+            };
+            self.deltas = outputs[..hidden].iter().map(arena).collect::<Result<_, _>>()?;
             self.batch = batch;
         }
         if longer {

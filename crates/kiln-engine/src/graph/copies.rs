@@ -4,7 +4,7 @@
 //! tiles: here it is rounded once, by the kernel that makes it, and from then on moves 16 bytes at a time, and in bfloat16 as two
 //! bytes.
 
-use super::{Arenas, Batch, Feed, Graph};
+use super::{Arenas, Batch, Feed, Graph, Purpose};
 use crate::gpu::copies::{
     Chunk, Copied, Format, Gradient, Input, Output, batch, gradient, input_gradient, linear, parts_max,
     parts_of_hidden, parts_of_last, weight_gradient,
@@ -29,24 +29,34 @@ pub(super) struct Copies {
     inputs: Buffer<Chunk>,
     /// Outputs (B, N) of each layer but the last.
     hidden: Vec<Buffer<Chunk>>,
-    /// Gradients (B, N) at the outputs of each layer.
+    /// Gradients (B, N) at the outputs of each layer, for training.
     deltas: Vec<Buffer<Chunk>>,
     /// Sums of parts of them.
     parts: Vec<Buffer<f32>>,
 }
 
 impl Copies {
-    pub(super) fn new(gpu: &Gpu, widths: &[usize], rows: usize, format: Format) -> Result<Self, Error> {
+    pub(super) fn new(
+        gpu: &Gpu,
+        widths: &[usize],
+        rows: usize,
+        format: Format,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
         let copy = |width: &usize| Buffer::new(gpu, "activations", format.chunks(rows, *width));
         let parts =
             |width: &usize| Buffer::new(gpu, "sums of gradients", parts_max(rows).saturating_mul(*width));
         let outputs = &widths[1..];
+        let trained = match purpose {
+            Purpose::Training => outputs,
+            Purpose::Evaluation => &[],
+        };
         Ok(Self {
             format,
             inputs: copy(&widths[0])?,
             hidden: outputs[..outputs.len() - 1].iter().map(copy).collect::<Result<_, _>>()?,
-            deltas: outputs.iter().map(copy).collect::<Result<_, _>>()?,
-            parts: outputs.iter().map(parts).collect::<Result<_, _>>()?,
+            deltas: trained.iter().map(copy).collect::<Result<_, _>>()?,
+            parts: trained.iter().map(parts).collect::<Result<_, _>>()?,
         })
     }
 

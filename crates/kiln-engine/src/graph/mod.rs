@@ -24,7 +24,7 @@ use crate::{
     Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples, Schedule,
     Targets, Tensor,
 };
-use arenas::Arenas;
+use arenas::{Arenas, Purpose};
 use capture::{Captured, STEPS};
 use feed::{Data, Feed};
 use net::{Net, adamw_options};
@@ -168,7 +168,7 @@ impl<'d> Graph<'d> {
         let train = Data::new(&gpu, train, options.placement)?;
         Ok(Self {
             captured: Captured::default(),
-            arenas: Arenas::new(&gpu, &net.widths, copied)?,
+            arenas: Arenas::new(&gpu, &net.widths, copied, Purpose::Training)?,
             net,
             copied,
             train,
