@@ -1,9 +1,9 @@
 // Makes the copies that pipeline.cuh multiplies, rounded as it says. The kernels of bf16 or of tf32 are made by KILN_COPIES(E).
 //
-//   copy_pixels      x (B, K) = rows of the data set (samples, K) u8 that the order of the batch names: whole numbers 0..255, exact
-//   copy_floats      the same from (samples, K) f32
-//   copy_matrix      to (B, K) = from (B, K) f32
-//   copy_gradient    the same, and parts (ceil(B / 32), K): sums over 32 rows each of what is copied, before it is rounded
+//   copy_pixels_<E>      x (B, K) = rows of the data set (samples, K) u8 that the order of the batch names: whole numbers 0..255, exact
+//   copy_floats_<E>      the same from (samples, K) f32
+//   copy_matrix_<E>      to (B, K) = from (B, K) f32
+//   copy_gradient_<E>    the same, and parts (ceil(B / 32), K): sums over 32 rows each of what is copied, before it is rounded
 //
 // Copies have gaps (pipeline.cuh), which are filled with zeros, but for copy_gradient's, which stay. The batch: as in linear.cuh.
 //
@@ -55,9 +55,9 @@ __device__ __forceinline__ void copy_gradient(const float* from, E* to, float* p
 #define KILN_COPY_KERNEL extern "C" __global__ void __launch_bounds__(256)
 
 #define KILN_COPIES(E)                                                                                                       \
-    KILN_COPY_KERNEL copy_pixels(KILN_BATCH(u8), E* x, u32 B, u32 K) { copy(KILN_GATHERED(u8), x); }                          \
-    KILN_COPY_KERNEL copy_floats(KILN_BATCH(float), E* x, u32 B, u32 K) { copy(KILN_GATHERED(float), x); }                    \
-    KILN_COPY_KERNEL copy_matrix(const float* from, E* to, u32 B, u32 K) { copy(Lines<float>{from, B, K}, to); }              \
-    KILN_COPY_KERNEL copy_gradient(const float* from, E* to, float* parts, u32 B, u32 K) {                                    \
+    KILN_COPY_KERNEL copy_pixels_##E(KILN_BATCH(u8), E* x, u32 B, u32 K) { copy(KILN_GATHERED(u8), x); }                          \
+    KILN_COPY_KERNEL copy_floats_##E(KILN_BATCH(float), E* x, u32 B, u32 K) { copy(KILN_GATHERED(float), x); }                    \
+    KILN_COPY_KERNEL copy_matrix_##E(const float* from, E* to, u32 B, u32 K) { copy(Lines<float>{from, B, K}, to); }              \
+    KILN_COPY_KERNEL copy_gradient_##E(const float* from, E* to, float* parts, u32 B, u32 K) {                                    \
         copy_gradient<E>(from, to, parts, B, K);                                                                             \
     }

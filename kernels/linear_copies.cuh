@@ -1,16 +1,16 @@
 // Linear layers on copies (pipeline.cuh). Operands are bf16 or tf32, sums float32. The kernels of one of them are made by
 // KILN_LINEAR_COPIES(E).
 //
-//   linear_copies_hidden_<tile>     y (B, N) = E(relu(scale x (B, K) w (N, K)^T + b (N)))              a copy
-//   linear_copies_outputs_<tile>    y (B, N) = scale x (B, K) w (N, K)^T + b (N)                       float32, without gaps
-//   input_gradient_copies_<tile>    dx (B, K) = E(dz (B, N) w (N, K) where x (B, K) > 0, else 0)       a copy
+//   linear_copies_hidden_<E>_<tile>     y (B, N) = E(relu(scale x (B, K) w (N, K)^T + b (N)))              a copy
+//   linear_copies_outputs_<E>_<tile>    y (B, N) = scale x (B, K) w (N, K)^T + b (N)                       float32, without gaps
+//   input_gradient_copies_<E>_<tile>    dx (B, K) = E(dz (B, N) w (N, K) where x (B, K) > 0, else 0)       a copy
 //                                   parts (ceil(B / tile), K): sums of dx over the rows of each tile, before it is rounded
 //
 // x, w, dz, dx and the hidden y are copies; b and parts are float32. `scale` is 1/255 where x are pixels, which are whole
 // numbers until the sum is complete. The parts are what the gradient of the layer's biases is made of: see
 // weight_gradient_copies.cuh.
 //
-// <tile>: 128, 64 or 32, its side. Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient (ceil(B / tile), ceil(K / tile)).
+// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side. Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient (ceil(B / tile), ceil(K / tile)).
 // Threads: 128. Every output is written, nothing else is, gaps neither. Runs are equal bit for bit.
 #pragma once
 #include "pipeline.cuh"
@@ -75,15 +75,15 @@ __device__ __forceinline__ void input_gradient(const E* dz, const E* w, const E*
 
 #define KILN_LINEAR_COPIES_TILE(E, T, tile)                                                                                  \
     KILN_COPIES_KERNEL(T)                                                                                                    \
-    linear_copies_hidden_##tile(const E* x, float scale, const E* w, const float* b, E* y, u32 B, u32 K, u32 N) {             \
+    linear_copies_hidden_##E##_##tile(const E* x, float scale, const E* w, const float* b, E* y, u32 B, u32 K, u32 N) {             \
         linear<T>(x, w, B, K, N, Hidden<E>{b, y, N, scale});                                                                 \
     }                                                                                                                        \
     KILN_COPIES_KERNEL(T)                                                                                                    \
-    linear_copies_outputs_##tile(const E* x, float scale, const E* w, const float* b, float* y, u32 B, u32 K, u32 N) {        \
+    linear_copies_outputs_##E##_##tile(const E* x, float scale, const E* w, const float* b, float* y, u32 B, u32 K, u32 N) {        \
         linear<T>(x, w, B, K, N, Outputs{b, y, N, scale});                                                                   \
     }                                                                                                                        \
     KILN_COPIES_KERNEL(T)                                                                                                    \
-    input_gradient_copies_##tile(const E* dz, const E* w, const E* x, E* dx, float* parts, u32 B, u32 K, u32 N) {             \
+    input_gradient_copies_##E##_##tile(const E* dz, const E* w, const E* x, E* dx, float* parts, u32 B, u32 K, u32 N) {             \
         input_gradient<T>(dz, w, x, dx, parts, B, K, N);                                                                     \
     }
 

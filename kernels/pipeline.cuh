@@ -6,13 +6,14 @@
 // As in product.cuh a block makes one tile, its warps share the sum in SLICES, and the slices are added in shared memory, in
 // order. What differs is how a tile arrives: by 16-byte cp.async from the copy to shared memory, with no register in between,
 // STAGES - 1 stages ahead. So tiles may be large: of 128 x 128 each value that is read serves 128 multiply-adds, and a warp's
-// share of 64 x 64 reads eight ldmatrix for 32 mma.
+// share of 64 x 64 reads eight ldmatrix for 32 mma. (Of TF32 whose terms lie across the lines, 16 single words an operand.)
 //
 // A value is a `bf16` or a `tf32`: a float32 whose last 13 bits are zero. Copies (lines, width) have their lines begin at multiples
 // of 16 bytes; `pitch` says how many values apart. The gap is never read: cp.async is told how many bytes lie inside and fills
 // the rest of its 16 with zeros, and so it does for lines outside.
 //
-// Determinism: as in product.cuh. Shared memory: dynamic, T::SHARED bytes; free of bank conflicts, as product.cuh explains.
+// Determinism: as in product.cuh. Shared memory: dynamic, T::SHARED bytes; the copies into it and the reads of fragments
+// meet no bank conflicts, as product.cuh explains.
 #pragma once
 #include "product.cuh"
 
@@ -31,7 +32,7 @@ __device__ __forceinline__ tf32 value_of<tf32>(float x) {
     return Tf32::rounded(x);
 }
 
-// Tiles of 128 x 128, 64 x 64 and 32 x 32, of lines of 64 bytes of E. Four warps each; of the smallest tile each has a quarter of
+// Tiles of 128 x 128, 64 x 64 and 32 x 32, of stages of 64 bytes a line, or 128 in the smallest. Four warps each; of the smallest tile each has a quarter of
 // the sum. Registers leave room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
 constexpr int STAGES = 4;
 template <class E>
@@ -82,6 +83,17 @@ __device__ __forceinline__ u32 bytes_inside(u32 at, u32 end) {
     return at < end ? sizeof(E) * min(end - at, CHUNK<E>) : 0;
 }
 
+// Which chunk of 16 bytes of which line of a stage a thread copies, where a line has ACROSS chunks. Eight threads that write to shared
+// memory together should meet in no bank: with four chunks a line, and a gap of one, that are eight chunks in a column.
+template <int ACROSS>
+struct Share {
+    static constexpr bool COLUMNS = ACROSS == 4;
+    static __device__ __forceinline__ u32 line() {
+        return COLUMNS ? threadIdx.x / 32 * 8 + threadIdx.x % 8 : threadIdx.x / ACROSS;
+    }
+    static __device__ __forceinline__ u32 chunk() { return COLUMNS ? threadIdx.x / 8 % 4 : threadIdx.x % ACROSS; }
+};
+
 // The terms of the sum lie along the lines of the copy. A thread copies 16 bytes of CHUNKS rows STEP apart.
 template <class T, class E, int ROWS>
 struct CopyAlong : AlongTerms<T, E, ROWS> {
@@ -94,7 +106,7 @@ struct CopyAlong : AlongTerms<T, E, ROWS> {
         u32 row, term, terms;
 
         __device__ __forceinline__ Loader(const Copy<E>& from, u32 row0)
-            : row(threadIdx.x / ACROSS), term(threadIdx.x % ACROSS * CHUNK<E>), terms(from.width) {
+            : row(Share<ACROSS>::line()), term(Share<ACROSS>::chunk() * CHUNK<E>), terms(from.width) {
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) line[i] = from.line(min(row0 + row + i * STEP, from.lines - 1));
         }
@@ -120,7 +132,7 @@ struct CopyAcross : AcrossTerms<T, E, ROWS> {
         u32 row, term, terms, bytes;
 
         __device__ __forceinline__ Loader(const Copy<E>& from, u32 row0)
-            : apart(pitch<E>(from.width)), row(threadIdx.x % ACROSS * CHUNK<E>), term(threadIdx.x / ACROSS), terms(from.lines),
+            : apart(pitch<E>(from.width)), row(Share<ACROSS>::chunk() * CHUNK<E>), term(Share<ACROSS>::line()), terms(from.lines),
               bytes(bytes_inside<E>(row0 + row, from.width)) {
             rows = from.data + (bytes ? row0 + row : 0);
         }

@@ -59,7 +59,7 @@ struct Block {
     u32 phase = 0;          // parity of the step: of the two exchanges, and which of two buffers they fill
     u32 left_phase = 0;     // parity of the mbarrier that counts who has left the step before
     u32 sample, ahead;      // of the row that this half warp owns, in this step; of the row that this lane loads, a load ahead
-    u32 now;
+    u32 now;                // of the timed kernels: 32 bits of the clock are enough for a phase, two seconds, and one register
     u32 tag = 1;            // of the step, on what blocks of a grid exchange
 
     static __device__ __forceinline__ u32 rank_of(const Job& job) {

@@ -3,16 +3,16 @@
 //
 //   dw (N, K) = scale dz (B, N)^T x (B, K),  db (N) = sum of parts (count, N)
 //
-//   weight_gradient_copies_store_<tile>      writes dw, db; parameters stay
-//   weight_gradient_copies_add_<tile>        adds to dw, db what this part of a batch comes to
-//   weight_gradient_copies_descent_<tile>    p -= lr g                                      g: gradient + decay p
-//   weight_gradient_copies_momentum_<tile>   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
+//   weight_gradient_copies_store_<E>_<tile>      writes dw, db; parameters stay
+//   weight_gradient_copies_add_<E>_<tile>        adds to dw, db what this part of a batch comes to
+//   weight_gradient_copies_descent_<E>_<tile>    p -= lr g                                      g: gradient + decay p
+//   weight_gradient_copies_momentum_<E>_<tile>   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
 //
 // x and dz are copies. `parts` are sums of dz over some rows each, in float32, from before it was rounded: what made dz left
 // them. Parameters, velocities and gradients are float32 and without gaps; the last two kernels also write the copy of the new
 // weights (N, K). lr, keep, fresh, and what PyTorch's SGD makes of them: as in weight_gradients.cuh.
 //
-// <tile>: 128, 64 or 32, its side. Grid: (ceil(N / tile), ceil(K / tile)). Threads: 128. The blocks of the first column sum db.
+// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side. Grid: (ceil(N / tile), ceil(K / tile)). Threads: 128. The blocks of the first column sum db.
 // Parameters of other layers are not touched; runs are equal bit for bit.
 //
 // w of the layer must have been read before: the gradient at the inputs comes first.
@@ -115,20 +115,20 @@ __device__ __forceinline__ void weight_gradient(const E* x, float scale, const E
 #define KILN_GRADIENT(E) const E *x, float scale, const E *dz, const float *parts, u32 count
 
 #define KILN_WEIGHT_GRADIENT_COPIES_TILE(E, T, tile)                                                                         \
-    KILN_COPIES_KERNEL(T) weight_gradient_copies_store_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) { \
+    KILN_COPIES_KERNEL(T) weight_gradient_copies_store_##E##_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) { \
         weight_gradient<T>(x, scale, dz, parts, count, Store{dw, db, K}, B, K, N);                                           \
     }                                                                                                                        \
-    KILN_COPIES_KERNEL(T) weight_gradient_copies_add_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) {   \
+    KILN_COPIES_KERNEL(T) weight_gradient_copies_add_##E##_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) {   \
         weight_gradient<T>(x, scale, dz, parts, count, Add{dw, db, K}, B, K, N);                                             \
     }                                                                                                                        \
     KILN_COPIES_KERNEL(T)                                                                                                    \
-    weight_gradient_copies_descent_##tile(KILN_GRADIENT(E), E* copy, const u32* step, u32 slot, float* w, float* b,           \
+    weight_gradient_copies_descent_##E##_##tile(KILN_GRADIENT(E), E* copy, const u32* step, u32 slot, float* w, float* b,           \
                                           const Scalars* scalars, float decay, u32 B, u32 K, u32 N) {                        \
         const Descent<E> sink{w, b, copy, scalars[*step + slot].lr, decay, K};                                               \
         weight_gradient<T>(x, scale, dz, parts, count, sink, B, K, N);                                                       \
     }                                                                                                                        \
     KILN_COPIES_KERNEL(T)                                                                                                    \
-    weight_gradient_copies_momentum_##tile(KILN_GRADIENT(E), E* copy, const u32* step, u32 slot, float* w, float* b, float* vw, \
+    weight_gradient_copies_momentum_##E##_##tile(KILN_GRADIENT(E), E* copy, const u32* step, u32 slot, float* w, float* b, float* vw, \
                                            float* vb, const Scalars* scalars, float decay, float gshare, float vshare, u32 B, \
                                            u32 K, u32 N) {                                                                   \
         const Momentum<E> sink{w, b, vw, vb, copy, scalars[*step + slot], decay, gshare, vshare, K};                         \

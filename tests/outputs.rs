@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Names the folder.
 const FOLDER: &str = "KILN_SAVE_OUTPUTS";
 /// Values of an output that are kept, about.
-const KEPT: usize = 2048;
+const KEPT: usize = 1024;
 
 thread_local! {
     static TEST: RefCell<Option<Saving>> = const { RefCell::new(None) };

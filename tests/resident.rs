@@ -359,6 +359,14 @@ fn every_phase_of_every_job_takes_time() {
                 assert!(0.0 < phase.range.0 && phase.range.0 <= phase.mean, "{team} {form:?}: {phase:?}");
             }
         }
+        // Sixteen units a block have kernels of their own.
+        for form in [Form::Pixels, Form::Floats] {
+            let options = ResidentOptions { team: Some(team), blocks: Some(8), batch: 64, ..OPTIONS };
+            let profile =
+                profile_phases(data.job(form, &[WIDTH, 70, CLASSES]), &options, &[order(0)]).unwrap();
+            assert!(profile.engine.contains("16 units each"), "{}", profile.engine);
+            assert!(profile.phases.iter().all(|phase| phase.range.0 > 0.0), "{:?}", profile.phases);
+        }
     }
 }
 

@@ -25,6 +25,14 @@ impl Format {
         }
     }
 
+    /// As kernels are named: those of one format must not be given copies in the other.
+    fn name(self) -> &'static str {
+        match self {
+            Format::Bf16 => "bf16",
+            Format::Tf32 => "tf32",
+        }
+    }
+
     /// Values of a chunk.
     pub(super) const fn values(self) -> usize {
         match self {
@@ -52,6 +60,12 @@ pub(crate) struct Copied<'b> {
 impl Copied<'_> {
     /// The next parameter: a copy of a matrix (lines, width).
     fn push<'a>(&'a self, launch: Launch<'a>, lines: usize, width: usize) -> Launch<'a> {
+        assert!(
+            launch.name().contains(self.format.name()),
+            "a copy in {:?} for {}",
+            self.format,
+            launch.name()
+        );
         launch.pointer(&self.chunks, self.format.chunks(lines, width))
     }
 }
@@ -149,7 +163,7 @@ pub(crate) fn batch(
 ) -> Result<(), Error> {
     let _range = range(format_args!("copy batch"));
     let dims = Dims { b, k, n: 1 };
-    let name = format!("copy_{}", from.name());
+    let name = format!("copy_{}_{}", from.name(), to.format.name());
     let launch = from.push(Launch::new(gpu, &name, dims), at, dims);
     to.push(launch, b as usize, k as usize)
         .number(&b)
@@ -165,7 +179,8 @@ pub(crate) fn matrix(
     (lines, width): (u32, u32),
 ) -> Result<(), Error> {
     let _range = range(format_args!("copy matrix"));
-    let launch = Launch::new(gpu, "copy_matrix", Dims { b: lines, k: width, n: 1 })
+    let name = format!("copy_matrix_{}", to.format.name());
+    let launch = Launch::new(gpu, &name, Dims { b: lines, k: width, n: 1 })
         .pointer(&from, lines as usize * width as usize);
     to.push(launch, lines as usize, width as usize)
         .number(&lines)
@@ -181,8 +196,8 @@ pub(crate) fn gradient(
     (b, n): (u32, u32),
 ) -> Result<(), Error> {
     let _range = range(format_args!("copy gradient"));
-    let launch =
-        Launch::new(gpu, "copy_gradient", Dims { b, k: n, n: 1 }).pointer(&from, b as usize * n as usize);
+    let name = format!("copy_gradient_{}", to.dz.format.name());
+    let launch = Launch::new(gpu, &name, Dims { b, k: n, n: 1 }).pointer(&from, b as usize * n as usize);
     to.dz
         .push(launch, b as usize, n as usize)
         .pointer(&to.parts, to.count as usize * n as usize)
@@ -213,7 +228,7 @@ pub(crate) fn linear(
     let tile = Tile::pick(gpu, dims.b, dims.n);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let what = if matches!(y, Output::Hidden(_)) { "hidden" } else { "outputs" };
-    let name = format!("linear_copies_{what}_{}", tile.side());
+    let name = format!("linear_copies_{what}_{}_{}", w.format.name(), tile.side());
     let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
     let launch = w.push(launch, outputs, inputs).pointer(&b, outputs);
     match y {
@@ -237,7 +252,7 @@ pub(crate) fn input_gradient(
     let _range = range(format_args!("input_gradient"));
     let tile = Tile::pick(gpu, dims.b, dims.k);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
-    let name = format!("input_gradient_copies_{}", tile.side());
+    let name = format!("input_gradient_copies_{}_{}", w.format.name(), tile.side());
     let launch = dz.push(Launch::new(gpu, &name, dims), rows, outputs);
     let launch = x.push(w.push(launch, outputs, inputs), rows, inputs);
     dx.dz
@@ -262,7 +277,7 @@ pub(crate) fn weight_gradient(
     let _range = range(format_args!("weight_gradient"));
     let tile = Tile::pick(gpu, dims.n, dims.k);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
-    let name = format!("weight_gradient_copies_{}_{}", sink.name(), tile.side());
+    let name = format!("weight_gradient_copies_{}_{}_{}", sink.name(), copy.format.name(), tile.side());
     let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
     let mut launch = gradient
         .dz

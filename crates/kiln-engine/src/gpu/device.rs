@@ -10,7 +10,7 @@ use cudarc::driver::{
 };
 
 use super::kernels::{Kernels, Module, modules};
-use super::probe;
+use super::{Head, probe};
 use crate::{Error, Precision};
 
 /// A GPU with its kernels loaded.
@@ -25,6 +25,8 @@ pub(crate) struct Gpu {
     pub(crate) clusters: bool,
     /// What it is, for a person: `NVIDIA H200, sm_90, driver 12.8`.
     pub(crate) name: String,
+    /// Most products of a batch whose last layer and loss are one kernel.
+    pub(crate) head_products_max: u64,
     /// Whether each kernel is waited for, so that an error names the kernel that it is of.
     pub(crate) waits: bool,
 }
@@ -61,6 +63,7 @@ impl Gpu {
             shared_bytes: found.shared_bytes,
             clusters: found.clusters,
             name: found.to_string(),
+            head_products_max: Head::PRODUCTS_MAX,
             waits: false,
         })
     }

@@ -28,12 +28,12 @@ impl Head<'_> {
     /// Classes that are summed together, needed or not.
     const GROUP: u32 = 16;
     /// Most products of a batch: every row reads all weights anew, from the first-level cache. A guess.
-    const PRODUCTS_MAX: u64 = 1 << 27;
+    pub(super) const PRODUCTS_MAX: u64 = 1 << 27;
 
     /// Whether a last layer and its batch are few enough.
-    pub(crate) fn fits(Dims { b, k, n }: Dims) -> bool {
+    pub(crate) fn fits(gpu: &Gpu, Dims { b, k, n }: Dims) -> bool {
         let few = k <= Self::INPUTS_MAX && n <= Self::CLASSES_MAX;
-        few && u64::from(b) * u64::from(k * n.next_multiple_of(Self::GROUP)) <= Self::PRODUCTS_MAX
+        few && u64::from(b) * u64::from(k * n.next_multiple_of(Self::GROUP)) <= gpu.head_products_max
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn head(
     let _range = range(format_args!("head"));
     let name = format!("head_{}", wanted.name());
     let Dims { b, k, n } = dims;
-    assert!(Head::fits(dims), "a head of {k} inputs and {n} classes for {b} rows");
+    assert!(Head::fits(gpu, dims), "a head of {k} inputs and {n} classes for {b} rows");
     let (rows, inputs, classes) = (b as usize, k as usize, n as usize);
     let launch = wanted
         .push(Launch::new(gpu, &name, dims), n)

@@ -421,6 +421,11 @@ impl<'a> Launch<'a> {
         launch.sized(dims)
     }
 
+    /// The kernel's name.
+    pub(super) fn name(&self) -> &str {
+        self.name
+    }
+
     /// Demands that there is something of every dimension.
     pub(super) fn sized(mut self, Dims { b, k, n }: Dims) -> Self {
         if b == 0 || k == 0 || n == 0 {
@@ -561,10 +566,12 @@ mod tests {
         assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [3, 14, 16]);
         assert_eq!(names(Precision::Tf32), expected);
         assert_eq!(names(Precision::Bf16), expected);
-        let names =
-            |format| copies_modules(format).map(|(_, ptx)| entries(ptx).map(|entry| entry.0).collect());
-        let expected: [Vec<&str>; 3] = names(Format::Bf16);
+        let names = |format, own: &str| {
+            let of = |ptx| entries(ptx).map(|entry| entry.0.replace(own, "")).collect();
+            copies_modules(format).map(|(_, ptx)| of(ptx))
+        };
+        let expected: [Vec<String>; 3] = names(Format::Bf16, "_bf16");
         assert_eq!(expected.each_ref().map(Vec::len), [4, 9, 12]);
-        assert_eq!(names(Format::Tf32), expected);
+        assert_eq!(names(Format::Tf32, "_tf32"), expected);
     }
 }

@@ -42,7 +42,8 @@ impl Source<'_> {
     ) -> Launch<'a> {
         match self {
             Source::Pixels(x) => launch.pointer(x, width).in_pairs(x).position(at),
-            Source::Floats(x) | Source::Hidden(x) => launch.pointer(x, width).in_pairs(x).position(at),
+            Source::Floats(x) => launch.pointer(x, width).in_pairs(x).position(at),
+            Source::Hidden(_) => unreachable!("the outputs of a layer are gathered by nobody"),
         }
     }
 }

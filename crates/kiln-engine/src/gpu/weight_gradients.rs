@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)] // a layout that kernels share
 
+use std::mem::offset_of;
+
 use super::kernels::{Launch, Structure, Tile};
 use super::{Dims, Gpu, Position, Region, Scalars, Source};
 use crate::Error;
@@ -127,6 +129,7 @@ struct Layer {
 struct Layers([Layer; LAYERS_MAX]);
 
 const _: () = assert!(size_of::<Layers>() == 64 * LAYERS_MAX);
+const _: () = assert!(offset_of!(Layer, places) == 16 && offset_of!(Layer, blocks) == 56);
 
 // SAFETY: the kernels have the same fields in the same order. `submit` alone fills one, from regions that it has borrowed until it is
 // done and whose lengths it demands.

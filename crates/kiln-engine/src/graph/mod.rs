@@ -12,6 +12,8 @@ mod feed;
 mod net;
 mod steps;
 mod streamed;
+#[cfg(test)]
+mod tests;
 
 use crate::engine::Engine;
 use crate::gpu::copies::Format;
@@ -149,18 +151,19 @@ enum Goal {
 impl<'d> Graph<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, options: GraphOptions) -> Result<Self, Error> {
-        let copied = copies::pay(job.model.layers(), options.precision);
+        let copied = copies::pay(job.model.layers());
         Self::with(job, options, copied)
     }
 
-    /// The same; products read copies of their operands where a format is given.
-    fn with(job: Job<'d>, options: GraphOptions, copied: Option<Format>) -> Result<Self, Error> {
+    /// The same; `copied`, products read copies of their operands where the precision has a format for them.
+    fn with(job: Job<'d>, options: GraphOptions, copied: bool) -> Result<Self, Error> {
         let mut gpu = Gpu::open(options.device, options.precision)?;
         gpu.waits = options.submission == Submission::Synchronous;
         let Job { model, loss, optimizer, schedule, train } = job;
         if model.layers().iter().any(|&width| width > u32::MAX as usize) {
             return Err(Error::Layers { found: model.layers().to_vec() });
         }
+        let copied = Format::of(options.precision).filter(|_| copied);
         if let Some(format) = copied {
             gpu.load(&copies_modules(format))?;
         }
@@ -248,7 +251,7 @@ impl<'d> Graph<'d> {
     /// Whether the last layer and the loss are one kernel.
     fn has_head(&self, batch: Batch) -> bool {
         let last = self.net.depth() - 1;
-        self.copied.is_none() && last > 0 && Head::fits(self.dims(last, batch))
+        self.copied.is_none() && last > 0 && Head::fits(&self.gpu, self.dims(last, batch))
     }
 
     /// From the gathered batch through all layers but the last.

@@ -26,6 +26,7 @@ use crate::{
 };
 use ahead::Ahead;
 pub use phases::{PhaseCycles, PhaseProfile, profile_phases};
+pub(crate) use plan::WEIGHTS_MAX;
 use plan::{Demand, plans};
 use run::RunState;
 pub use sweep::Sweep;

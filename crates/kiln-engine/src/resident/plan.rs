@@ -18,6 +18,9 @@ const SLOTS_MAX: usize = 8;
 const SHAPES: [(usize, usize); 4] = [(8, 8), (16, 8), (8, 16), (16, 16)];
 const HIDDEN_MAX: usize = 256;
 
+/// Most weights of a layer.
+pub(crate) const WEIGHTS_MAX: usize = INPUTS_MAX * HIDDEN_MAX;
+
 fn unfit(what: &'static str, expected: String, found: usize) -> Error {
     Error::Resident { what, expected, found: found.to_string() }
 }

@@ -361,7 +361,8 @@ fn small_copies_are_refused() {
             error.unwrap_err().to_string()
         };
         let error = run(two - 1, six);
-        assert!(error.contains("linear_copies_outputs_32 with B 1, K 9, N 3"), "{error}");
+        assert!(error.contains("linear_copies_outputs_"), "{error}");
+        assert!(error.contains("_32 with B 1, K 9, N 3"), "{error}");
         assert!(error.contains(&format!("a buffer of {}, expected {two}", two - 1)), "{error}");
         let error = run(two, six - 1);
         assert!(error.contains(&format!("a buffer of {}, expected {six}", six - 1)), "{error}");

@@ -219,3 +219,15 @@ fn small_buffers_are_refused() {
     }
     gpu.stream.synchronize().unwrap();
 }
+
+#[test]
+fn a_head_has_few_inputs_classes_and_products() {
+    on_device!();
+    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let fits = |b, k, n| Head::fits(&gpu, Dims { b, k, n });
+    assert!(fits(1, 1024, 32) && !fits(1, 1025, 32) && !fits(1, 1024, 33));
+    // 2^27 products; of 17 classes those of 32.
+    assert!(fits(8192, 1024, 10) && !fits(8193, 1024, 10));
+    assert!(fits(4096, 1024, 17) && !fits(4097, 1024, 17));
+    assert!(!fits(u32::MAX, 1024, 32));
+}

@@ -32,18 +32,25 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 30] = [
+const MUTANTS: [Mutant; 31] = [
     Mutant {
         name: "a fragment of TF32 is transposed as if its values were of 16 bits",
         module: "linear_copies_tf32",
-        kernel: "linear_copies_hidden_32",
+        kernel: "linear_copies_hidden_tf32_32",
         mutate: |text| replaced(text, "m8n8.x4.shared", "m8n8.x4.trans.shared"),
         status: &[FAILED],
     },
     Mutant {
+        name: "the gap of a copy in TF32 is read",
+        module: "linear_copies_tf32",
+        kernel: "input_gradient_copies_tf32_32",
+        mutate: |text| replaced(text, "min.u32 \t", "max.u32 \t"),
+        status: &[FOUND, FAILED],
+    },
+    Mutant {
         name: "a stage of TF32 is used one too early",
         module: "weight_gradient_copies_tf32",
-        kernel: "weight_gradient_copies_store_32",
+        kernel: "weight_gradient_copies_store_tf32_32",
         mutate: |text| replaced(text, "cp.async.wait_group 2", "cp.async.wait_group 3"),
         status: &[FOUND],
     },
@@ -204,42 +211,42 @@ const MUTANTS: [Mutant; 30] = [
     Mutant {
         name: "a stage is used one too early",
         module: "linear_copies_bf16",
-        kernel: "linear_copies_hidden_32",
+        kernel: "linear_copies_hidden_bf16_32",
         mutate: |text| replaced(text, "cp.async.wait_group 2", "cp.async.wait_group 3"),
         status: &[FOUND],
     },
     Mutant {
         name: "a stage is overwritten while it is read",
         module: "weight_gradient_copies_bf16",
-        kernel: "weight_gradient_copies_momentum_32",
+        kernel: "weight_gradient_copies_momentum_bf16_32",
         mutate: |text| without(text, "bar.sync", 0),
         status: &[FOUND],
     },
     Mutant {
         name: "the gap of a copy is read",
         module: "linear_copies_bf16",
-        kernel: "input_gradient_copies_32",
+        kernel: "input_gradient_copies_bf16_32",
         mutate: |text| replaced(text, "min.u32 \t", "max.u32 \t"),
         status: &[FOUND, FAILED],
     },
     Mutant {
         name: "the sums of the parts are not all added",
         module: "weight_gradient_copies_bf16",
-        kernel: "weight_gradient_copies_store_32",
+        kernel: "weight_gradient_copies_store_bf16_32",
         mutate: |text| without(text, "bar.sync", 4),
         status: &[FOUND],
     },
     Mutant {
         name: "the gradient passes where ReLU has cut, on copies",
         module: "linear_copies_bf16",
-        kernel: "input_gradient_copies_32",
+        kernel: "input_gradient_copies_bf16_32",
         mutate: |text| replaced(text, "setp.gt.f32", "setp.ge.f32"),
         status: &[FAILED],
     },
     Mutant {
         name: "the copy of the weights stays behind",
         module: "weight_gradient_copies_bf16",
-        kernel: "weight_gradient_copies_momentum_32",
+        kernel: "weight_gradient_copies_momentum_bf16_32",
         mutate: |text| without_all(text, "st.global.u16"),
         status: &[FAILED],
     },
