@@ -4,40 +4,40 @@
 //   linear_copies_hidden_<E>_<tile>     y (B, N) = E(relu(scale x (B, K) w (N, K)^T + b (N)))              a copy
 //   linear_copies_outputs_<E>_<tile>    y (B, N) = scale x (B, K) w (N, K)^T + b (N)                       float32, without gaps
 //   input_gradient_copies_<E>_<tile>    dx (B, K) = E(dz (B, N) w (N, K) where x (B, K) > 0, else 0)       a copy
-//                                   parts (ceil(B / tile), K): sums of dx over the rows of each tile, before it is rounded
+//                                       parts (ceil(B / tile), K): sums of dx over the rows of each tile, before it is rounded
 //
 // x, w, dz, dx and the hidden y are copies; b and parts are float32. `scale` is 1/255 where x are pixels, which are whole
 // numbers until the sum is complete. The parts are what the gradient of the layer's biases is made of: see
 // weight_gradient_copies.cuh.
 //
-// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side. Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient (ceil(B / tile), ceil(K / tile)).
-// Threads: 128. Every output is written, nothing else is, gaps neither. Runs are equal bit for bit.
+// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side. Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient
+// (ceil(B / tile), ceil(K / tile)). Threads: 128. Every output is written, nothing else is, gaps neither. Runs are equal bit for bit.
 #pragma once
 #include "pipeline.cuh"
 
-template <class E>
-struct Hidden {
+// What outputs are made of, whoever stores them.
+struct Affine {
     using Loaded = float;
     const float* bias;
-    E* y;
     u32 N;
     float scale;
     __device__ __forceinline__ float load(u32, u32 n) const { return bias[n]; }
+    __device__ __forceinline__ float output(float sum, float bias) const { return fmaf(sum, scale, bias); }
+};
+
+template <class E>
+struct Hidden : Affine {
+    E* y;
     __device__ __forceinline__ void store(u32 m, u32 n, float sum, float bias) const {
-        const float z = fmaf(sum, scale, bias);
+        const float z = output(sum, bias);
         // `z > 0 ? z : 0` would turn NaN into 0 and hide it; NaN must reach the loss.
         y[m * pitch<E>(N) + n] = value_of<E>(z < 0.0f ? 0.0f : z);
     }
 };
 
-struct Outputs {
-    using Loaded = float;
-    const float* bias;
+struct Outputs : Affine {
     float* y;
-    u32 N;
-    float scale;
-    __device__ __forceinline__ float load(u32, u32 n) const { return bias[n]; }
-    __device__ __forceinline__ void store(u32 m, u32 n, float sum, float bias) const { y[(size_t)m * N + n] = fmaf(sum, scale, bias); }
+    __device__ __forceinline__ void store(u32 m, u32 n, float sum, float bias) const { y[(size_t)m * N + n] = output(sum, bias); }
 };
 
 template <class E>
@@ -76,11 +76,11 @@ __device__ __forceinline__ void input_gradient(const E* dz, const E* w, const E*
 #define KILN_LINEAR_COPIES_TILE(E, T, tile)                                                                                  \
     KILN_COPIES_KERNEL(T)                                                                                                    \
     linear_copies_hidden_##E##_##tile(const E* x, float scale, const E* w, const float* b, E* y, u32 B, u32 K, u32 N) {             \
-        linear<T>(x, w, B, K, N, Hidden<E>{b, y, N, scale});                                                                 \
+        linear<T>(x, w, B, K, N, Hidden<E>{{b, N, scale}, y});                                                                 \
     }                                                                                                                        \
     KILN_COPIES_KERNEL(T)                                                                                                    \
     linear_copies_outputs_##E##_##tile(const E* x, float scale, const E* w, const float* b, float* y, u32 B, u32 K, u32 N) {        \
-        linear<T>(x, w, B, K, N, Outputs{b, y, N, scale});                                                                   \
+        linear<T>(x, w, B, K, N, Outputs{{b, N, scale}, y});                                                                   \
     }                                                                                                                        \
     KILN_COPIES_KERNEL(T)                                                                                                    \
     input_gradient_copies_##E##_##tile(const E* dz, const E* w, const E* x, E* dx, float* parts, u32 B, u32 K, u32 N) {             \

@@ -32,8 +32,8 @@ __device__ __forceinline__ tf32 value_of<tf32>(float x) {
     return Tf32::rounded(x);
 }
 
-// Tiles of 128 x 128, 64 x 64 and 32 x 32, of stages of 64 bytes a line, or 128 in the smallest. Four warps each; of the smallest tile each has a quarter of
-// the sum. Registers leave room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
+// Tiles of 128 x 128, 64 x 64 and 32 x 32, of stages of 64 bytes a line, or 128 in the smallest. Four warps each; of the smallest
+// tile each has a quarter of the sum. Registers leave room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
 constexpr int STAGES = 4;
 template <class E>
 struct Tile128 : Tile<128, 128, 2, 2, 1, 64 / sizeof(E)> {
@@ -59,7 +59,6 @@ __device__ __forceinline__ size_t pitch(u32 width) {
 
 template <class E>
 struct Copy {
-    using Value = E;
     const E* data;
     u32 lines, width;
     __device__ __forceinline__ const E* line(u32 at) const { return data + at * pitch<E>(width); }
@@ -150,18 +149,19 @@ struct CopyAcross : AcrossTerms<T, E, ROWS> {
 // Multiplies TF32 that is staged as it is. Its fragments are read by ldmatrix too, but for terms across the lines, which that
 // cannot turn.
 struct RoundedTf32 : TensorCores {
-    // 8 terms of 16 rows. Of the four blocks of 8 rows and 4 terms, the bit ROWS_BIT of a block's number says which rows, the other
-    // one which terms.
+    // 8 terms of 16 rows, in four blocks of 8 rows and 4 terms.
     template <class S, int ROWS_BIT>
     static __device__ __forceinline__ void fragment(const tf32* tile, int row0, int term0, u32 (&r)[4]) {
-        auto row = [&](int block) { return row0 + (block >> ROWS_BIT & 1) * 8; };
-        auto term = [&](int block) { return term0 + (block >> (1 - ROWS_BIT) & 1) * 4; };
-        if constexpr (!S::VECTORS_OF_ROWS)
-            load_blocks<false>(tile + S::at(row(lane() / 8) + lane() % 8, term(lane() / 8)), r);
-        else
+        if constexpr (!S::VECTORS_OF_ROWS) {
+            const int2 at = block_at<ROWS_BIT, 4>(lane() / 8, row0, term0);
+            load_blocks<false>(tile + S::at(at.x + lane() % 8, at.y), r);
+        } else {
 #pragma unroll
-            for (int block = 0; block < 4; block++)
-                r[block] = __float_as_uint(tile[S::at(row(block) + lane() / 4, term(block) + lane() % 4)]);
+            for (int block = 0; block < 4; block++) {
+                const int2 at = block_at<ROWS_BIT, 4>(block, row0, term0);
+                r[block] = __float_as_uint(tile[S::at(at.x + lane() / 4, at.y + lane() % 4)]);
+            }
+        }
     }
 
     template <class T, class SA, class SB>

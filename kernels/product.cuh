@@ -320,6 +320,13 @@ struct Tf32 : TensorCores {
     }
 };
 
+// Row and term at which a block begins, of four of 8 rows and TERMS terms each at row0 and term0: the bit ROWS_BIT of its number
+// says which rows, the other one which terms.
+template <int ROWS_BIT, int TERMS>
+__device__ __forceinline__ int2 block_at(int block, int row0, int term0) {
+    return make_int2(row0 + (block >> ROWS_BIT & 1) * 8, term0 + (block >> (1 - ROWS_BIT) & 1) * TERMS);
+}
+
 // Four 8 x 8 blocks of 16-bit values, or 8 x 4 of 32-bit ones, from shared memory; lane l gives the address of line l % 8 of block
 // l / 8. TRANSPOSED, of 16-bit values alone.
 template <bool TRANSPOSED>
@@ -343,13 +350,12 @@ struct Bf16 : TensorCores {
     using Staged = __nv_bfloat16;
     static __device__ __forceinline__ float rounded(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
 
-    // The address that this lane gives for blocks at rows row0 and row0 + 8 (by the bit `rows` of the block's number) and terms
-    // term0 and term0 + 8 (by the other bit).
+    // The address that this lane gives for the four blocks at row0 and term0.
     template <class S, int ROWS_BIT>
     static __device__ __forceinline__ const Staged* line(const Staged* tile, int row0, int term0) {
-        const int block = lane() / 8, within = lane() % 8;
-        const int row = row0 + (block >> ROWS_BIT & 1) * 8, term = term0 + (block >> (1 - ROWS_BIT) & 1) * 8;
-        return tile + (S::VECTORS_OF_ROWS ? S::at(row, term + within) : S::at(row + within, term));
+        const int within = lane() % 8;
+        const int2 at = block_at<ROWS_BIT, 8>(lane() / 8, row0, term0);
+        return tile + (S::VECTORS_OF_ROWS ? S::at(at.x, at.y + within) : S::at(at.x + within, at.y));
     }
 
     template <class T, class SA, class SB>
@@ -464,4 +470,5 @@ constexpr float PIXEL = 1.0f / 255.0f;
 #define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, 2)
 // What a kernel that gathers takes: the data, and where the batch stands in the order.
 #define KILN_BATCH(TYPE) const TYPE *data, const u32 *order, const u32 *step, u32 slot, u32 batch
-#define KILN_GATHERED(TYPE) GatheredLines<TYPE>{data, order + (size_t)(*step + slot) * batch, B, K}
+#define KILN_ORDER order + (size_t)(*step + slot) * batch
+#define KILN_GATHERED(TYPE) GatheredLines<TYPE>{data, KILN_ORDER, B, K}

@@ -107,8 +107,6 @@ __device__ __forceinline__ void weight_gradients(const E* data, const u32* order
     sink(layer.b + n, layer.vb + n, db);
 }
 
-#define KILN_ORDER order + (size_t)(*step + slot) * batch
-
 // The sinks, where the rows of a batch are of type E and SCALE is what their products lack.
 #define KILN_WEIGHT_GRADIENTS_FROM(Math, T, tile, from, E, SCALE)                                                            \
     KILN_KERNEL(T) weight_gradients_##from##_store_##tile(KILN_BATCH(E), const __grid_constant__ Layers layers, u32 B) {     \
