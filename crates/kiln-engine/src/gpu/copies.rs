@@ -1,7 +1,7 @@
 //! Launches of `kernels/copies.cuh`, `linear_copies.cuh` and `weight_gradient_copies.cuh`: layers whose operands lie in device
 //! memory as copies, rounded to what tensor cores multiply. The kernels are those of [`super::copies_modules`].
 
-use super::kernels::{Launch, STRIDING_THREADS, striding_grid};
+use super::kernels::{Launch, STRIDING_THREADS, fills, striding_grid};
 use super::{Dims, Gpu, Position, Region, Sink, Source};
 use crate::nvtx::range;
 use crate::{Error, Precision};
@@ -84,10 +84,7 @@ const THREADS: u32 = 128;
 impl Tile {
     /// The largest that gives every multiprocessor a block, for a product of rows x columns.
     fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Self {
-        let fills = |tile: &Tile| {
-            let (x, y, _) = tile.grid(rows, columns);
-            u64::from(x) * u64::from(y) >= u64::from(gpu.multiprocessors)
-        };
+        let fills = |tile: &Tile| fills(gpu, tile.grid(rows, columns));
         [Tile::Side128, Tile::Side64].into_iter().find(fills).unwrap_or(Tile::Side32)
     }
 

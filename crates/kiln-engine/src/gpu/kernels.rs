@@ -37,8 +37,19 @@ impl std::fmt::Display for Team {
 pub(super) type Module = (&'static str, &'static str);
 
 macro_rules! module {
-    ($name:literal) => {
-        ($name, include_str!(concat!("../../../../kernels/ptx/", $name, ".ptx")))
+    ($($name:literal),+) => {
+        (concat!($($name),+), include_str!(concat!("../../../../kernels/ptx/", $($name,)+ ".ptx")))
+    };
+}
+
+/// The module of a family for a precision.
+macro_rules! of_precision {
+    ($precision:expr, $family:literal) => {
+        match $precision {
+            Precision::F32 => module!($family, "_f32"),
+            Precision::Tf32 => module!($family, "_tf32"),
+            Precision::Bf16 => module!($family, "_bf16"),
+        }
     };
 }
 
@@ -47,11 +58,11 @@ const COMMON: [Module; 4] = [module!("epoch"), module!("mse"), module!("optimize
 
 /// The modules of a precision.
 fn products(precision: Precision) -> [Module; 3] {
-    match precision {
-        Precision::F32 => [module!("head_f32"), module!("linear_f32"), module!("weight_gradients_f32")],
-        Precision::Tf32 => [module!("head_tf32"), module!("linear_tf32"), module!("weight_gradients_tf32")],
-        Precision::Bf16 => [module!("head_bf16"), module!("linear_bf16"), module!("weight_gradients_bf16")],
-    }
+    [
+        of_precision!(precision, "head"),
+        of_precision!(precision, "linear"),
+        of_precision!(precision, "weight_gradients"),
+    ]
 }
 
 /// The modules of products of copies.
@@ -75,38 +86,21 @@ pub(crate) enum InputForm {
 }
 
 /// The modules that the `resident` engine needs beside those of its precision.
-#[rustfmt::skip] // a table
 pub(crate) fn resident_modules(
     team: Team,
     precision: Precision,
     form: InputForm,
     timed: bool,
 ) -> [Module; 2] {
-    let training = match (team, form, timed, precision) {
-        (Team::Cluster, InputForm::Pixels, false, Precision::F32) => module!("resident_pixels_f32"),
-        (Team::Cluster, InputForm::Pixels, false, Precision::Tf32) => module!("resident_pixels_tf32"),
-        (Team::Cluster, InputForm::Pixels, false, Precision::Bf16) => module!("resident_pixels_bf16"),
-        (Team::Cluster, InputForm::Pixels, true, Precision::F32) => module!("resident_pixels_timed_f32"),
-        (Team::Cluster, InputForm::Pixels, true, Precision::Tf32) => module!("resident_pixels_timed_tf32"),
-        (Team::Cluster, InputForm::Pixels, true, Precision::Bf16) => module!("resident_pixels_timed_bf16"),
-        (Team::Cluster, InputForm::Floats, false, Precision::F32) => module!("resident_floats_f32"),
-        (Team::Cluster, InputForm::Floats, false, Precision::Tf32) => module!("resident_floats_tf32"),
-        (Team::Cluster, InputForm::Floats, false, Precision::Bf16) => module!("resident_floats_bf16"),
-        (Team::Cluster, InputForm::Floats, true, Precision::F32) => module!("resident_floats_timed_f32"),
-        (Team::Cluster, InputForm::Floats, true, Precision::Tf32) => module!("resident_floats_timed_tf32"),
-        (Team::Cluster, InputForm::Floats, true, Precision::Bf16) => module!("resident_floats_timed_bf16"),
-        (Team::Grid, InputForm::Pixels, false, Precision::F32) => module!("resident_grid_pixels_f32"),
-        (Team::Grid, InputForm::Pixels, false, Precision::Tf32) => module!("resident_grid_pixels_tf32"),
-        (Team::Grid, InputForm::Pixels, false, Precision::Bf16) => module!("resident_grid_pixels_bf16"),
-        (Team::Grid, InputForm::Pixels, true, Precision::F32) => module!("resident_grid_pixels_timed_f32"),
-        (Team::Grid, InputForm::Pixels, true, Precision::Tf32) => module!("resident_grid_pixels_timed_tf32"),
-        (Team::Grid, InputForm::Pixels, true, Precision::Bf16) => module!("resident_grid_pixels_timed_bf16"),
-        (Team::Grid, InputForm::Floats, false, Precision::F32) => module!("resident_grid_floats_f32"),
-        (Team::Grid, InputForm::Floats, false, Precision::Tf32) => module!("resident_grid_floats_tf32"),
-        (Team::Grid, InputForm::Floats, false, Precision::Bf16) => module!("resident_grid_floats_bf16"),
-        (Team::Grid, InputForm::Floats, true, Precision::F32) => module!("resident_grid_floats_timed_f32"),
-        (Team::Grid, InputForm::Floats, true, Precision::Tf32) => module!("resident_grid_floats_timed_tf32"),
-        (Team::Grid, InputForm::Floats, true, Precision::Bf16) => module!("resident_grid_floats_timed_bf16"),
+    let training = match (team, form, timed) {
+        (Team::Cluster, InputForm::Pixels, false) => of_precision!(precision, "resident_pixels"),
+        (Team::Cluster, InputForm::Pixels, true) => of_precision!(precision, "resident_pixels_timed"),
+        (Team::Cluster, InputForm::Floats, false) => of_precision!(precision, "resident_floats"),
+        (Team::Cluster, InputForm::Floats, true) => of_precision!(precision, "resident_floats_timed"),
+        (Team::Grid, InputForm::Pixels, false) => of_precision!(precision, "resident_grid_pixels"),
+        (Team::Grid, InputForm::Pixels, true) => of_precision!(precision, "resident_grid_pixels_timed"),
+        (Team::Grid, InputForm::Floats, false) => of_precision!(precision, "resident_grid_floats"),
+        (Team::Grid, InputForm::Floats, true) => of_precision!(precision, "resident_grid_floats_timed"),
     };
     [module!("rows"), training]
 }
@@ -234,6 +228,11 @@ pub(crate) struct Position<'b> {
     pub(crate) batch: u32,
 }
 
+/// Whether a grid has a block for every multiprocessor.
+pub(super) fn fills(gpu: &Gpu, (x, y, _): (u32, u32, u32)) -> bool {
+    u64::from(x) * u64::from(y) >= u64::from(gpu.multiprocessors)
+}
+
 /// Which tile a product is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tile {
@@ -249,8 +248,8 @@ impl Tile {
 
     /// The large tile where it still gives every multiprocessor a block, for a product of rows x columns.
     pub(super) fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Self {
-        let blocks = u64::from(rows.div_ceil(Self::LARGE)) * u64::from(columns.div_ceil(Self::LARGE));
-        if blocks >= u64::from(gpu.multiprocessors) { Tile::Large } else { Tile::Small }
+        let grid = Tile::Large.grid(Self::LARGE, rows, columns);
+        if fills(gpu, grid) { Tile::Large } else { Tile::Small }
     }
 
     /// The grid for a product, where the small tile has sides of `small`, and the tiny one of half as much: tiles along the first

@@ -1,6 +1,6 @@
 //! Launches of `kernels/linear.cuh`.
 
-use super::kernels::{Launch, Tile};
+use super::kernels::{Launch, Tile, fills};
 use super::{Dims, Gpu, Position, Region};
 use crate::Error;
 use crate::nvtx::range;
@@ -62,10 +62,12 @@ const THREADS: u32 = 256;
 /// The tile for a product of rows x columns: as large as still gives every multiprocessor a block.
 fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Tile {
     let tile = Tile::pick(gpu, rows, columns);
-    let (along, across, _) = tile.grid(SMALL, rows, columns);
-    let idle = u64::from(along) * u64::from(across) < u64::from(gpu.multiprocessors);
     // Fragments of tensor cores are no smaller than the small tile.
-    if idle && gpu.kernels.has("input_gradient_tiny") { Tile::Tiny } else { tile }
+    if !fills(gpu, tile.grid(SMALL, rows, columns)) && gpu.kernels.has("input_gradient_tiny") {
+        Tile::Tiny
+    } else {
+        tile
+    }
 }
 
 /// `y (B, N) = activation(x (B, K) w (N, K)ᵀ + b (N))`.

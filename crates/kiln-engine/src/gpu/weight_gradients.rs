@@ -41,12 +41,16 @@ impl<'b> Sink<'b> {
         }
     }
 
-    /// What is written: weights and biases, and their velocities, or nothing in their place.
-    fn places(&self) -> [Region<'b, f32>; 4] {
-        match *self {
-            Sink::Store { dw, db } | Sink::Add { dw, db } => [dw, db, Region::none(), Region::none()],
-            Sink::Descent { w, b, .. } => [w, b, Region::none(), Region::none()],
-            Sink::Momentum { w, b, vw, vb, .. } => [w, b, vw, vb],
+    /// What is written, and how many values each has: weights and biases, and their velocities where there are any.
+    fn places(&self, dims: Dims) -> Vec<(&Region<'b, f32>, usize)> {
+        let (weights, biases) = (dims.n as usize * dims.k as usize, dims.n as usize);
+        match self {
+            Sink::Store { dw: w, db: b } | Sink::Add { dw: w, db: b } | Sink::Descent { w, b, .. } => {
+                vec![(w, weights), (b, biases)]
+            }
+            Sink::Momentum { w, b, vw, vb, .. } => {
+                vec![(w, weights), (b, biases), (vw, weights), (vb, biases)]
+            }
         }
     }
 
@@ -61,25 +65,10 @@ impl<'b> Sink<'b> {
         }
     }
 
-    /// How many values each of [`Sink::places`] has.
-    fn lengths(&self, dims: Dims) -> [usize; 4] {
-        let (weights, biases) = (dims.n as usize * dims.k as usize, dims.n as usize);
-        match self {
-            Sink::Momentum { .. } => [weights, biases, weights, biases],
-            _ => [weights, biases, 0, 0],
-        }
-    }
-
     /// The parameters that say where the gradient goes and how, for one layer.
     pub(super) fn push<'a>(&'a self, launch: Launch<'a>, slot: u32, dims: Dims) -> Launch<'a> {
-        let [weights, biases, ..] = self.lengths(dims);
-        let launch = match self {
-            Sink::Store { dw, db } | Sink::Add { dw, db } => launch.pointer(dw, weights).pointer(db, biases),
-            Sink::Descent { w, b, .. } => launch.pointer(w, weights).pointer(b, biases),
-            Sink::Momentum { w, b, vw, vb, .. } => {
-                launch.pointer(w, weights).pointer(b, biases).pointer(vw, weights).pointer(vb, biases)
-            }
-        };
+        let places = self.places(dims).into_iter();
+        let launch = places.fold(launch, |launch, (place, needed)| launch.pointer(place, needed));
         self.push_options(launch, slot)
     }
 
@@ -180,14 +169,16 @@ fn submit(
             Some(x) => launch = launch.needs(x, *b as usize * *k as usize).in_pairs(x),
             None => width = width.max(*k as usize),
         }
-        for (place, needed) in own.places().iter().zip(own.lengths(layer.dims)) {
+        let mut places = [0; 4];
+        for (address, (place, needed)) in places.iter_mut().zip(own.places(layer.dims)) {
             launch = launch.needs(place, needed);
+            *address = *place.address();
         }
         let (along, across, _) = tile.grid(SMALL, *k, *n);
         *entry = Layer {
             x: x.map_or(0, |x| *x.address()),
             dz: *dz.address(),
-            places: own.places().map(|place| *place.address()),
+            places,
             k: *k,
             n: *n,
             blocks: along.saturating_mul(across),

@@ -231,7 +231,7 @@ impl<'d> Graph<'d> {
         let mut layers = self.net.depth();
         if self.has_head(batch) {
             layers -= 1; // whose gradient at the inputs is made with the loss
-            self.hidden(feed, batch)?;
+            self.hidden(feed, &self.arenas, batch)?;
             self.head(feed, batch)?;
         } else {
             self.forward(feed, &self.arenas, batch)?;
@@ -255,8 +255,8 @@ impl<'d> Graph<'d> {
     }
 
     /// From the gathered batch through all layers but the last.
-    fn hidden(&self, feed: Feed<'_>, batch: Batch) -> Result<(), Error> {
-        (0..self.net.depth() - 1).try_for_each(|layer| self.outputs(layer, feed, &self.arenas, batch))
+    fn hidden(&self, feed: Feed<'_>, arenas: &Arenas, batch: Batch) -> Result<(), Error> {
+        (0..self.net.depth() - 1).try_for_each(|layer| self.outputs(layer, feed, arenas, batch))
     }
 
     /// The last layer, the loss, the gradient at the outputs, and that at the layer below.
@@ -274,11 +274,11 @@ impl<'d> Graph<'d> {
         if let Some(copies) = arenas.copies() {
             self.copy_batch(copies, feed, arenas, batch)?;
         }
-        for layer in 0..self.net.depth() {
-            self.outputs(layer, feed, arenas, batch)?;
-        }
-        let (at, last) = (arenas.position(batch), self.net.depth() - 1);
-        let (wanted, z, results) = (feed.wanted(self.loss), arenas.last(), arenas.results(batch));
+        self.hidden(feed, arenas, batch)?;
+        let last = self.net.depth() - 1;
+        self.outputs(last, feed, arenas, batch)?;
+        let (at, wanted) = (arenas.position(batch), feed.wanted(self.loss));
+        let (z, results) = (arenas.last(), arenas.results(batch));
         loss(&self.gpu, &wanted, &at, z, &results, batch.mean, self.dims(last, batch))
     }
 

@@ -349,7 +349,7 @@ fn copies_of(format: Format) {
 #[test]
 fn small_copies_are_refused() {
     on_device!();
-    for (format, two, six) in [(Format::Bf16, 2, 6), (Format::Tf32, 3, 9)] {
+    for (format, name, two, six) in [(Format::Bf16, "bf16", 2, 6), (Format::Tf32, "tf32", 3, 9)] {
         let gpu = open(format);
         let of = |chunks: usize| OnDevice { chunks: buffer(&gpu, &vec![0; chunks]), format };
         let (b, y) = (buffer(&gpu, &[0f32; 3]), poisoned(&gpu, 3));
@@ -361,8 +361,8 @@ fn small_copies_are_refused() {
             error.unwrap_err().to_string()
         };
         let error = run(two - 1, six);
-        assert!(error.contains("linear_copies_outputs_"), "{error}");
-        assert!(error.contains("_32 with B 1, K 9, N 3"), "{error}");
+        let kernel = format!("linear_copies_outputs_{name}_32 with B 1, K 9, N 3");
+        assert!(error.contains(&kernel), "{error}");
         assert!(error.contains(&format!("a buffer of {}, expected {two}", two - 1)), "{error}");
         let error = run(two, six - 1);
         assert!(error.contains(&format!("a buffer of {}, expected {six}", six - 1)), "{error}");

@@ -37,11 +37,14 @@ const SIZES: [Dims; 7] = [
     Dims { b: 19, k: 35, n: 263 },
 ];
 
+/// Multiprocessors for which products take the small tile, where it does not leave even those idle.
+const SMALL_TILES: u32 = 6;
+
 /// A device of its own for each combination of precision and tile.
 fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
     PRECISIONS.into_iter().flat_map(|precision| {
-        // With one multiprocessor to fill, every product takes the large tile, with six the small one where it is not too small.
-        let of_float32 = (precision == Precision::F32).then_some(6);
+        // With one multiprocessor to fill, every product takes the large tile, with more the small or the tiny one.
+        let of_float32 = (precision == Precision::F32).then_some(SMALL_TILES);
         [u32::MAX, 1].into_iter().chain(of_float32).map(move |multiprocessors| {
             let mut gpu = Gpu::open(0, precision).unwrap();
             gpu.multiprocessors = multiprocessors;

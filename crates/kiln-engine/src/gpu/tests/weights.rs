@@ -91,7 +91,7 @@ impl Case {
 fn gradients_and_updates() {
     on_device!();
     // There are two tiles: the device that leaves room for a third one shows nothing new.
-    for (precision, gpu) in gpus().filter(|(_, gpu)| gpu.multiprocessors != 6) {
+    for (precision, gpu) in gpus().filter(|(_, gpu)| gpu.multiprocessors != SMALL_TILES) {
         for dims in SIZES {
             for values in [Values::Integers, Values::Floats] {
                 sources(&gpu, precision, dims, values);
@@ -159,10 +159,7 @@ pub(super) fn case_of_layers(gpu: &Gpu) {
         widths[1..].iter().map(of).collect()
     };
     let (hidden, deltas) = (activations(5), activations(6));
-    let scalars = {
-        let nan = Scalars::sgd(f32::NAN, f32::NAN, f32::NAN);
-        buffer(gpu, &[nan, nan, Scalars::sgd(LR, KEEP, FRESH)])
-    };
+    let scalars = scalars(gpu);
     let run = |together: bool, momentum: bool| -> Vec<Vec<u32>> {
         let states: Vec<[Buffer<f32>; 4]> = (0..depth)
             .map(|layer| {
@@ -246,6 +243,12 @@ fn small_buffers_of_a_layer_are_refused() {
     gpu.stream.synchronize().unwrap();
 }
 
+/// Only the row of the step may be read: the others are NaN.
+fn scalars(gpu: &Gpu) -> Buffer<Scalars> {
+    let nan = Scalars::sgd(f32::NAN, f32::NAN, f32::NAN);
+    buffer(gpu, &[nan, nan, Scalars::sgd(LR, KEEP, FRESH)])
+}
+
 /// One case into all three sinks; `run` makes the gradient, at the slot of an [`Epoch`].
 pub(super) fn sinks(gpu: &Gpu, case: &Case, source: &str, run: impl Fn(&Sink<'_>)) {
     let Case { dims, values, .. } = *case;
@@ -270,9 +273,7 @@ pub(super) fn sinks(gpu: &Gpu, case: &Case, source: &str, run: impl Fn(&Sink<'_>
     assert_close(&what("added dw"), &read(gpu, &w, weights), added(false));
     assert_close(&what("added db"), &read(gpu, &b, units), added(true));
 
-    // Only the row of this step may be read: the others are NaN.
-    let nan = Scalars::sgd(f32::NAN, f32::NAN, f32::NAN);
-    let scalars = buffer(gpu, &[nan, nan, Scalars::sgd(LR, KEEP, FRESH)]);
+    let scalars = scalars(gpu);
     let fresh = || [0, 1, 2, 3].map(|at| buffer(gpu, &case.state[at]));
     let [w, b, ..] = fresh();
     run(&Sink::Descent { w: w.all(), b: b.all(), scalars: scalars.all(), decay: DECAY });
