@@ -11,7 +11,7 @@ use serde::Serialize;
 pub enum Kind {
     /// An access outside any allocation, or across the end of one.
     OutOfBounds,
-    /// An access to memory that has been freed.
+    /// An access to memory that has been freed, or to shared memory of a block that may have ended.
     UseAfterFree,
     /// An address that is not a multiple of the access's size.
     Misaligned,

@@ -67,6 +67,9 @@ pub(crate) struct Cell {
     pub(crate) init: u8,
 }
 
+/// Set in [`Cell::init`] of what an asynchronous copy reads, or has read.
+pub(crate) const READING: u8 = 0x40;
+
 /// Set in [`Cell::init`] of a cell that is split: its bytes are at `read_who` of the lists' parts.
 const SPLIT: u8 = 0x20;
 

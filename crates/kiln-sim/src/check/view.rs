@@ -7,6 +7,8 @@
 //!
 //! This is exact: a level is used only when all threads of it took part. (The idea of levels is that of Eizenberg et al.,
 //! "BARRACUDA: Binary-level Analysis of Runtime RAces in CUDA programs", 2017.)
+//!
+//! The first moment of a launch, [`START`], stands for a block's being there at all.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -20,6 +22,8 @@ pub(crate) const COPIER: Who = 1 << 31;
 pub(crate) const MBARRIER: Who = 1 << 31 | 1 << 30;
 /// The time of an asynchronous access that is not complete: nobody can know of it.
 pub(crate) const PENDING: u32 = u32::MAX;
+/// Time of what every block does first, which is to start. Accesses come later.
+pub(crate) const START: u32 = 1;
 /// Blocks that can be told apart.
 pub(crate) const MAX_BLOCKS: u64 = 1 << 20;
 
@@ -110,6 +114,17 @@ impl View {
             Level::Thread(who) => who & COPIER != 0 || block_of(who) != block || known > time,
             Level::Block(_) => true,
         });
+    }
+
+    /// Whether a block is known to have started: anything that it did is.
+    pub(crate) fn has_started(&self, block: u32) -> bool {
+        let within = |from: Level, to: Level| {
+            let first = self.0.partition_point(|entry| entry.0 < from);
+            self.0.get(first).is_some_and(|entry| entry.0 <= to)
+        };
+        self.get(Level::Block(block)) >= START
+            || within(Level::Warp(block << 5), Level::Warp(block << 5 | 31))
+            || within(Level::Thread(block << 10), Level::Thread(block << 10 | 1023))
     }
 
     /// Whether what `who` did at `time` is known.

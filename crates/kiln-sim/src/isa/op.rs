@@ -794,7 +794,10 @@ pub(crate) enum Op {
     Elect,
     Fence(Sem),
     /// Between generic and asynchronous accesses.
-    FenceProxy,
+    FenceProxy {
+        shared: bool,
+        global: bool,
+    },
     /// Makes the initialisation of mbarriers visible to the cluster.
     FenceMbarInit,
     Mbar(MbarOp, MbarSem),

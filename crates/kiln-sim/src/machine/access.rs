@@ -3,7 +3,7 @@
 //! Every access is checked for bounds and alignment, and with checks on for uninitialised bytes and races. A generic
 //! address is resolved by the window that it lies in.
 
-use crate::check::cell::{Cell, Event, Judge, ReaderLists, Strength, WHOLE};
+use crate::check::cell::{Cell, Event, Judge, READING, ReaderLists, Strength, WHOLE};
 use crate::check::view::Who;
 use crate::finding::Kind;
 use crate::isa::{Access, Element, Inst, Op, Order, Place, Sem};
@@ -11,6 +11,7 @@ use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, windo
 
 use super::Machine;
 use super::regs::{Row64, lanes};
+use super::sources::moved;
 use super::step::{Flow, Running};
 
 /// Set in [`Cell::init`] of shared memory that is an mbarrier.
@@ -102,7 +103,7 @@ impl Machine<'_> {
         }
         match place {
             Place::Global | Place::Const | Place::Generic => self.resolve_global(address, bytes, run, who),
-            Place::Shared => self.resolve_shared(address, bytes, run, who),
+            Place::Shared => self.resolve_shared(address, bytes, run, lane),
             Place::Local => {
                 let end = run.warp.local.len() as u64 * 4;
                 // A program that only follows pointers cannot be told which variable it meant: the whole frame counts.
@@ -156,7 +157,8 @@ impl Machine<'_> {
     }
 
     #[inline]
-    fn resolve_shared(&mut self, address: u64, bytes: u32, run: &Running<'_>, who: Who) -> Option<Spot> {
+    fn resolve_shared(&mut self, address: u64, bytes: u32, run: &Running<'_>, lane: usize) -> Option<Spot> {
+        let who = run.who | lane as u32;
         let (rank, offset) = (address >> RANK_SHIFT, address & ((1 << RANK_SHIFT) - 1));
         let block = if rank == 0 {
             run.block
@@ -180,7 +182,7 @@ impl Machine<'_> {
             self.fault_at(Kind::UseAfterFree, run.pc, who, message, "shared", address, bytes);
             return None;
         }
-        Some(Spot::Shared(block, offset as u32))
+        self.has_started(block, address, bytes, run, lane).then_some(Spot::Shared(block, offset as u32))
     }
 
     /// One word, or part of one.
@@ -432,6 +434,7 @@ impl Machine<'_> {
                 }
             }
             Spot::Shared(block, offset) => {
+                self.visit(block, offset, run, lane);
                 let own = block == run.block;
                 let block = &mut self.blocks[block];
                 let warps = block.warps.len();
@@ -485,7 +488,7 @@ impl Machine<'_> {
     }
 
     /// A spot's space and address, for findings.
-    fn spot_name(&self, spot: Spot, at: u32, run: &Running<'_>) -> (&'static str, u64) {
+    pub(super) fn spot_name(&self, spot: Spot, at: u32, run: &Running<'_>) -> (&'static str, u64) {
         match spot {
             Spot::Global(_, _, address) => ("global", address + u64::from(at)),
             Spot::Shared(block, offset) if block == run.block => ("shared", u64::from(offset + at)),
@@ -508,12 +511,16 @@ impl Machine<'_> {
         lane: usize,
     ) {
         let mut found: Option<(u32, Option<Event>, u8)> = None;
+        let mut reading: Option<u32> = None;
         let judge = self.judge(run, lane, strength);
         let mut write =
             |cell: &mut Cell, lists: &mut ReaderLists, at: u32, bits: u8, reader: Option<Event>| {
                 let race = judge.write_bytes(cell, bits, lists).or(reader);
                 if (race.is_some() || cell.init & MBAR != 0) && found.is_none() {
                     found = Some((at, race, cell.init));
+                }
+                if cell.init & READING != 0 {
+                    reading.get_or_insert(at);
                 }
             };
         match spot {
@@ -525,6 +532,7 @@ impl Machine<'_> {
                 }
             }
             Spot::Shared(block, offset) => {
+                self.visit(block, offset, run, lane);
                 let block = &mut self.blocks[block];
                 for at in (0..bytes).step_by(4) {
                     let word = ((offset + at) / 4) as usize;
@@ -543,6 +551,9 @@ impl Machine<'_> {
         }
         if let Some((at, race, init)) = found {
             self.complain(spot, bytes, Problem { at, race, unwritten: false, init }, run, lane);
+        }
+        if let Some(first) = reading {
+            (first..bytes).step_by(4).for_each(|at| self.check_sources(moved(spot, at), run, lane));
         }
         self.mark_written(spot, bytes);
     }

@@ -1,16 +1,15 @@
 //! Asynchronous copies and stores.
 //!
-//! Their source is read when they are issued. Their destination changes later: at the thread's own wait for `cp.async`,
+//! The bytes of a source are taken when a copy is issued ([`super::sources`] has until when they may not change). The
+//! destination changes later: at the thread's own wait for `cp.async`,
 //! at some point of the schedule for bulk copies and `st.async`. Until somebody has waited for that it is marked as being
 //! written, and nobody may touch it, the thread itself included: whether the bytes have landed is luck. What completes on an mbarrier is written by that mbarrier's agent, and known to
 //! those who have seen the phase complete.
-//!
-//! Errs towards silence: a source that is overwritten before the copy is complete, and a missing proxy fence, are not found.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use crate::check::cell::{Event, WHOLE};
+use crate::check::cell::{Cell, Event, READING, WHOLE};
 use crate::check::view::{COPIER, Level, MBARRIER, Who};
 use crate::finding::Kind;
 use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
@@ -18,7 +17,8 @@ use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
 use super::Machine;
 use super::access::Spot;
 use super::regs::lanes;
-use super::state::{Block, BulkStore, Copies, Copy};
+use super::sources::{BulkSource, Source, moved};
+use super::state::{Block, BulkStore, Copies, Copy, Init};
 use super::step::{Flow, Running};
 
 /// What an operation does to its destination.
@@ -38,6 +38,8 @@ pub(super) struct AsyncOp {
     data: Vec<u8>,
     /// Block and offset of the mbarrier that it completes on.
     mbar: Option<(usize, u32)>,
+    /// Number of the source that it has read once it is complete.
+    source: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,14 +75,9 @@ impl Machine<'_> {
                 }
                 Flow::Next
             }
-            // Sources are read when a copy is issued: a wait for the reads has nothing to wait for.
-            Op::BulkWait { read: true } => Flow::Next,
-            Op::BulkWait { read: false } => {
+            Op::BulkWait { read } => {
                 for lane in lanes(run.active) {
-                    while copies(run, lane).bulk_groups.len() > inst.imm as usize {
-                        let group = copies(run, lane).bulk_groups.pop_front().unwrap_or_default();
-                        group.into_iter().for_each(|store| self.finish_store(store, run.who | lane as u32));
-                    }
+                    self.bulk_wait(inst.imm as usize, read, run, lane);
                 }
                 Flow::Next
             }
@@ -113,6 +110,24 @@ impl Machine<'_> {
         }
     }
 
+    /// Waits until no more than `most` of a lane's bulk groups are under way, or have yet to be read.
+    fn bulk_wait(&mut self, most: usize, read: bool, run: &mut Running<'_>, lane: usize) {
+        let held = copies(run, lane);
+        let done = held.bulk_groups.len().saturating_sub(most);
+        let stores: Vec<BulkStore> = held.bulk_groups.iter().take(done).flatten().copied().collect();
+        if !read {
+            held.bulk_groups.drain(..done);
+        }
+        for store in stores {
+            if let Some(bulk) = self.sources.remove(&store.id) {
+                self.end_source(bulk.source, run, lane);
+            }
+            if !read {
+                self.finish_store(store, run.who | lane as u32);
+            }
+        }
+    }
+
     /// Reads bytes of a source with all checks.
     fn take(&mut self, spot: Spot, bytes: u32, run: &Running<'_>, lane: usize) -> Vec<u8> {
         let mut data = Vec::with_capacity(bytes as usize);
@@ -137,23 +152,33 @@ impl Machine<'_> {
         }
         let who = run.who | lane as u32;
         let judge = self.judge(run, lane, None);
-        let mut found = None;
+        let (mut found, mut reading) = (None, None);
         for at in (0..bytes).step_by(4) {
+            let mut note = |cell: &Cell| {
+                if cell.init & READING != 0 {
+                    reading.get_or_insert(at);
+                }
+            };
             let race = match moved(spot, at) {
                 Spot::Shared(block, offset) => {
                     let block = &mut self.blocks[block];
                     let reader = block.unknown_reader(offset as usize / 4, &judge.me);
                     let cell = &mut block.cells[(offset / 4) as usize];
+                    note(cell);
                     let own = reduces && cell.last_write().is_some_and(|event| event.who == agent);
                     if own { None } else { judge.write_pending(cell, &mut block.lists, agent).or(reader) }
                 }
                 Spot::Global(index, _, address) => {
                     let (cell, lists) = self.shadow.cell(index, self.memory[index].base, address);
+                    note(cell);
                     judge.write_pending(cell, lists, agent)
                 }
                 _ => None,
             };
             found = found.or(race.map(|race| (at, race)));
+        }
+        if let Some(first) = reading {
+            (first..bytes).step_by(4).for_each(|at| self.check_sources(moved(spot, at), run, lane));
         }
         if let Some((at, first)) = found {
             let second = Event { who, time: self.now, pc: run.pc };
@@ -164,6 +189,14 @@ impl Machine<'_> {
             };
             self.race(second, first, space, address, 4);
         }
+    }
+
+    /// The same for a bulk copy, for which a fence must cover what has been stored there before.
+    fn claim_fenced(&mut self, spot: Spot, bytes: u32, agent: Who, run: &Running<'_>, lane: usize) {
+        if self.launch.checks {
+            self.check_fenced(spot, bytes, run, lane);
+        }
+        self.claim(spot, bytes, agent, false, run, lane);
     }
 
     fn copy_async(
@@ -191,20 +224,23 @@ impl Machine<'_> {
                 return Flow::Changed;
             }
             let mut data = [0u8; 16];
+            let mut source = None;
+            let who = run.who | lane as u32;
             if sizes[lane] > 0 {
-                let Some(source) = self.resolve(Place::Global, from[lane], sizes[lane], width, run, lane)
+                let Some(spot) = self.resolve(Place::Global, from[lane], sizes[lane], width, run, lane)
                 else {
                     return Flow::Changed;
                 };
-                let found = self.take(source, sizes[lane], run, lane);
+                let found = self.take(spot, sizes[lane], run, lane);
                 data[..found.len()].copy_from_slice(&found);
+                let read = *source.insert(Source { spot, bytes: sizes[lane], who, pc: run.pc });
+                self.mark_source(read);
             }
-            let who = run.who | lane as u32;
             self.claim(Spot::Shared(block, offset), width, COPIER | who, false, run, lane);
             let words = std::array::from_fn(|n| {
                 u32::from_le_bytes([data[4 * n], data[4 * n + 1], data[4 * n + 2], data[4 * n + 3]])
             });
-            copies(run, lane).open.push(Copy { offset, bytes, data: words });
+            copies(run, lane).open.push(Copy { offset, bytes, data: words, source });
         }
         Flow::Next
     }
@@ -220,6 +256,7 @@ impl Machine<'_> {
             while copies(run, lane).groups.len() > most {
                 let group = copies(run, lane).groups.pop_front().unwrap_or_default();
                 self.finish_group(&group, run.block, Some(run.who | lane as u32));
+                group.iter().filter_map(|copy| copy.source).for_each(|read| self.end_source(read, run, lane));
             }
         }
         Flow::Next
@@ -288,17 +325,24 @@ impl Machine<'_> {
                     }
                 }
                 let target = Target::Shared(run.block, copy.offset);
-                self.start(Effect::Store, target, data, None);
+                self.start(Effect::Store, target, data, None, None);
             }
-            self.start(Effect::Store, Target::Nothing, Vec::new(), Some((block, offset)));
+            self.start(Effect::Store, Target::Nothing, Vec::new(), Some((block, offset)), None);
         }
         Flow::Next
     }
 
-    fn start(&mut self, effect: Effect, target: Target, data: Vec<u8>, mbar: Option<(usize, u32)>) -> u64 {
+    fn start(
+        &mut self,
+        effect: Effect,
+        target: Target,
+        data: Vec<u8>,
+        mbar: Option<(usize, u32)>,
+        source: Option<u64>,
+    ) -> u64 {
         let id = self.next_operation;
         self.next_operation += 1;
-        self.operations.push(AsyncOp { id, effect, target, data, mbar });
+        self.operations.push(AsyncOp { id, effect, target, data, mbar, source });
         id
     }
 
@@ -343,7 +387,7 @@ impl Machine<'_> {
                 }
             }
             self.claim(spot, bytes, MBARRIER | number, matches!(effect, Effect::Reduce(..)), run, lane);
-            self.start(effect, Target::Shared(block, offset), data, Some(at));
+            self.start(effect, Target::Shared(block, offset), data, Some(at), None);
         }
         Flow::Next
     }
@@ -381,10 +425,17 @@ impl Machine<'_> {
                 return Flow::Changed;
             }
             let data = self.take(source, bytes, run, lane);
+            let source = Source { spot: source, bytes, who, pc: run.pc };
+            self.mark_source(source);
+            if self.launch.checks {
+                self.check_fenced(source.spot, bytes, run, lane);
+            }
+            let number = self.next_operation;
             let Spot::Shared(block, offset) = target else {
                 let Spot::Global(index, at, _) = target else { return Flow::Changed };
-                self.claim(target, bytes, COPIER | who, false, run, lane);
-                let id = self.start(Effect::Store, Target::Global(index, at), data, None);
+                self.claim_fenced(target, bytes, COPIER | who, run, lane);
+                let id = self.start(Effect::Store, Target::Global(index, at), data, None, None);
+                self.sources.insert(id, BulkSource { source, left: 0 });
                 copies(run, lane).bulk_open.push(BulkStore { id, index, offset: at, bytes });
                 continue;
             };
@@ -410,14 +461,21 @@ impl Machine<'_> {
                 );
                 return Flow::Changed;
             }
+            self.sources.insert(number, BulkSource { source, left: blocks.len() as u32 });
             // Multicast writes to the same offsets, and completes on the mbarrier at the same offset, in each block.
             for block in blocks {
-                let Some(number) = self.mbarrier_number(block, mbar.1, run, lane) else {
+                if !self.has_started(block, to[lane], bytes, run, lane) {
+                    return Flow::Changed;
+                }
+                let Some(agent) = self.mbarrier_number(block, mbar.1, run, lane) else {
                     return Flow::Changed;
                 };
-                let spot = Spot::Shared(block, offset);
-                self.claim(spot, bytes, MBARRIER | number, false, run, lane);
-                self.start(Effect::Store, Target::Shared(block, offset), data.clone(), Some((block, mbar.1)));
+                if self.launch.checks {
+                    self.check_init_fenced(block, mbar.1, run, lane);
+                }
+                self.claim_fenced(Spot::Shared(block, offset), bytes, MBARRIER | agent, run, lane);
+                let (target, mbar) = (Target::Shared(block, offset), Some((block, mbar.1)));
+                self.start(Effect::Store, target, data.clone(), mbar, Some(number));
             }
         }
         Flow::Next
@@ -457,6 +515,14 @@ impl Machine<'_> {
 
     fn complete(&mut self, op: AsyncOp) {
         self.events += 1;
+        if let Some(number) = op.source
+            && let Some(bulk) = self.sources.get_mut(&number)
+        {
+            bulk.left -= 1;
+            if bulk.left == 0 {
+                self.sources.remove(&number);
+            }
+        }
         match op.target {
             Target::Shared(block, offset) => self.complete_shared(&op, block, offset),
             // The bytes are there, but until the thread has waited nobody may count on it.
@@ -520,7 +586,10 @@ impl Machine<'_> {
         let who = run.who | lane as u32;
         let judge = self.judge(run, lane, None);
         let Block { cells, lists, .. } = &self.blocks[block];
-        if let Some(first) = judge.unordered_write_of(&cells[(offset / 4) as usize], WHOLE, lists) {
+        let known = self.blocks[block].mbars.get(&offset).is_some_and(|mbar| mbar.init == Init::Known);
+        if let Some(first) = judge.unordered_write_of(&cells[(offset / 4) as usize], WHOLE, lists)
+            && !known
+        {
             let second = Event { who, time: self.now, pc: run.pc };
             self.race(second, first, "shared", u64::from(offset), 8);
         }
@@ -533,16 +602,4 @@ fn copies<'r>(run: &'r mut Running<'_>, lane: usize) -> &'r mut Copies {
         run.warp.copies = vec![Copies::default(); 32];
     }
     &mut run.warp.copies[lane]
-}
-
-/// A place some bytes further on.
-fn moved(spot: Spot, by: u32) -> Spot {
-    match spot {
-        Spot::Global(index, offset, address) => {
-            Spot::Global(index, offset + u64::from(by), address + u64::from(by))
-        }
-        Spot::Shared(block, offset) => Spot::Shared(block, offset + by),
-        Spot::Local(offset) => Spot::Local(offset + by),
-        Spot::Param(offset) => Spot::Param(offset + by),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::check::view::{Level, View, block_of};
+use crate::check::view::{Level, View};
 use crate::finding::Kind;
 use crate::isa::{Bar, BarKind, Inst, Op};
 
@@ -255,6 +255,7 @@ impl Machine<'_> {
         for lane in lanes(run.active) {
             run.warp.cluster_arrived[lane] = generation + 1;
         }
+        self.release_inits(run);
         if release {
             let now = self.tick();
             let known = run.warp.view.joined(run.active);
@@ -276,7 +277,10 @@ impl Machine<'_> {
         if live > 0 && cluster.arrived >= live {
             cluster.generation += 1;
             cluster.arrived = 0;
-            cluster.complete = Rc::new(std::mem::take(&mut cluster.view));
+            let mut view = std::mem::take(&mut cluster.view);
+            view.join(&self.starts(index));
+            self.clusters[index].complete = Rc::new(view);
+            self.know_inits(index);
             self.events += 1;
         }
     }
@@ -285,7 +289,8 @@ impl Machine<'_> {
         if aligned && let Some(flow) = self.together(run, "a cluster barrier for whole warps") {
             return flow;
         }
-        let cluster = &self.clusters[self.blocks[run.block].cluster];
+        let index = self.blocks[run.block].cluster;
+        let cluster = &self.clusters[index];
         let generation = cluster.generation;
         if let Some(lane) = lanes(run.active).find(|lane| run.warp.cluster_arrived[*lane] == 0) {
             self.fault(
@@ -298,10 +303,8 @@ impl Machine<'_> {
         }
         let arrived = run.warp.cluster_arrived[run.active.trailing_zeros() as usize];
         if generation >= arrived {
-            if acquire {
-                let complete = cluster.complete.clone();
-                learn_all(run.warp, run.active, &complete, block_of(run.who));
-            }
+            let complete = if acquire { cluster.complete.clone() } else { Rc::new(self.starts(index)) };
+            learn_all(run.warp, run.active, &complete);
             for lane in lanes(run.active) {
                 run.warp.cluster_arrived[lane] = 0;
             }
@@ -333,6 +336,7 @@ impl Machine<'_> {
         self.events += 1;
         self.finish_copies(run, gone);
         let block = run.block;
+        self.note_end(run, gone);
         self.note_strays(run, gone);
         self.blocks[block].live_threads -= gone.count_ones();
         let cluster = self.blocks[block].cluster;
@@ -382,7 +386,7 @@ fn release(warp: &mut Warp, id: usize, mask: u32, value: u32, view: &Rc<View>, w
 }
 
 /// Lanes learn something together.
-pub(super) fn learn_all(warp: &mut Warp, mask: u32, view: &View, _block: u32) {
+pub(super) fn learn_all(warp: &mut Warp, mask: u32, view: &View) {
     if mask == warp.live
         && let Some(same) = warp.view.same()
     {

@@ -9,6 +9,7 @@
 
 use std::rc::Rc;
 
+use crate::check::cell::Event;
 use crate::check::view::{Level, MBARRIER, View, block_of};
 use crate::finding::Kind;
 use crate::isa::{Inst, MbarOp, MbarSem, Place, Scope, Sem};
@@ -16,7 +17,7 @@ use crate::isa::{Inst, MbarOp, MbarSem, Place, Scope, Sem};
 use super::Machine;
 use super::access::{MBAR, Spot};
 use super::regs::lanes;
-use super::state::{Arrivals, Mbar};
+use super::state::{Arrivals, Init, Mbar};
 use super::step::{Flow, Running};
 
 /// Largest count of arrivals and of bytes (PTX ISA, "Contents of the mbarrier object").
@@ -142,7 +143,11 @@ impl Machine<'_> {
             bytes: 0,
             arrivals: Arrivals::new(),
             complete: Rc::default(),
+            calls: Vec::new(),
+            unseen_calls: Vec::new(),
+            who,
             pc: run.pc,
+            init: Init::Done,
         };
         block.mbars.insert(offset, mbar);
         self.mbarriers += 1;
@@ -187,8 +192,11 @@ impl Machine<'_> {
         if !self.usable(run.block, offset, run, lane) {
             return false;
         }
-        let mbar = &self.blocks[run.block].mbars[&offset];
+        let Some(mbar) = self.blocks[run.block].mbars.get_mut(&offset) else { return false };
         let done = if parity { mbar.phase & 1 != value & 1 } else { mbar.phase > value };
+        if done {
+            mbar.unseen_calls.clear();
+        }
         if done && sem.acquires() {
             let complete = mbar.complete.clone();
             let own = block_of(run.who);
@@ -218,6 +226,9 @@ impl Machine<'_> {
         }
         let phase = self.blocks[block].mbars[&offset].phase;
         let who = run.who | lane as u32;
+        if let Some(mbar) = self.blocks[block].mbars.get_mut(&offset).filter(|_| block != run.block) {
+            mbar.calls.push(Event { who, time: self.now, pc: run.pc });
+        }
         match op {
             MbarOp::ExpectTx => self.expect_bytes(block, offset, i64::from(value), run.pc, who),
             MbarOp::CompleteTx => self.expect_bytes(block, offset, -i64::from(value), run.pc, who),
@@ -292,6 +303,7 @@ impl Machine<'_> {
         }
         mbar.phase += 1;
         mbar.pending = mbar.expected;
+        mbar.unseen_calls.append(&mut mbar.calls);
         let mut complete = Arrivals::clone(&mbar.complete);
         for (key, view) in std::mem::take(&mut mbar.arrivals) {
             complete.entry(key).or_default().join(&view);

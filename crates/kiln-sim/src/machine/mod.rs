@@ -14,19 +14,22 @@ mod exchange;
 mod float;
 mod halves;
 mod integer;
+mod lifetime;
 mod mbarrier;
 mod order;
 mod plain;
+mod proxy;
 mod regs;
 mod report;
 mod schedule;
+mod sources;
 mod state;
 mod step;
 mod system;
 mod tensor;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use rand::SeedableRng;
@@ -34,7 +37,7 @@ use rand::rngs::SmallRng;
 use rayon::prelude::*;
 
 use crate::check::shadow::GlobalShadow;
-use crate::check::view::Neighbours;
+use crate::check::view::{Neighbours, START};
 use crate::finding::{Finding, Kind};
 use crate::isa::{Function, Program};
 use crate::memory::{Allocation, GlobalMemory};
@@ -42,6 +45,8 @@ use crate::num::mma::TensorCore;
 
 use asynchronous::AsyncOp;
 use order::Released;
+use proxy::Fence;
+use sources::BulkSource;
 use state::{Block, Cluster};
 
 /// Findings of one launch that are kept.
@@ -186,6 +191,10 @@ pub(crate) struct Machine<'a> {
     /// What has been released, by address of global memory, or by block and offset of shared memory.
     released: HashMap<u64, Vec<Released>>,
     operations: Vec<AsyncOp>,
+    /// What bulk copies read, by the number of the first operation.
+    sources: BTreeMap<u64, BulkSource>,
+    /// Proxy fences, by the warp's number in the grid.
+    fences: HashMap<u32, VecDeque<Fence>>,
     next_operation: u64,
     mbarriers: u32,
     findings: Vec<Finding>,
@@ -213,10 +222,12 @@ impl<'a> Machine<'a> {
             blocks: Vec::new(),
             clusters: Vec::new(),
             shadow: GlobalShadow::default(),
-            now: 1,
+            now: START + 1,
             cluster_blocks: launch.cluster_blocks(),
             released: HashMap::new(),
             operations: Vec::new(),
+            sources: BTreeMap::new(),
+            fences: HashMap::new(),
             next_operation: 1,
             mbarriers: 0,
             findings: Vec::new(),

@@ -120,7 +120,7 @@ impl Machine<'_> {
         self.report(finding, second.pc, first.pc);
     }
 
-    fn describe(&self, space: &str, address: u64, block: u32) -> String {
+    pub(super) fn describe(&self, space: &str, address: u64, block: u32) -> String {
         match space {
             "global" | "const" => self.launch.memory.describe(address),
             "shared" => {

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use crate::check::cell::{Cell, ReaderLists};
 use crate::check::reads::Mark;
-use crate::check::view::MAX_BLOCKS;
+use crate::check::view::{MAX_BLOCKS, View};
 use crate::finding::{Finding, Kind};
 
 use super::Machine;
@@ -85,11 +85,15 @@ impl Machine<'_> {
             lists: ReaderLists::default(),
             barriers: vec![Barrier::default(); 16],
             mbars: Default::default(),
+            visitors: Default::default(),
+            known_at_end: View::default(),
         }
     }
 
     /// Runs the blocks that are placed until all their threads have exited.
     fn run_blocks(&mut self) {
+        self.sources.clear();
+        self.fences.clear();
         let warps: Vec<(usize, usize)> = self
             .blocks
             .iter()

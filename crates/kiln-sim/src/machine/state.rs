@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use crate::check::cell::{Cell, Event, ReaderLists};
 use crate::check::reads::{Mark, unknown_reader};
-use crate::check::view::{Knower, Level, Neighbours, View, WarpView, block_of};
+use crate::check::view::{Knower, Level, Neighbours, View, WarpView, Who, block_of};
 use crate::isa::{Function, Registers};
 
 use super::regs::{Row, Row64, lanes};
+use super::sources::Source;
 
 /// Where a frame's registers start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,12 +69,14 @@ pub(super) struct Copy {
     pub(super) offset: u32,
     pub(super) bytes: u8,
     pub(super) data: [u32; 4],
+    /// What it reads, if anything.
+    pub(super) source: Option<Source>,
 }
 
 /// A bulk copy to global memory that its thread has not waited for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BulkStore {
-    /// Number of the operation.
+    /// Number of the operation, and of its source.
     pub(super) id: u64,
     /// Allocation and offset of the destination.
     pub(super) index: usize,
@@ -268,8 +271,26 @@ pub(super) struct Mbar {
     pub(super) arrivals: Arrivals,
     /// What those knew of the phases that are complete.
     pub(super) complete: Rc<Arrivals>,
-    /// Instruction that made it, for findings.
+    /// Arrivals from other blocks: in this phase, and in phases that no thread of its own block has seen complete.
+    pub(super) calls: Vec<Event>,
+    pub(super) unseen_calls: Vec<Event>,
+    /// Thread and instruction that made it.
+    pub(super) who: Who,
     pub(super) pc: u32,
+    /// How far its initialisation is known.
+    pub(super) init: Init,
+}
+
+/// How far the initialisation of an mbarrier is known, beside what orders it like any store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Init {
+    Done,
+    /// Behind a `fence.mbarrier_init` of its thread.
+    Fenced,
+    /// Its thread has arrived at the barrier of the cluster since.
+    Released,
+    /// That barrier is complete.
+    Known,
 }
 
 /// A block.
@@ -296,6 +317,10 @@ pub(super) struct Block {
     pub(super) lists: ReaderLists,
     pub(super) barriers: Vec<Barrier>,
     pub(super) mbars: BTreeMap<u32, Mbar>,
+    /// The last access to its shared memory by each thread of other blocks, and the offset.
+    pub(super) visitors: BTreeMap<Who, (Event, u32)>,
+    /// What its threads knew that have exited.
+    pub(super) known_at_end: View,
 }
 
 impl Block {

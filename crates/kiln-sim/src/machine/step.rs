@@ -248,7 +248,7 @@ impl Machine<'_> {
             }
         }
         match inst.op {
-            Op::Nop | Op::Hint | Op::FenceMbarInit | Op::FenceProxy => Flow::Next,
+            Op::Nop | Op::Hint => Flow::Next,
             Op::NanoSleep => {
                 let pc = run.pc;
                 run.group_mut().pc = pc + 1;
@@ -291,6 +291,14 @@ impl Machine<'_> {
             Op::Atom(atom) => self.atomic(inst, atom, run),
             Op::Fence(sem) => {
                 self.fence(sem, run);
+                Flow::Next
+            }
+            Op::FenceMbarInit => {
+                self.fence_inits(run);
+                Flow::Next
+            }
+            Op::FenceProxy { shared, global } => {
+                self.fence_proxy(shared, global, run);
                 Flow::Next
             }
             Op::Bar(_) | Op::WarpSync | Op::ClusterArrive { .. } | Op::ClusterWait { .. } => {

@@ -357,7 +357,7 @@ const COMMON_MUTANTS: [Mutant; 3] = [
     },
 ];
 
-const MUTANTS: [Mutant; 11] = [
+const MUTANTS: [Mutant; 13] = [
     Mutant {
         name: "that a step is left is told relaxed where release is needed",
         mutate: |text| replaced(text, "mbarrier.arrive.release.cluster", "mbarrier.arrive.relaxed.cluster"),
@@ -387,6 +387,16 @@ const MUTANTS: [Mutant; 11] = [
     Mutant {
         name: "cluster does not meet at the start",
         mutate: |text| without(&without(text, "barrier.cluster.arrive", 0), "barrier.cluster.wait", 0),
+        found: true,
+    },
+    Mutant {
+        name: "cluster does not meet at the end of an epoch",
+        mutate: |text| without(&without(text, "barrier.cluster.arrive", 1), "barrier.cluster.wait", 1),
+        found: true,
+    },
+    Mutant {
+        name: "no fence lies between the zeros and the copies over them",
+        mutate: |text| without(text, "fence.proxy.async", 0),
         found: true,
     },
 ];

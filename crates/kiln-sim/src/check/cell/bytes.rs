@@ -48,6 +48,14 @@ impl Cell {
         index as usize
     }
 
+    /// The last writes: of the cell as a whole, or of each of its bytes.
+    pub(crate) fn writes(&self, lists: &ReaderLists) -> [Option<Event>; 4] {
+        match self.is_split() {
+            true => self.parts(lists).map(|part| part.last_write()),
+            false => [self.last_write(), None, None, None],
+        }
+    }
+
     /// Whether any byte has been read.
     pub(crate) fn was_read(&self, lists: &ReaderLists) -> bool {
         match self.is_split() {

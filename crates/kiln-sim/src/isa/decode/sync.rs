@@ -257,12 +257,19 @@ impl Decoder<'_> {
             return self.emit(Inst::new(Op::FenceMbarInit));
         }
         if mods.take("proxy") {
-            if mods.take("async") {
-                mods.pick(|part| matches!(part, "global" | "shared::cta" | "shared::cluster").then_some(()));
-            } else if !mods.take("alias") && !mods.take("async::generic") {
+            let (shared, global) = if mods.take("async") {
+                let space = mods.pick(|part| match part {
+                    "global" => Some((false, true)),
+                    "shared::cta" | "shared::cluster" => Some((true, false)),
+                    _ => None,
+                });
+                space.unwrap_or((true, true))
+            } else if mods.take("alias") {
+                (false, false)
+            } else {
                 return self.unsupported("proxy");
-            }
-            return self.emit(Inst::new(Op::FenceProxy));
+            };
+            return self.emit(Inst::new(Op::FenceProxy { shared, global }));
         }
         let sem = mods.sem();
         let scope = mods.scope();
