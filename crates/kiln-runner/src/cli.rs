@@ -328,6 +328,11 @@ pub(crate) enum SubmissionChoice {
     Synchronous,
 }
 
+/// Those of some flags that are set.
+fn set<const N: usize>(flags: [(&'static str, bool); N]) -> Vec<&'static str> {
+    flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
+}
+
 impl GpuArgs {
     pub(crate) fn resident_options(&self, batch: usize) -> ResidentOptions {
         let (device, precision, blocks) = (self.device, self.precision, self.blocks);
@@ -340,19 +345,22 @@ impl GpuArgs {
 
     /// Flags that are set and have a meaning for the graph engine alone.
     pub(crate) fn for_graph(&self) -> Vec<&'static str> {
-        let flags = [
+        set([
             ("--submission", self.submission != SubmissionChoice::Captured),
             ("--placement", self.placement == PlacementChoice::Streamed),
             ("--chunk-rows", self.chunk_rows.is_some()),
             ("--micro-batch", self.micro_batch.is_some()),
-        ];
-        flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
+        ])
     }
 
     /// Flags that are set and have a meaning for the resident engine alone.
     pub(crate) fn for_resident(&self) -> Vec<&'static str> {
-        let flags = [("--team", self.team.is_some()), ("--blocks", self.blocks.is_some())];
-        flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
+        set([("--team", self.team.is_some()), ("--blocks", self.blocks.is_some())])
+    }
+
+    /// Flags that are set and have a meaning for both.
+    pub(crate) fn for_any_gpu(&self) -> Vec<&'static str> {
+        set([("--device", self.device > 0), ("--placement", self.placement == PlacementChoice::Resident)])
     }
 
     pub(crate) fn options(&self, profile: Option<StepRange>) -> GraphOptions {

@@ -40,21 +40,25 @@ pub(crate) fn trainer<'d>(
 
 /// Refuses flags that mean nothing to the engine that was asked for.
 fn every_flag_has_effect(arguments: &EngineArgs) -> anyhow::Result<()> {
-    let threads = if arguments.threads.is_some() { vec!["--threads"] } else { vec![] };
-    let engines = [
-        (EngineChoice::Host, "host", threads),
-        (EngineChoice::Graph, "graph", arguments.gpu.for_graph()),
-        (EngineChoice::Resident, "resident", arguments.gpu.for_resident()),
-    ];
-    let Some((_, asked, _)) = engines.iter().find(|(engine, ..)| *engine == arguments.engine) else {
-        return Ok(()); // auto
+    let asked = match arguments.engine {
+        EngineChoice::Auto => return Ok(()),
+        EngineChoice::Host => "host",
+        EngineChoice::Graph => "graph",
+        EngineChoice::Resident => "resident",
     };
-    for (_, other, flags) in engines.iter().filter(|(engine, ..)| *engine != arguments.engine) {
+    let threads = if arguments.threads.is_some() { vec!["--threads"] } else { vec![] };
+    let meant: [(&[&str], _); 4] = [
+        (&["host"], threads),
+        (&["graph"], arguments.gpu.for_graph()),
+        (&["resident"], arguments.gpu.for_resident()),
+        (&["graph", "resident"], arguments.gpu.for_any_gpu()),
+    ];
+    for (engines, flags) in meant.iter().filter(|(engines, _)| !engines.contains(&asked)) {
         let verb = if flags.len() == 1 { "has" } else { "have" };
-        let flags = flags.join(" and ");
+        let (flags, engines) = (flags.join(" and "), engines.join(", "));
         ensure!(
             flags.is_empty(),
-            "{flags} {verb} no effect with --engine {asked}: expected --engine {other} or auto"
+            "{flags} {verb} no effect with --engine {asked}: expected --engine {engines} or auto"
         );
     }
     Ok(())

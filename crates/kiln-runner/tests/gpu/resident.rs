@@ -96,6 +96,11 @@ fn asked_for_it_is_that_or_an_error() {
             "--blocks has no effect with --engine host: expected --engine resident or auto",
         ),
         (
+            "host",
+            &["--placement", "resident", "--device", "1"],
+            "--device and --placement have no effect with --engine host: expected --engine graph, resident or auto",
+        ),
+        (
             "graph",
             &["--threads", "2"],
             "--threads has no effect with --engine graph: expected --engine host or auto",

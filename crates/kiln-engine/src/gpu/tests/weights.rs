@@ -43,8 +43,8 @@ impl Case {
         let (rows, inputs, outputs) = (self.dims.b as usize, self.dims.k as usize, self.dims.n as usize);
         let (unit, input) = if bias { (at, 0) } else { (at / inputs, at % inputs) };
         let x = |row: usize| if bias { 1.0 } else { f64::from(self.x[row * inputs + input]) };
-        let terms = || (0..rows).map(|row| f64::from(self.dz[row * outputs + unit]) * x(row));
-        let (sum, size): (f64, f64) = (terms().sum(), terms().map(f64::abs).sum());
+        let terms = (0..rows).map(|row| f64::from(self.dz[row * outputs + unit]) * x(row));
+        let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
         let scale = if bias { 1.0 } else { self.scale };
         if self.values == Values::Integers {
             return (f64::from(sum as f32 * scale), 0.0);
