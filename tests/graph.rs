@@ -4,8 +4,8 @@ mod synthetic;
 
 use kiln_data::{Shuffle, Split};
 use kiln_engine::{
-    AdamW, Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples, Schedule,
-    Sgd, Submission, Targets, Trainer,
+    AdamW, Choices, Epoch, Evaluation, GraphOptions, Inputs, Job, Loss, Mlp, Placement, Precision, Samples,
+    Schedule, Sgd, Submission, Targets, Trainer,
 };
 use kiln_tests::on_device;
 use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
@@ -74,6 +74,19 @@ fn captured_or_not_results_are_equal_bit_for_bit() {
             on_graph(&data, form, BATCH, with(Submission::Synchronous)),
             "{form:?}: synchronous"
         );
+    }
+}
+
+#[test]
+fn steps_a_graph_change_nothing() {
+    on_device!();
+    let data = Data::new();
+    let expected = on_graph(&data, Form::Pixels, BATCH, GraphOptions::default());
+    for captured_steps in [0, 5, usize::MAX] {
+        let choices = Choices { captured_steps, ..Choices::default() };
+        let options = GraphOptions { choices, placement: Placement::Streamed, ..GraphOptions::default() };
+        let found = on_graph(&data, Form::Pixels, BATCH, options);
+        assert_eq!(expected, found, "{captured_steps} steps a graph, streamed");
     }
 }
 

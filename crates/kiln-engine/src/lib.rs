@@ -35,6 +35,7 @@
 //!
 //! The crate reads no files and writes to no terminal.
 
+mod choices;
 mod engine;
 mod epochs;
 mod error;
@@ -52,6 +53,7 @@ mod schedule;
 mod self_test;
 mod trainer;
 
+pub use choices::Choices;
 pub use engine::{Epoch, Evaluation, Gradients, Progress, Trained};
 pub use epochs::Epochs;
 pub use error::Error;

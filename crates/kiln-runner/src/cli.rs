@@ -10,7 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
 use kiln_engine::{
-    GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange, Submission, Team,
+    Choices, GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange,
+    Submission, Team,
 };
 
 pub(crate) use optimization::OptimizerArgs;
@@ -382,6 +383,7 @@ impl GpuArgs {
             profile,
             chunk_rows: self.chunk_rows.map(NonZeroUsize::get),
             micro_batch: self.micro_batch.map(NonZeroUsize::get),
+            choices: Choices::default(),
         }
     }
 }

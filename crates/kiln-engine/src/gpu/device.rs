@@ -10,8 +10,8 @@ use cudarc::driver::{
 };
 
 use super::kernels::{Kernels, Module, modules};
-use super::{Head, probe};
-use crate::{Error, Precision};
+use super::probe;
+use crate::{Choices, Error, Precision};
 
 /// A GPU with its kernels loaded.
 pub(crate) struct Gpu {
@@ -25,8 +25,8 @@ pub(crate) struct Gpu {
     pub(crate) clusters: bool,
     /// What it is, for a person: `NVIDIA H200, sm_90, driver 12.8`.
     pub(crate) name: String,
-    /// Most products of a batch whose last layer and loss are one kernel.
-    pub(crate) head_products_max: u64,
+    /// Which kernels are taken.
+    pub(crate) choices: Choices,
     /// Whether each kernel is waited for, so that an error names the kernel that it is of.
     pub(crate) waits: bool,
 }
@@ -63,7 +63,7 @@ impl Gpu {
             shared_bytes: found.shared_bytes,
             clusters: found.clusters,
             name: found.to_string(),
-            head_products_max: Head::PRODUCTS_MAX,
+            choices: Choices::default(),
             waits: false,
         })
     }

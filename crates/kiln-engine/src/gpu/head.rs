@@ -27,13 +27,13 @@ impl Head<'_> {
     const INPUTS_MAX: u32 = 1024;
     /// Classes that are summed together, needed or not.
     const GROUP: u32 = 16;
-    /// Most products of a batch: every row reads all weights anew, from the first-level cache. A guess.
-    pub(super) const PRODUCTS_MAX: u64 = 1 << 27;
 
     /// Whether a last layer and its batch are few enough.
     pub(crate) fn fits(gpu: &Gpu, Dims { b, k, n }: Dims) -> bool {
-        let few = k <= Self::INPUTS_MAX && n <= Self::CLASSES_MAX;
-        few && u64::from(b) * u64::from(k * n.next_multiple_of(Self::GROUP)) <= gpu.head_products_max
+        if k > Self::INPUTS_MAX || n > Self::CLASSES_MAX {
+            return false;
+        }
+        u64::from(b) * u64::from(k * n.next_multiple_of(Self::GROUP)) <= gpu.choices.head_products_max
     }
 }
 

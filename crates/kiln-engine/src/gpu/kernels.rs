@@ -228,9 +228,10 @@ pub(crate) struct Position<'b> {
     pub(crate) batch: u32,
 }
 
-/// Whether a grid has a block for every multiprocessor.
+/// Whether a grid has blocks enough for the multiprocessors.
 pub(super) fn fills(gpu: &Gpu, (x, y, _): (u32, u32, u32)) -> bool {
-    u64::from(x) * u64::from(y) >= u64::from(gpu.multiprocessors)
+    let share = 100 * u128::from(x) * u128::from(y);
+    share >= u128::from(gpu.choices.tile_blocks_percent) * u128::from(gpu.multiprocessors)
 }
 
 /// Which tile a product is made of.
@@ -246,7 +247,7 @@ impl Tile {
     /// Side of the large tile, in every family.
     const LARGE: u32 = 64;
 
-    /// The large tile where it still gives every multiprocessor a block, for a product of rows x columns.
+    /// The large tile where it still gives the multiprocessors blocks enough, for a product of rows x columns.
     pub(super) fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Self {
         let grid = Tile::Large.grid(Self::LARGE, rows, columns);
         if fills(gpu, grid) { Tile::Large } else { Tile::Small }

@@ -16,8 +16,6 @@ use crate::Error;
 use crate::gpu::{advance, fault};
 use crate::nvtx::range;
 
-/// Steps of the large graph.
-pub(super) const STEPS: usize = 16;
 /// Graphs that are kept.
 const GRAPHS_MAX: usize = 64;
 
@@ -41,8 +39,9 @@ impl Captured {
         let mut left = steps;
         while left > 0 {
             // A batch in parts is launches enough for a graph.
-            let many = engine.steps.together(left) >= STEPS && rows <= engine.part_rows();
-            let steps = if many { STEPS } else { 1 };
+            let most = engine.captured_steps();
+            let many = engine.steps.together(left) >= most && rows <= engine.part_rows();
+            let steps = if many { most } else { 1 };
             let shape = Shape { steps, rows, stride, side };
             let numbers = engine.steps.begin(&engine.gpu, steps)?;
             match engine.options.submission {

@@ -5,23 +5,20 @@
 //! bytes.
 
 use super::{Arenas, Batch, Feed, Graph, Purpose};
-use crate::Error;
 use crate::gpu::copies::{
     Chunk, Copied, Format, Gradient, Input, Output, batch, gradient, input_gradient, linear, parts_max,
     parts_of_hidden, parts_of_last, weight_gradient,
 };
 use crate::gpu::{Buffer, Gpu, Sink, Source};
 use crate::resident::WEIGHTS_MAX as RESIDENT_WEIGHTS_MAX;
-
-/// Weights of a layer above which copies pay: a guess.
-const WEIGHTS_MIN: usize = 1 << 18;
+use crate::{Choices, Error};
 
 // Parameters of the resident engine, which writes them by itself, have no copies that would stay behind.
-const _: () = assert!(RESIDENT_WEIGHTS_MAX <= WEIGHTS_MIN);
+const _: () = assert!(RESIDENT_WEIGHTS_MAX <= Choices::DEFAULT.copied_weights_max);
 
 /// Whether a model of these widths is trained on copies, where its precision has a format for them.
-pub(super) fn pay(widths: &[usize]) -> bool {
-    widths.windows(2).any(|layer| layer[0].saturating_mul(layer[1]) > WEIGHTS_MIN)
+pub(super) fn pay(widths: &[usize], choices: &Choices) -> bool {
+    widths.windows(2).any(|layer| layer[0].saturating_mul(layer[1]) > choices.copied_weights_max)
 }
 
 /// The copies of a batch.
@@ -173,9 +170,10 @@ mod tests {
     ) -> Outcome {
         let model = Mlp::new(layers, 3).unwrap();
         let (loss, schedule) = (Loss::CrossEntropy, Schedule::default());
-        let options = GraphOptions { precision, micro_batch, ..GraphOptions::default() };
-        let mut graph =
-            Graph::with(Job { model, loss, optimizer, schedule, train }, options, copied).unwrap();
+        let copied_weights_max = if copied { 0 } else { usize::MAX };
+        let choices = Choices { copied_weights_max, ..Choices::default() };
+        let options = GraphOptions { precision, micro_batch, choices, ..GraphOptions::default() };
+        let mut graph = Graph::new(Job { model, loss, optimizer, schedule, train }, options).unwrap();
         let order: Vec<u32> = (0..ROWS as u32).map(|at| at * 7 % ROWS as u32).collect();
         let losses = (0..3).map(|_| graph.epoch(&order, 40, &mut |_| ()).unwrap().loss);
         let mut losses: Vec<f64> = losses.collect();

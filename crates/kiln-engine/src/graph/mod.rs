@@ -23,11 +23,11 @@ use crate::gpu::{
 };
 use crate::nvtx::range;
 use crate::{
-    Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples, Schedule,
-    Targets, Tensor,
+    Choices, Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples,
+    Schedule, Targets, Tensor,
 };
 use arenas::{Arenas, Purpose};
-use capture::{Captured, STEPS};
+use capture::Captured;
 use feed::{Data, Feed};
 use net::{Net, adamw_options};
 pub(crate) use net::{scalars, sgd_options};
@@ -77,6 +77,8 @@ pub struct GraphOptions {
     /// Steps that a profiler that has been told to wait for its start sees: all before is done when they begin, and they are
     /// done when it stops. Same results, bit for bit.
     pub profile: Option<StepRange>,
+    /// By what it chooses among kernels.
+    pub choices: Choices,
 }
 
 /// The engine: a device, a net on it, and the arenas of training and of evaluation.
@@ -151,19 +153,14 @@ enum Goal {
 impl<'d> Graph<'d> {
     /// Takes over a job that has been checked.
     pub(crate) fn new(job: Job<'d>, options: GraphOptions) -> Result<Self, Error> {
-        let copied = copies::pay(job.model.layers());
-        Self::with(job, options, copied)
-    }
-
-    /// The same; `copied`, products read copies of their operands where the precision has a format for them.
-    fn with(job: Job<'d>, options: GraphOptions, copied: bool) -> Result<Self, Error> {
         let mut gpu = Gpu::open(options.device, options.precision)?;
         gpu.waits = options.submission == Submission::Synchronous;
+        gpu.choices = options.choices;
         let Job { model, loss, optimizer, schedule, train } = job;
         if model.layers().iter().any(|&width| width > u32::MAX as usize) {
             return Err(Error::Layers { found: model.layers().to_vec() });
         }
-        let copied = Format::of(options.precision).filter(|_| copied);
+        let copied = Format::of(options.precision).filter(|_| copies::pay(model.layers(), &options.choices));
         if let Some(format) = copied {
             gpu.load(&copies_modules(format))?;
         }
@@ -241,6 +238,11 @@ impl<'d> Graph<'d> {
         }
         (1..layers).rev().try_for_each(|layer| self.input_gradient(layer, batch))?;
         self.weight_gradients(feed, batch, goal)
+    }
+
+    /// Steps of a large graph.
+    fn captured_steps(&self) -> usize {
+        self.options.choices.captured_steps.max(1)
     }
 
     /// The most rows that are computed at once.
@@ -427,7 +429,7 @@ impl<'d> Graph<'d> {
             self.net.reserve_gradients(&self.gpu)?;
         }
         // Both, not either: each may have moved.
-        let data = self.train.reserve(&self.gpu, stride, STEPS, self.options.chunk_rows);
+        let data = self.train.reserve(&self.gpu, stride, self.captured_steps(), self.options.chunk_rows);
         let arenas = self.arenas.reserve(&self.gpu, batch, rows, rows.div_ceil(stride));
         // What failed has given its old memory back.
         if !matches!((&data, &arenas), (Ok(false), Ok(false))) {

@@ -64,7 +64,8 @@ impl<'d> Streamed<'d> {
         let fit = SIDE_BYTES_MAX.min(free / SHARE) / samples.row_bytes().max(1);
         let rows = fit.min(most.unwrap_or(usize::MAX)).min(samples.len().next_multiple_of(stride));
         let whole = |of: usize| rows / of * of;
-        if rows >= stride * steps { whole(stride * steps) } else { whole(stride).max(stride) }
+        let together = stride.saturating_mul(steps);
+        if rows >= together { whole(together) } else { whole(stride).max(stride) }
     }
 
     /// Rows that a chunk has in an epoch of batches of `stride`: whole batches.

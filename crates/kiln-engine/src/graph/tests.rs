@@ -24,9 +24,9 @@ fn batches_with_a_head_and_without_one_stand_side_by_side() {
             schedule: Schedule::default(),
             train: Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap(),
         };
-        let options = GraphOptions { submission, micro_batch, ..GraphOptions::default() };
+        let choices = Choices { head_products_max: products, ..Choices::default() };
+        let options = GraphOptions { submission, micro_batch, choices, ..GraphOptions::default() };
         let mut graph = Graph::new(job, options).unwrap();
-        graph.gpu.head_products_max = products;
         let batch = |rows: usize| graph.has_head(Batch::alone(rows, rows, 0));
         let heads = [40, 30, 20].map(batch);
         let losses: Vec<f64> = (0..3).map(|_| graph.epoch(&order, 40, &mut |_| ()).unwrap().loss).collect();
