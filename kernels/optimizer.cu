@@ -35,7 +35,7 @@ struct alignas(16) AdamWScalars {
 extern "C" __global__ void __launch_bounds__(256) sgd_descent(float* p, const float* g, const Scalars* scalars, const u32* step, u32 slot,
                                                              float decay, u64 n) {
     const float lr = scalars[*step + slot].lr;
-    KILN_EACH(i, n) p[i] -= lr * fmaf(decay, p[i], g[i]);
+    KILN_EACH(i, n) p[i] = fmaf(-lr, fmaf(decay, p[i], g[i]), p[i]);
 }
 
 extern "C" __global__ void __launch_bounds__(256) sgd_momentum(float* p, float* v, const float* g, const Scalars* scalars, const u32* step,
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(256) sgd_momentum(float* p, float* 
     KILN_EACH(i, n) {
         const float gradient = fmaf(decay, p[i], g[i]);
         const float moved = v[i] = fmaf(s.keep, v[i], s.fresh * gradient);
-        p[i] -= s.lr * fmaf(vshare, moved, gshare * gradient);
+        p[i] = fmaf(-s.lr, fmaf(vshare, moved, gshare * gradient), p[i]);
     }
 }
 

@@ -122,7 +122,7 @@ struct Ring {
 __device__ __forceinline__ void descend(float& p, float& v, float g, const Scalars& s, const Run& run) {
     g = fmaf(run.decay, p, g);
     v = fmaf(s.keep, v, s.fresh * g);
-    p -= s.lr * fmaf(run.vshare, v, run.gshare * g);
+    p = fmaf(-s.lr, fmaf(run.vshare, v, run.gshare * g), p);
 }
 
 // Phases that the timed kernels tell apart.

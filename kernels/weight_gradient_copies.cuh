@@ -45,7 +45,7 @@ struct Descent {
     E* copy;
     float lr, decay;
     u32 K;
-    __device__ __forceinline__ float moved(float p, float g) const { return p - lr * fmaf(decay, p, g); }
+    __device__ __forceinline__ float moved(float p, float g) const { return fmaf(-lr, fmaf(decay, p, g), p); }
     __device__ __forceinline__ float load(u32 n, u32 k) const { return w[(size_t)n * K + k]; }
     __device__ __forceinline__ void store(u32 n, u32 k, float g, float old) const {
         const float p = w[(size_t)n * K + k] = moved(old, g);
@@ -65,7 +65,7 @@ struct Momentum {
     __device__ __forceinline__ float2 moved(float2 old, float g) const {
         g = fmaf(decay, old.x, g);
         const float v = fmaf(s.keep, old.y, s.fresh * g);
-        return make_float2(old.x - s.lr * fmaf(vshare, v, gshare * g), v);
+        return make_float2(fmaf(-s.lr, fmaf(vshare, v, gshare * g), old.x), v);
     }
     __device__ __forceinline__ float2 load(u32 n, u32 k) const {
         const size_t at = (size_t)n * K + k;

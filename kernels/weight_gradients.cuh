@@ -52,7 +52,7 @@ struct Add {
 
 struct Descent {
     float lr, decay;
-    __device__ void operator()(float* p, float*, float g) const { *p -= lr * fmaf(decay, *p, g); }
+    __device__ void operator()(float* p, float*, float g) const { *p = fmaf(-lr, fmaf(decay, *p, g), *p); }
 };
 
 struct Momentum {
@@ -61,7 +61,7 @@ struct Momentum {
     __device__ void operator()(float* p, float* v, float g) const {
         g = fmaf(decay, *p, g);
         const float moved = *v = fmaf(s.keep, *v, s.fresh * g);
-        *p -= s.lr * fmaf(vshare, moved, gshare * g);
+        *p = fmaf(-s.lr, fmaf(vshare, moved, gshare * g), *p);
     }
 };
 

@@ -88,14 +88,15 @@ class Nvrtc:
         getattr(self.lib, f"nvrtcGet{what}")(program, buffer)
         return buffer.value.decode()
 
-    def compile(self, source: pathlib.Path) -> str:
-        """The PTX of a source, whose first line names the architecture: `//@ arch: sm_90`. A warning is a failure."""
+    def compile(self, source: pathlib.Path, *more: str) -> str:
+        """The PTX of a source, whose first line names the architecture, `//@ arch: sm_90`, by more options. A warning is a failure."""
         code = source.read_bytes()
         arch = re.match(rb"//@ arch: sm_(\d+a?)\n", code)
         if not arch:
             raise ValueError("the first line must be `//@ arch: sm_NN`")
         options = [f"-arch=compute_{arch[1].decode()}", "-lineinfo", "--std=c++17"]
         options += [f"-I{source.parent}", f"-I{HOME / 'nvidia' / 'cuda_runtime' / 'include'}"]
+        options += more
         encoded = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         program = ctypes.c_void_p()
         status = self.lib.nvrtcCreateProgram(ctypes.byref(program), code, source.name.encode(), 0, None, None)

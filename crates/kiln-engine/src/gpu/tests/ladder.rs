@@ -399,6 +399,9 @@ fn gpu() -> Gpu {
 #[test]
 fn every_rung_follows_float64() {
     on_device!();
+    if !has_clusters() {
+        return;
+    }
     let gpu = gpu();
     for sizes in SIZES {
         let job = Job::new(sizes);
@@ -412,6 +415,9 @@ fn every_rung_follows_float64() {
 #[test]
 fn rungs_of_a_cluster_agree_bit_for_bit() {
     on_device!();
+    if !has_clusters() {
+        return;
+    }
     let gpu = gpu();
     for sizes in SIZES {
         let job = Job::new(sizes);
@@ -425,6 +431,9 @@ fn rungs_of_a_cluster_agree_bit_for_bit() {
 #[test]
 fn an_epoch_a_launch_is_the_same_training() {
     on_device!();
+    if !has_clusters() {
+        return;
+    }
     let gpu = gpu();
     let job = Job::new(ODD);
     for rung in &RUNGS {

@@ -17,6 +17,8 @@ use kiln_tests::outputs::{Output, save};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::copies::Format;
+use super::kernels::{InputForm, Team, copies_modules, modules, resident_modules};
 use super::{Buffer, Dims, Gpu, Position};
 use crate::Precision;
 
@@ -39,6 +41,44 @@ const SIZES: [Dims; 7] = [
 
 /// Multiprocessors for which products take the small tile, where it does not leave even those idle.
 const SMALL_TILES: u32 = 6;
+
+/// Whether the device forms clusters. What needs them has nothing to test on a GPU that does not.
+fn has_clusters() -> bool {
+    let found = crate::inspect(0).unwrap();
+    if !found.clusters {
+        println!("{found}: no clusters");
+    }
+    found.clusters
+}
+
+/// A multiplication and an addition without a rounding of their own are one or two operations, as an assembler likes: the bits
+/// would depend on it.
+#[test]
+fn nothing_is_left_for_an_assembler_to_fuse() {
+    let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16];
+    let forms = [InputForm::Pixels, InputForm::Floats];
+    let resident = precisions.into_iter().flat_map(|precision| {
+        let teams = [Team::Cluster, Team::Grid].into_iter();
+        teams.flat_map(move |team| {
+            forms.into_iter().flat_map(move |form| {
+                [false, true]
+                    .into_iter()
+                    .flat_map(move |timed| resident_modules(team, precision, form, timed))
+            })
+        })
+    });
+    let copies = [Format::Bf16, Format::Tf32].into_iter().flat_map(|format| copies_modules(format));
+    let all = precisions.into_iter().flat_map(|precision| modules(precision)).chain(resident).chain(copies);
+    for (name, text) in all {
+        for (number, line) in text.lines().enumerate() {
+            let operation = line.split_whitespace().next().unwrap_or_default();
+            let open = ["add", "sub", "mul"].into_iter().any(|what| {
+                operation.strip_prefix(what).is_some_and(|rest| [".f32", ".ftz.f32", ".f64"].contains(&rest))
+            });
+            assert!(!open, "{name}, line {}: {line}", number + 1);
+        }
+    }
+}
 
 /// A device of its own for each combination of precision and tile.
 fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
