@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
-use kiln_engine::{GraphOptions, Precision as EnginePrecision, ResidentOptions};
+use kiln_engine::{GraphOptions, Precision as EnginePrecision, ResidentOptions, Team};
 use kiln_parity::{Golden, GoldenOptimizer, GoldenSchedule, GoldenSgd, Recording, Report, compare};
 use kiln_runner::replay;
 use kiln_runner::replay::reference::Precision;
@@ -100,12 +100,16 @@ const RESIDENT: [(&str, u32); 10] = [
 ];
 
 fn resident(name: &str, blocks: u32) -> Report {
+    resident_by(None, name, blocks)
+}
+
+fn resident_by(team: Option<Team>, name: &str, blocks: u32) -> Report {
     let golden = recorded(name);
     let options = ResidentOptions {
         device: 0,
         precision: EnginePrecision::F32,
         batch: golden.batch,
-        team: None,
+        team,
         blocks: Some(blocks),
         epochs: None,
     };
@@ -122,7 +126,8 @@ fn resident_follows_every_trajectory_that_it_is_made_for_on_both_clusters() {
 #[test]
 fn resident_follows_on_sm_120_with_parts_of_the_batch() {
     on_device!(&[("KILN_SIM_ARCH", "sm_120")]);
-    assert_all_pass(&[resident("tail-batch", 8), resident("odd-37-19-5", 8)]);
+    let in_parts = |name| resident_by(Some(Team::Cluster), name, 8);
+    assert_all_pass(&[in_parts("tail-batch"), in_parts("odd-37-19-5")]);
 }
 
 /// Blocks of a grid, as there are no clusters.

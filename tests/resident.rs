@@ -156,6 +156,9 @@ fn results_are_the_hosts_for_wide_inputs() {
 #[test]
 fn a_grid_gives_the_bits_of_a_cluster() {
     on_device!();
+    if !kiln_engine::inspect(0).unwrap().clusters {
+        return; // and grids are those of other tests
+    }
     let data = Data::new();
     for (form, (batch, blocks)) in FORMS.into_iter().zip(BATCHES) {
         for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
@@ -233,7 +236,8 @@ fn fifty_schedules_give_the_same_bits() {
             model: Mlp::new(&[width, 17, CLASSES], 1).unwrap(),
             ..data.job(Form::Pixels, &LAYERS)
         };
-        let options = ResidentOptions { batch: 64, blocks: Some(cluster), ..OPTIONS };
+        let options =
+            ResidentOptions { batch: 64, team: Some(Team::Cluster), blocks: Some(cluster), ..OPTIONS };
         let mut trainer = Trainer::resident(job, &options).unwrap();
         let rows: Vec<u32> = (0..samples as u32).rev().collect();
         trainer.epoch(&rows, 64).unwrap();
@@ -345,6 +349,9 @@ fn a_batch_that_was_not_announced_is_refused() {
 #[test]
 fn every_phase_of_every_job_takes_time() {
     on_device!();
+    if !kiln_engine::inspect(0).unwrap().clusters {
+        return; // and grids are those of other tests
+    }
     let data = Data::new();
     let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F32];
     for team in [Team::Cluster, Team::Grid] {
@@ -496,7 +503,7 @@ fn epochs_under_way_may_differ_and_fail_in_their_turn() {
     for expected in &expected {
         let trained = epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
         assert_eq!(trained.epoch, *expected);
-        assert!(trained.device_seconds.is_some_and(|seconds| seconds > 0.0 && seconds < 1.0), "{trained:?}");
+        assert!(trained.device_seconds.is_some_and(|seconds| (0.0..1.0).contains(&seconds)), "{trained:?}");
         epochs.evaluate(&test).unwrap();
     }
     drop(epochs);

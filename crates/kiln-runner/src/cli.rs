@@ -286,7 +286,7 @@ pub(crate) struct GpuArgs {
     /// Where the training samples are while the GPU trains
     #[arg(long, value_enum, default_value_t = PlacementChoice::Auto)]
     pub(crate) placement: PlacementChoice,
-    /// How the blocks of the resident engine work together [default: cluster where the GPU places one, otherwise grid]
+    /// How the blocks of the resident engine work together [default: cluster where the GPU places one, otherwise, and on sm_120, grid]
     #[arg(long, value_enum)]
     pub(crate) team: Option<TeamChoice>,
     /// Blocks that train a run on the resident engine, 8 or 16 [default: what suits the model and the GPU]

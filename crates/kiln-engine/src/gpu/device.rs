@@ -9,7 +9,7 @@ use cudarc::driver::{
     CudaContext, CudaEvent, CudaStream, DriverError, profiler_start, profiler_stop, result,
 };
 
-use super::kernels::{Kernels, Module, modules};
+use super::kernels::{Kernels, Module, Team, modules};
 use super::probe;
 use crate::{Choices, Error, Precision};
 
@@ -21,8 +21,10 @@ pub(crate) struct Gpu {
     pub(crate) multiprocessors: u32,
     /// Most shared memory of a block.
     pub(crate) shared_bytes: u32,
-    /// Whether blocks can form clusters.
-    pub(crate) clusters: bool,
+    /// How blocks that train a run can work together, in the order in which they are tried.
+    pub(crate) teams: &'static [Team],
+    /// Whether a kernel that runs for seconds is stopped.
+    pub(crate) watchdog: bool,
     /// What it is, for a person: `NVIDIA H200, sm_90, driver 12.8`.
     pub(crate) name: String,
     /// Which kernels are taken.
@@ -61,7 +63,8 @@ impl Gpu {
             kernels,
             multiprocessors: found.multiprocessors,
             shared_bytes: found.shared_bytes,
-            clusters: found.clusters,
+            teams: found.teams(),
+            watchdog: found.watchdog,
             name: found.to_string(),
             choices: Choices::default(),
             waits: false,

@@ -350,7 +350,10 @@ impl Group {
     pub(super) fn active(self, gpu: &Gpu, name: &str, threads: u32) -> Result<u32, Error> {
         let failed = |error| fault(&format!("asking for groups of {} blocks of {name}", self.blocks), error);
         let function = &gpu.kernels.get(name).function;
-        self.allow(function).map_err(failed)?;
+        match self.allow(function) {
+            Err(error) if is_refusal(error) => return Ok(0),
+            allowed => allowed.map_err(failed)?,
+        }
         if self.team == Team::Grid {
             let cooperative = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH;
             if gpu.stream.context().attribute(cooperative).map_err(failed)? == 0 {
@@ -370,11 +373,16 @@ impl Group {
         });
         match asked {
             Ok(()) => Ok(clusters.max(0) as u32),
-            // More blocks than the device has in any cluster.
-            Err(DriverError(CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE)) => Ok(0),
+            Err(error) if is_refusal(error) => Ok(0),
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+/// Whether a driver says that it has no such groups: more blocks than any cluster has, or an attribute that the device does not know.
+fn is_refusal(DriverError(error): DriverError) -> bool {
+    use CUresult::{CUDA_ERROR_INVALID_CLUSTER_SIZE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED};
+    [CUDA_ERROR_INVALID_CLUSTER_SIZE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED].contains(&error)
 }
 
 /// Blocks that a grid may have along x.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use cudarc::driver::{
-    CudaSlice, CudaStream, DevicePtr, DeviceRepr, HostSlice, PinnedHostSlice, ValidAsZeroBits, result,
+    CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, HostSlice, PinnedHostSlice, ValidAsZeroBits,
+    result,
 };
 
 use super::{Gpu, fault};
@@ -35,10 +36,17 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
         if bytes > isize::MAX as u128 {
             return Err(refused());
         }
+        let full = |error: &DriverError| error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY;
         // An empty buffer has no address: one value stands in.
-        let slice = gpu.stream.alloc_zeros(len.max(1)).map_err(|error| match error.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => refused(),
-            _ => fault(&format!("allocating {what}"), error),
+        let allocate = || gpu.stream.alloc_zeros(len.max(1));
+        let slice = match allocate() {
+            // What has been freed goes back to the device when the stream has come so far.
+            Err(error) if full(&error) => gpu.stream.synchronize().and_then(|()| allocate()),
+            slice => slice,
+        };
+        let slice = slice.map_err(|error| match full(&error) {
+            true => refused(),
+            false => fault(&format!("allocating {what}"), error),
         })?;
         let address = slice.device_ptr(&gpu.stream).0;
         Ok(Self { slice, address, what })
@@ -85,9 +93,10 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
     pub(crate) fn overtake(&self, gpu: &Gpu, value: T) -> Result<(), Error> {
         let failed = |error| self.failed("copying to", error);
         let stream = gpu.stream.context().new_stream().map_err(failed)?;
-        // SAFETY: the address is that of at least one value; the copy is waited for while `value` lives. Kernels read this
+        let values = [value];
+        // SAFETY: the address is that of at least one value; the copy is waited for while `values` lives. Kernels read this
         // value as volatile.
-        unsafe { result::memcpy_htod_async(self.address, &[value], stream.cu_stream()) }
+        unsafe { result::memcpy_htod_async(self.address, &values, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
             .map_err(failed)
     }

@@ -8,7 +8,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::device::text;
-use super::fault;
+use super::{Team, fault};
 use crate::Error;
 
 /// A CUDA version, as drivers give it: 1000 major + 10 minor.
@@ -48,12 +48,24 @@ pub struct GpuInfo {
     pub shared_bytes: u32,
     /// Whether blocks can form clusters.
     pub clusters: bool,
+    /// Whether the system stops a kernel that runs for seconds, as it does where the GPU drives a display.
+    pub watchdog: bool,
 }
 
 impl GpuInfo {
     /// Whether it is Kiln's simulator in the place of a GPU.
     pub fn is_simulator(&self) -> bool {
         self.name.starts_with("Kiln simulator")
+    }
+
+    /// How the blocks of the resident engine can work together there, the likely faster way first: consumer GPUs since sm_120 have
+    /// clusters, but ptxas makes calls of their multicast copies.
+    pub(crate) fn teams(&self) -> &'static [Team] {
+        match (self.clusters, self.capability.0) {
+            (false, _) => &[Team::Grid],
+            (true, 12) => &[Team::Grid, Team::Cluster],
+            (true, _) => &[Team::Cluster, Team::Grid],
+        }
     }
 
     /// Whether Kiln's kernels can run on it.
@@ -150,6 +162,7 @@ pub fn inspect(ordinal: usize) -> Result<GpuInfo, Error> {
         shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?.max(0)
             as u32,
         clusters: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH)? > 0,
+        watchdog: attribute(Attribute::CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT)? > 0,
     })
 }
 
@@ -191,17 +204,31 @@ mod tests {
         );
     }
 
-    #[test]
-    fn devices_that_are_too_old_are_told_apart() {
-        let info = |driver, capability| GpuInfo {
+    fn info(driver: i32, capability: (i32, i32)) -> GpuInfo {
+        GpuInfo {
             name: "GPU".into(),
             capability,
             driver: CudaVersion(driver),
             multiprocessors: 1,
             memory_bytes: 1,
             shared_bytes: 1,
-            clusters: false,
-        };
+            clusters: capability.0 >= 9,
+            watchdog: false,
+        }
+    }
+
+    #[test]
+    fn clusters_come_first_where_they_are_likely_faster() {
+        let first = |capability| info(13_000, capability).teams()[0];
+        assert_eq!(
+            [(8, 0), (9, 0), (10, 0), (12, 0)].map(first),
+            [Team::Grid, Team::Cluster, Team::Cluster, Team::Grid]
+        );
+        assert_eq!(info(13_000, (8, 9)).teams(), [Team::Grid]);
+    }
+
+    #[test]
+    fn devices_that_are_too_old_are_told_apart() {
         assert_eq!(info(12_040, (8, 0)).check(), Ok(()));
         assert_eq!(info(13_000, (12, 0)).check(), Ok(()));
         let (found, needed) = ("12.3".to_owned(), "12.4".to_owned());

@@ -34,6 +34,9 @@ pub use sweep::Sweep;
 /// Steps of a launch, about, so that the host hears of a long run a few times a second.
 const STEPS_MAX: usize = 100_000;
 
+/// The same where a kernel that runs for seconds is stopped: about one, at 100 µs a step.
+const WATCHED_STEPS_MAX: usize = 10_000;
+
 /// Memory for what the epochs of a launch need and leave, about.
 const LAUNCH_BYTES_MAX: usize = 256 << 20;
 
@@ -46,7 +49,7 @@ pub struct ResidentOptions {
     pub precision: Precision,
     /// Most samples a batch.
     pub batch: usize,
-    /// How the blocks work together; `None` for a cluster where the device places one, otherwise a grid.
+    /// How the blocks work together; `None` for a cluster where the device places one, otherwise, and on sm_120, a grid.
     pub team: Option<Team>,
     /// Blocks, 8 or 16; `None` for what suits the model and the device.
     pub blocks: Option<u32>,
@@ -92,18 +95,19 @@ impl<'d> Core<'d> {
             ..GraphOptions::default()
         };
         let mut graph = Graph::new(job, graph_options)?;
-        if !graph.gpu.clusters && options.team == Some(Team::Cluster) {
+        if options.team.is_some_and(|team| !graph.gpu.teams.contains(&team)) {
             let (what, expected) =
                 ("thread-block clusters", "a device that has them (sm_90 or newer)".into());
             return Err(Error::Resident { what, expected, found: graph.gpu.name.clone() });
         }
+        check_steps(&graph.gpu, (samples as usize).div_ceil(options.batch.max(1)))?;
         let form = match graph.samples().0 {
             Source::Pixels(_) => InputForm::Pixels,
             Source::Floats(_) | Source::Hidden(_) => InputForm::Floats,
         };
-        let teams = [Team::Cluster, Team::Grid].into_iter();
-        let teams = teams.filter(|&team| options.team.is_none_or(|wanted| wanted == team));
-        let teams: Vec<Team> = teams.filter(|&team| team == Team::Grid || graph.gpu.clusters).collect();
+        let teams = graph.gpu.teams.iter().copied();
+        let teams: Vec<Team> =
+            teams.filter(|&team| options.team.is_none_or(|wanted| wanted == team)).collect();
         let (plan, active) = choose(&mut graph.gpu, &teams, form, widths, &options)?;
         if timed {
             graph.gpu.load(&resident_modules(plan.team, options.precision, form, true))?;
@@ -133,16 +137,21 @@ impl<'d> Core<'d> {
         // The order, the loss and the hit of each row; the parameters after the epoch, if there is one run.
         let snapshot = if runs == 1 { self.sizes(1, 1, 1).parameters() * size_of::<f32>() } else { 0 };
         let bytes = (rows * 3 * size_of::<u32>() + snapshot).saturating_mul(runs);
-        let most = (STEPS_MAX / steps).min(LAUNCH_BYTES_MAX / bytes.max(1)).max(1);
+        let most = (self.steps_max() / steps).min(LAUNCH_BYTES_MAX / bytes.max(1)).max(1);
         self.options.epochs.map_or(most, |wanted| wanted.clamp(1, most))
     }
 
-    fn check_batch(&self, batch: usize) -> Result<(), Error> {
+    fn steps_max(&self) -> usize {
+        if self.graph.gpu.watchdog { WATCHED_STEPS_MAX } else { STEPS_MAX }
+    }
+
+    /// Whether epochs of so many rows in such batches can be trained.
+    fn check_batch(&self, rows: usize, batch: usize) -> Result<(), Error> {
         if batch > self.options.batch {
             let expected = format!("at most {}, as announced", self.options.batch);
             return Err(Error::Resident { what: "samples a batch", expected, found: batch.to_string() });
         }
-        Ok(())
+        check_steps(&self.graph.gpu, rows.div_ceil(batch.max(1)))
     }
 
     fn sizes(&self, rows: usize, batch: usize, epochs: usize) -> Sizes {
@@ -194,6 +203,16 @@ impl<'d> Core<'d> {
         self.records.download(gpu, &mut records)?;
         Ok(records.iter().map(|record| record.epochs as usize).collect())
     }
+}
+
+/// Whether an epoch of so many steps, which is never less than a launch, ends before a watchdog stops it.
+fn check_steps(gpu: &Gpu, steps: usize) -> Result<(), Error> {
+    if gpu.watchdog && steps > WATCHED_STEPS_MAX {
+        let expected =
+            format!("at most {WATCHED_STEPS_MAX} where the GPU drives a display, which ends long kernels");
+        return Err(Error::Resident { what: "steps an epoch", expected, found: steps.to_string() });
+    }
+    Ok(())
 }
 
 /// What all runs of a launch share.
@@ -316,7 +335,7 @@ impl Engine for Resident<'_> {
     ) -> Result<Vec<Result<Trained, Error>>, Error> {
         let rows = orders[0].len();
         let batch = batch.min(rows);
-        self.core.check_batch(batch)?;
+        self.core.check_batch(rows, batch)?;
         let alike = orders.iter().take_while(|order| order.len() == rows).count();
         let orders = &orders[..alike];
         let sizes = self.core.sizes(rows, batch, orders.len());
@@ -342,7 +361,7 @@ impl Engine for Resident<'_> {
 
     fn submit(&mut self, order: &[u32], batch: usize) -> Result<(), Error> {
         let batch = batch.min(order.len());
-        self.core.check_batch(batch)?;
+        self.core.check_batch(order.len(), batch)?;
         let ahead = match &mut self.ahead {
             Some(ahead) => ahead,
             none => none.insert(Ahead::new(&self.core)?),
@@ -396,5 +415,43 @@ impl Engine for Resident<'_> {
 
     fn model(&self) -> Result<Mlp, Error> {
         self.core.graph.model()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_tests::on_device;
+
+    use super::*;
+    use crate::{Loss, Targets};
+
+    #[test]
+    fn a_watchdog_bounds_the_steps_of_a_launch() {
+        on_device!();
+        let rows = WATCHED_STEPS_MAX + 1;
+        let (pixels, labels) = (vec![7; 2 * rows], vec![1; rows]);
+        let job = Job {
+            model: Mlp::new(&[2, 3, 2], 0).unwrap(),
+            loss: Loss::CrossEntropy,
+            optimizer: Sgd::default().into(),
+            schedule: Schedule::default(),
+            train: Samples::pixels(&pixels, 2, Targets::Labels(&labels)).unwrap(),
+        };
+        let options = ResidentOptions {
+            device: 0,
+            precision: Precision::F32,
+            batch: 16,
+            team: None,
+            blocks: None,
+            epochs: None,
+        };
+        let mut engine = Resident::new(job, options).unwrap();
+        assert_eq!(engine.together(1600, 16), STEPS_MAX / 100);
+        engine.core.graph.gpu.watchdog = true;
+        assert_eq!(engine.together(1600, 16), WATCHED_STEPS_MAX / 100);
+        let order: Vec<u32> = (0..rows as u32).collect();
+        let refused = engine.epoch(&order, 1, &mut |_| ()).unwrap_err().to_string();
+        assert!(refused.contains("steps an epoch: expected at most 10000"), "{refused}");
+        assert_eq!(engine.epoch(&order[..40], 16, &mut |_| ()).unwrap().steps, 3);
     }
 }

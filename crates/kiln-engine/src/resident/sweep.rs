@@ -92,7 +92,7 @@ impl<'d> Sweep<'d> {
             check_epoch(order, batch, self.samples)?;
         }
         let batch = batch.min(rows);
-        self.core.check_batch(batch)?;
+        self.core.check_batch(rows, batch)?;
         let sizes = self.core.sizes(rows, batch, epochs);
         for (run, orders) in self.runs.iter_mut().zip(orders) {
             run.begin(&self.core.graph.gpu, &sizes, orders)?;

@@ -172,12 +172,13 @@ fn driver_version(report: &mut Report) -> Option<CudaVersion> {
 fn describe(info: &GpuInfo) -> String {
     let (major, minor) = info.capability;
     format!(
-        "{}, sm_{major}{minor}, {} multiprocessors, {:.1} GiB, {} KiB of shared memory a block, {}",
+        "{}, sm_{major}{minor}, {} multiprocessors, {:.1} GiB, {} KiB of shared memory a block, {}{}",
         info.name,
         info.multiprocessors,
         gib(info.memory_bytes),
         info.shared_bytes >> 10,
-        if info.clusters { "clusters" } else { "no clusters" }
+        if info.clusters { "clusters" } else { "no clusters" },
+        if info.watchdog { ", drives a display" } else { "" }
     )
 }
 

@@ -116,7 +116,7 @@ fn what_is_broken_is_named_and_is_exit_code_1() {
     // 803 is CUDA_ERROR_SYSTEM_DRIVER_MISMATCH.
     broken(Driver::Shim, &[("SHIM_INIT", "803")], "devices", "does not start");
     broken(Driver::Simulator, &[("KILN_SIM_FAULT", "launch@9")], "self-test 0", "one of the steps 0..18");
-    broken(Driver::Simulator, &[("KILN_SIM_FAULT", "oom@1")], "self-test 0", "GPU memory: ");
+    broken(Driver::Simulator, &[("KILN_SIM_FAULT", "oom>1")], "self-test 0", "GPU memory: ");
 }
 
 #[test]
