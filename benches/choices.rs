@@ -73,7 +73,7 @@ fn questions() -> Vec<Question> {
         Question {
             name: "head",
             layers: &[SEED_JOB, &[784, 1024, 10]],
-            batches: &[64, 512, 8192],
+            batches: &[64, 512, 8192, 16_384], // the last beyond the border
             precisions: &[Precision::F32],
             variants: graph(vec![
                 ("one kernel".into(), Choices { head_products_max: u64::MAX, ..own }),

@@ -172,8 +172,9 @@ impl<'d> Core<'d> {
         stop: &AtomicBool,
         times: Option<&Buffer<u64>>,
     ) -> Result<Vec<usize>, Error> {
-        // Clusters wait their turn; blocks of a grid must all run at once.
-        let at_once = if self.plan.team == Team::Grid { self.active as usize } else { runs.len() };
+        // Clusters wait their turn, where nobody ends a launch for that; blocks of a grid must all run at once.
+        let waits = self.plan.team == Team::Cluster && !self.graph.gpu.watchdog;
+        let at_once = if waits { runs.len() } else { self.active as usize };
         let mut epochs = Vec::new();
         self.stop.clear(&self.graph.gpu)?;
         for runs in runs.chunks(at_once.max(1)) {

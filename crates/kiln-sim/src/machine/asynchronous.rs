@@ -461,7 +461,9 @@ impl Machine<'_> {
                 );
                 return Flow::Changed;
             }
-            self.sources.insert(number, BulkSource { source, left: blocks.len() as u32 });
+            if !blocks.is_empty() {
+                self.sources.insert(number, BulkSource { source, left: blocks.len() as u32 });
+            }
             // Multicast writes to the same offsets, and completes on the mbarrier at the same offset, in each block.
             for block in blocks {
                 if !self.has_started(block, to[lane], bytes, run, lane) {

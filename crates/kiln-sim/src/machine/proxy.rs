@@ -14,6 +14,8 @@ use std::rc::Rc;
 use crate::check::cell::Event;
 use crate::check::view::{COPIER, View, Who, block_of, warp_of};
 
+use crate::isa::Op;
+
 use super::Machine;
 use super::access::Spot;
 use super::regs::lanes;
@@ -53,7 +55,7 @@ impl Machine<'_> {
         let mut fences: Vec<Fence> = Vec::new();
         for lane in lanes(run.active) {
             let known = run.warp.view.lane(lane);
-            match fences.iter_mut().find(|fence| Rc::ptr_eq(&fence.known, known)) {
+            match fences.iter_mut().find(|fence| fence.known == *known) {
                 Some(fence) => fence.lanes |= 1 << lane,
                 None => {
                     let known = known.clone();
@@ -64,7 +66,6 @@ impl Machine<'_> {
         let kept = self.fences.entry(run.who >> 5).or_default();
         kept.extend(fences);
         kept.drain(..kept.len().saturating_sub(KEPT));
-        self.mark_inits(run, Init::Done, if shared { Init::Fenced } else { Init::Done });
     }
 
     /// `fence.mbarrier_init`.
@@ -114,11 +115,12 @@ impl Machine<'_> {
 
     /// Whether a fence covers what has been stored to a word, as far as that is known; a finding if not.
     fn check_fence(&mut self, word: Spot, message: &str, run: &Running<'_>, lane: usize) -> bool {
-        let judge = self.judge(run, lane, None);
+        let (judge, code) = (self.judge(run, lane, None), &self.launch.program.code);
         let is_global = matches!(word, Spot::Global(..));
         let uncovered = |write: &Event| {
-            // What is not known is a race anyway; what a bulk copy has written needs no fence.
-            write.who & COPIER == 0 && judge.me.knows(write.who, write.time) && {
+            // What is not known is a race anyway; what a bulk copy has written needs no fence, also after its thread's wait.
+            let by_copy = write.who & COPIER != 0 || matches!(code[write.pc as usize].op, Op::Bulk(_));
+            !by_copy && judge.me.knows(write.who, write.time) && {
                 let mut fences =
                     self.fences.iter().flat_map(|(warp, kept)| kept.iter().map(move |fence| (*warp, fence)));
                 !fences.any(|(warp, fence)| {
