@@ -11,7 +11,6 @@ use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, windo
 
 use super::Machine;
 use super::regs::{Row64, lanes};
-use super::sources::moved;
 use super::step::{Flow, Running};
 
 /// Set in [`Cell::init`] of shared memory that is an mbarrier.
@@ -26,6 +25,20 @@ pub(super) enum Spot {
     Shared(usize, u32),
     Local(u32),
     Param(u32),
+}
+
+impl Spot {
+    /// The place some bytes further on.
+    pub(super) fn moved(self, by: u32) -> Spot {
+        match self {
+            Spot::Global(index, offset, address) => {
+                Spot::Global(index, offset + u64::from(by), address + u64::from(by))
+            }
+            Spot::Shared(block, offset) => Spot::Shared(block, offset + by),
+            Spot::Local(offset) => Spot::Local(offset + by),
+            Spot::Param(offset) => Spot::Param(offset + by),
+        }
+    }
 }
 
 /// What can be said against an access: at which of its bytes, and what.
@@ -393,6 +406,25 @@ impl Machine<'_> {
         !read_only
     }
 
+    /// An access of a lane, now.
+    pub(super) fn event(&self, run: &Running<'_>, lane: usize) -> Event {
+        Event { who: run.who | lane as u32, time: self.now, pc: run.pc }
+    }
+
+    /// The cell of a word that threads share, and the lists that it may refer to.
+    pub(super) fn cell(&mut self, word: Spot) -> Option<(&mut Cell, &mut ReaderLists)> {
+        match word {
+            Spot::Global(index, _, address) => {
+                Some(self.shadow.cell(index, self.memory[index].base, address))
+            }
+            Spot::Shared(block, offset) => {
+                let block = &mut self.blocks[block];
+                Some((&mut block.cells[(offset / 4) as usize], &mut block.lists))
+            }
+            Spot::Local(_) | Spot::Param(_) => None,
+        }
+    }
+
     /// Who judges an access of a lane.
     #[inline]
     pub(super) fn judge<'v>(&self, run: &'v Running<'_>, lane: usize, strength: Strength) -> Judge<'v> {
@@ -479,8 +511,7 @@ impl Machine<'_> {
             return self.fault_at(Kind::Mbarrier, run.pc, who, message, space, address, bytes);
         }
         if let Some(first) = race {
-            let second = Event { who, time: self.now, pc: run.pc };
-            self.race(second, first, space, address, bytes);
+            self.race(self.event(run, lane), first, space, address, bytes);
         } else if unwritten {
             let message = format!("a read of {space} memory that nobody has written");
             self.fault_at(Kind::Uninitialised, run.pc, who, message, space, address, bytes);
@@ -553,7 +584,7 @@ impl Machine<'_> {
             self.complain(spot, bytes, Problem { at, race, unwritten: false, init }, run, lane);
         }
         if let Some(first) = reading {
-            (first..bytes).step_by(4).for_each(|at| self.check_sources(moved(spot, at), run, lane));
+            self.check_sources(spot, first, bytes, run, lane);
         }
         self.mark_written(spot, bytes);
     }

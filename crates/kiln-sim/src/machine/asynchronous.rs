@@ -1,15 +1,15 @@
 //! Asynchronous copies and stores.
 //!
 //! The bytes of a source are taken when a copy is issued ([`super::sources`] has until when they may not change). The
-//! destination changes later: at the thread's own wait for `cp.async`,
-//! at some point of the schedule for bulk copies and `st.async`. Until somebody has waited for that it is marked as being
-//! written, and nobody may touch it, the thread itself included: whether the bytes have landed is luck. What completes on an mbarrier is written by that mbarrier's agent, and known to
-//! those who have seen the phase complete.
+//! destination changes later: at the thread's own wait for `cp.async`, at some point of the schedule for bulk copies and
+//! `st.async`. Until somebody has waited for that it is marked as being written, and nobody may touch it, the thread itself
+//! included: whether the bytes have landed is luck. What completes on an mbarrier is written by that mbarrier's agent, and known
+//! to those who have seen the phase complete.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use crate::check::cell::{Cell, Event, READING, WHOLE};
+use crate::check::cell::{Cell, READING, WHOLE};
 use crate::check::view::{COPIER, Level, MBARRIER, Who};
 use crate::finding::Kind;
 use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
@@ -17,7 +17,7 @@ use crate::isa::{AtomOp, AtomType, Bulk, BulkKind, Inst, MbarSem, Op, Place};
 use super::Machine;
 use super::access::Spot;
 use super::regs::lanes;
-use super::sources::{BulkSource, Source, moved};
+use super::sources::{BulkSource, Source};
 use super::state::{Block, BulkStore, Copies, Copy, Init};
 use super::step::{Flow, Running};
 
@@ -114,17 +114,22 @@ impl Machine<'_> {
     fn bulk_wait(&mut self, most: usize, read: bool, run: &mut Running<'_>, lane: usize) {
         let held = copies(run, lane);
         let done = held.bulk_groups.len().saturating_sub(most);
-        let stores: Vec<BulkStore> = held.bulk_groups.iter().take(done).flatten().copied().collect();
-        if !read {
-            held.bulk_groups.drain(..done);
+        let unread = held.bulk_groups.range(held.bulk_read.min(done)..done).flatten().copied();
+        let unread: Vec<BulkStore> = unread.collect();
+        let mut landed = Vec::new();
+        if read {
+            held.bulk_read = held.bulk_read.max(done);
+        } else {
+            landed.extend(held.bulk_groups.drain(..done).flatten());
+            held.bulk_read = held.bulk_read.saturating_sub(done);
         }
-        for store in stores {
+        for store in unread {
             if let Some(bulk) = self.sources.remove(&store.id) {
                 self.end_source(bulk.source, run, lane);
             }
-            if !read {
-                self.finish_store(store, run.who | lane as u32);
-            }
+        }
+        for store in landed {
+            self.finish_store(store, run.who | lane as u32);
         }
     }
 
@@ -134,7 +139,7 @@ impl Machine<'_> {
         let mut at = 0;
         while at < bytes {
             let step = (bytes - at).min(4);
-            let part = moved(spot, at);
+            let part = spot.moved(at);
             if self.launch.checks {
                 self.check_read(part, step, None, run, lane, false);
             }
@@ -150,7 +155,6 @@ impl Machine<'_> {
         if !self.launch.checks {
             return;
         }
-        let who = run.who | lane as u32;
         let judge = self.judge(run, lane, None);
         let (mut found, mut reading) = (None, None);
         for at in (0..bytes).step_by(4) {
@@ -159,7 +163,7 @@ impl Machine<'_> {
                     reading.get_or_insert(at);
                 }
             };
-            let race = match moved(spot, at) {
+            let race = match spot.moved(at) {
                 Spot::Shared(block, offset) => {
                     let block = &mut self.blocks[block];
                     let reader = block.unknown_reader(offset as usize / 4, &judge.me);
@@ -178,16 +182,15 @@ impl Machine<'_> {
             found = found.or(race.map(|race| (at, race)));
         }
         if let Some(first) = reading {
-            (first..bytes).step_by(4).for_each(|at| self.check_sources(moved(spot, at), run, lane));
+            self.check_sources(spot, first, bytes, run, lane);
         }
         if let Some((at, first)) = found {
-            let second = Event { who, time: self.now, pc: run.pc };
-            let (space, address) = match moved(spot, at) {
+            let (space, address) = match spot.moved(at) {
                 Spot::Global(_, _, address) => ("global", address),
                 Spot::Shared(_, offset) => ("shared", u64::from(offset)),
                 _ => ("local", 0),
             };
-            self.race(second, first, space, address, 4);
+            self.race(self.event(run, lane), first, space, address, 4);
         }
     }
 
@@ -585,15 +588,13 @@ impl Machine<'_> {
 
     /// Whether an mbarrier's initialisation is known to a thread that uses it.
     pub(super) fn check_initialised(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
-        let who = run.who | lane as u32;
         let judge = self.judge(run, lane, None);
         let Block { cells, lists, .. } = &self.blocks[block];
         let known = self.blocks[block].mbars.get(&offset).is_some_and(|mbar| mbar.init == Init::Known);
         if let Some(first) = judge.unordered_write_of(&cells[(offset / 4) as usize], WHOLE, lists)
             && !known
         {
-            let second = Event { who, time: self.now, pc: run.pc };
-            self.race(second, first, "shared", u64::from(offset), 8);
+            self.race(self.event(run, lane), first, "shared", u64::from(offset), 8);
         }
     }
 }

@@ -271,8 +271,7 @@ impl Machine<'_> {
 
     fn complete_cluster(&mut self, index: usize) {
         let cluster = &self.clusters[index];
-        let blocks = cluster.first..cluster.first + cluster.count as usize;
-        let live: u32 = self.blocks[blocks].iter().map(|block| block.live_threads).sum();
+        let live: u32 = self.blocks[cluster.blocks()].iter().map(|block| block.live_threads).sum();
         let cluster = &mut self.clusters[index];
         if live > 0 && cluster.arrived >= live {
             cluster.generation += 1;

@@ -45,7 +45,7 @@ impl Machine<'_> {
     pub(super) fn starts(&self, cluster: usize) -> View {
         let cluster = &self.clusters[cluster];
         let mut view = View::default();
-        for block in &self.blocks[cluster.first..cluster.first + cluster.count as usize] {
+        for block in &self.blocks[cluster.blocks()] {
             view.learn(Level::Block(block.number), START);
         }
         view
@@ -54,9 +54,8 @@ impl Machine<'_> {
     /// A lane accesses shared memory of another block, which must not end before.
     pub(super) fn visit(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
         if block != run.block {
-            let who = run.who | lane as u32;
-            let visit = Event { who, time: self.now, pc: run.pc };
-            self.blocks[block].visitors.insert(who, (visit, offset));
+            let visit = self.event(run, lane);
+            self.blocks[block].visitors.insert(visit.who, (visit, offset));
         }
     }
 

@@ -9,7 +9,6 @@
 
 use std::rc::Rc;
 
-use crate::check::cell::Event;
 use crate::check::view::{Level, MBARRIER, View, block_of};
 use crate::finding::Kind;
 use crate::isa::{Inst, MbarOp, MbarSem, Place, Scope, Sem};
@@ -226,8 +225,12 @@ impl Machine<'_> {
         }
         let phase = self.blocks[block].mbars[&offset].phase;
         let who = run.who | lane as u32;
-        if let Some(mbar) = self.blocks[block].mbars.get_mut(&offset).filter(|_| block != run.block) {
-            mbar.calls.push(Event { who, time: self.now, pc: run.pc });
+        let call = self.event(run, lane);
+        if let Some(mbar) = self.blocks[block].mbars.get_mut(&offset)
+            && block != run.block
+            && self.launch.checks
+        {
+            mbar.calls.push(call);
         }
         match op {
             MbarOp::ExpectTx => self.expect_bytes(block, offset, i64::from(value), run.pc, who),

@@ -12,15 +12,13 @@
 use std::rc::Rc;
 
 use crate::check::cell::Event;
-use crate::check::view::{COPIER, View, Who, block_of, warp_of};
+use crate::check::view::{COPIER, View, Who, warp_of};
 
 use crate::isa::Op;
 
 use super::Machine;
 use super::access::Spot;
 use super::regs::lanes;
-use super::report::race;
-use super::sources::moved;
 use super::state::Init;
 use super::step::Running;
 
@@ -81,7 +79,7 @@ impl Machine<'_> {
     /// The barrier of a cluster is complete.
     pub(super) fn know_inits(&mut self, cluster: usize) {
         let cluster = &self.clusters[cluster];
-        for block in &mut self.blocks[cluster.first..cluster.first + cluster.count as usize] {
+        for block in &mut self.blocks[cluster.blocks()] {
             for mbar in block.mbars.values_mut().filter(|mbar| mbar.init == Init::Released) {
                 mbar.init = Init::Known;
             }
@@ -107,7 +105,7 @@ impl Machine<'_> {
     pub(super) fn check_fenced(&mut self, spot: Spot, bytes: u32, run: &Running<'_>, lane: usize) {
         for at in (0..bytes).step_by(4) {
             let message = "a store and a bulk copy of the same memory, and no proxy fence between";
-            if !self.check_fence(moved(spot, at), message, run, lane) {
+            if !self.check_fence(spot.moved(at), message, run, lane) {
                 return;
             }
         }
@@ -115,6 +113,8 @@ impl Machine<'_> {
 
     /// Whether a fence covers what has been stored to a word, as far as that is known; a finding if not.
     fn check_fence(&mut self, word: Spot, message: &str, run: &Running<'_>, lane: usize) -> bool {
+        let Some((cell, lists)) = self.cell(word) else { return true };
+        let writes = cell.writes(lists);
         let (judge, code) = (self.judge(run, lane, None), &self.launch.program.code);
         let is_global = matches!(word, Spot::Global(..));
         let uncovered = |write: &Event| {
@@ -130,24 +130,9 @@ impl Machine<'_> {
                 })
             }
         };
-        let writes = match word {
-            Spot::Global(index, _, address) => {
-                let (cell, lists) = self.shadow.cell(index, self.memory[index].base, address);
-                cell.writes(lists)
-            }
-            Spot::Shared(block, offset) => {
-                let block = &self.blocks[block];
-                block.cells[(offset / 4) as usize].writes(&block.lists)
-            }
-            Spot::Local(_) | Spot::Param(_) => return true, // which no copy reads
-        };
         let Some(first) = writes.into_iter().flatten().find(uncovered) else { return true };
-        let second = Event { who: run.who | lane as u32, time: self.now, pc: run.pc };
         let (space, address) = self.spot_name(word, 0, run);
-        let what = self.describe(space, address, block_of(run.who));
-        let mut finding = race(self.launch, second, first, space, address, 4, what);
-        finding.message = message.into();
-        self.report(finding, second.pc, first.pc);
+        self.race_told(Some(message), self.event(run, lane), first, space, address, 4);
         false
     }
 }

@@ -112,11 +112,27 @@ impl Machine<'_> {
         address: u64,
         bytes: u32,
     ) {
+        self.race_told(None, second, first, space, address, bytes);
+    }
+
+    /// A race, told in words of its own if there are any.
+    pub(super) fn race_told(
+        &mut self,
+        message: Option<&str>,
+        second: Event,
+        first: Event,
+        space: &'static str,
+        address: u64,
+        bytes: u32,
+    ) {
         if self.seen.contains_key(&(Kind::Race, second.pc, first.pc)) {
             return;
         }
         let what = self.describe(space, address, block_of(second.who));
-        let finding = race(self.launch, second, first, space, address, bytes, what);
+        let mut finding = race(self.launch, second, first, space, address, bytes, what);
+        if let Some(message) = message {
+            finding.message = message.into();
+        }
         self.report(finding, second.pc, first.pc);
     }
 

@@ -48,7 +48,7 @@ impl Source {
     /// Its words, and the bytes of each.
     fn words(&self) -> impl Iterator<Item = (Spot, u8)> + use<> {
         let Source { spot, bytes, .. } = *self;
-        (0..bytes).step_by(4).map(move |at| (moved(spot, at), byte_bits(0, bytes - at)))
+        (0..bytes).step_by(4).map(move |at| (spot.moved(at), byte_bits(0, bytes - at)))
     }
 }
 
@@ -69,22 +69,25 @@ impl Machine<'_> {
         }
         let judge = Judge { pc: source.pc, ..self.judge(run, lane, None) };
         for (word, bytes) in source.words() {
-            match word {
-                Spot::Global(index, _, address) => {
-                    let (cell, lists) = self.shadow.cell(index, self.memory[index].base, address);
-                    judge.read_bytes(cell, bytes, lists);
-                }
-                Spot::Shared(block, offset) => {
-                    let block = &mut self.blocks[block];
-                    judge.read_bytes(&mut block.cells[(offset / 4) as usize], bytes, &mut block.lists);
-                }
-                _ => {}
+            if let Some((cell, lists)) = self.cell(word) {
+                judge.read_bytes(cell, bytes, lists);
             }
         }
     }
 
-    /// A word that carries the mark is written: by whom it is being read.
-    pub(super) fn check_sources(&mut self, word: Spot, run: &Running<'_>, lane: usize) {
+    /// Words are written, of which the one `first` bytes on carries the mark: by whom they are being read.
+    pub(super) fn check_sources(
+        &mut self,
+        spot: Spot,
+        first: u32,
+        bytes: u32,
+        run: &Running<'_>,
+        lane: usize,
+    ) {
+        (first..bytes).step_by(4).for_each(|at| self.check_source(spot.moved(at), run, lane));
+    }
+
+    fn check_source(&mut self, word: Spot, run: &Running<'_>, lane: usize) {
         let others = self.blocks.iter().flat_map(|block| &block.warps);
         let copies = others.chain([&*run.warp]).flat_map(|warp| &warp.copies);
         let sources = copies
@@ -97,29 +100,13 @@ impl Machine<'_> {
             return;
         };
         let first = Event { who: COPIER | source.who, time: self.now, pc: source.pc };
-        let second = Event { who: run.who | lane as u32, time: self.now, pc: run.pc };
         let (space, address) = self.spot_name(word, 0, run);
-        self.race(second, first, space, address, 4);
+        self.race(self.event(run, lane), first, space, address, 4);
     }
 
     fn set_reading(&mut self, word: Spot, reading: bool) {
-        let cell = match word {
-            Spot::Global(index, _, address) => self.shadow.cell(index, self.memory[index].base, address).0,
-            Spot::Shared(block, offset) => &mut self.blocks[block].cells[(offset / 4) as usize],
-            Spot::Local(_) | Spot::Param(_) => return, // which no copy reads
-        };
-        cell.init = if reading { cell.init | READING } else { cell.init & !READING };
-    }
-}
-
-/// A place some bytes further on.
-pub(super) fn moved(spot: Spot, by: u32) -> Spot {
-    match spot {
-        Spot::Global(index, offset, address) => {
-            Spot::Global(index, offset + u64::from(by), address + u64::from(by))
+        if let Some((cell, _)) = self.cell(word) {
+            cell.init = if reading { cell.init | READING } else { cell.init & !READING };
         }
-        Spot::Shared(block, offset) => Spot::Shared(block, offset + by),
-        Spot::Local(offset) => Spot::Local(offset + by),
-        Spot::Param(offset) => Spot::Param(offset + by),
     }
 }

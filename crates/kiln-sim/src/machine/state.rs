@@ -1,6 +1,7 @@
 //! Blocks, warps, and the groups of lanes that run together.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::check::cell::{Cell, Event, ReaderLists};
@@ -92,6 +93,8 @@ pub(super) struct Copies {
     /// Bulk groups: copies of the open one, and of those committed.
     pub(super) bulk_open: Vec<BulkStore>,
     pub(super) bulk_groups: VecDeque<Vec<BulkStore>>,
+    /// How many of those, the oldest, have been waited for as far as they read.
+    pub(super) bulk_read: usize,
 }
 
 /// Lanes that have accessed memory, one bit each: since the last meeting of the whole block, and of the whole warp.
@@ -282,7 +285,7 @@ pub(super) struct Mbar {
 }
 
 /// How far the initialisation of an mbarrier is known, beside what orders it like any store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Init {
     Done,
     /// Behind a `fence.mbarrier_init` of its thread.
@@ -346,4 +349,11 @@ pub(super) struct Cluster {
     pub(super) arrived: u32,
     pub(super) view: View,
     pub(super) complete: Rc<View>,
+}
+
+impl Cluster {
+    /// The indices of its blocks.
+    pub(super) fn blocks(&self) -> Range<usize> {
+        self.first..self.first + self.count as usize
+    }
 }
