@@ -4,34 +4,41 @@
 //   rows_of_pixels       x (samples, K) u8 -> rows (samples, 16 tiles), the same whole numbers
 //   rows_of_floats_<m>   x (samples, K) f32 -> rows (samples, TERMS, 16 tiles), as many terms as <m> has (fragments.cuh)
 //
-// Any grid of blocks of 256; each thread makes places a grid apart. Every place is written, in one rounding.
+// Any grid of blocks of 256; each thread makes pairs of values a grid apart. Every value is written, in one rounding.
+// rows is 4-byte aligned.
 #include "fragments.cuh"
 
 typedef unsigned char u8;
 typedef unsigned long long u64;
 
-__device__ __forceinline__ void store(__nv_bfloat16* to, u32 pair) { *reinterpret_cast<unsigned short*>(to) = (unsigned short)pair; }
+// The values k and k + 1 of a sample, zero past the last.
+template <class T>
+__device__ __forceinline__ float2 pair_of(const T* sample, u32 k, u32 K) {
+    return make_float2(k < K ? (float)sample[k] : 0.0f, k + 1 < K ? (float)sample[k + 1] : 0.0f);
+}
 
 extern "C" __global__ void __launch_bounds__(256) rows_of_pixels(const u8* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    const u32 width = (K + 15) / 16 * 16;
-    const u64 places = (u64)samples * width;
-    for (u64 place = (u64)blockIdx.x * 256 + threadIdx.x; place < places; place += (u64)gridDim.x * 256) {
-        const u64 sample = place / width;
-        const u32 k = (u32)(place - sample * width);
-        store(rows + place, bf16_pair(k < K ? (float)x[sample * K + k] : 0.0f, 0.0f));
+    const u32 row_pairs = (K + 15) / 16 * 8;
+    const u64 pairs = samples * (u64)row_pairs;
+    for (u64 pair = (u64)blockIdx.x * 256 + threadIdx.x; pair < pairs; pair += (u64)gridDim.x * 256) {
+        const u64 sample = pair / row_pairs;
+        const float2 values = pair_of(x + sample * K, (u32)(pair - sample * row_pairs) * 2, K);
+        reinterpret_cast<u32*>(rows)[pair] = bf16_pair(values.x, values.y);
     }
 }
 
 template <class Math>
 __device__ __forceinline__ void rows_of_floats(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    const u32 width = (K + 15) / 16 * 16;
-    const u64 places = (u64)samples * width;
-    for (u64 place = (u64)blockIdx.x * 256 + threadIdx.x; place < places; place += (u64)gridDim.x * 256) {
-        const u64 sample = place / width;
-        const u32 k = (u32)(place - sample * width);
+    const u32 row_pairs = (K + 15) / 16 * 8;
+    const u64 pairs = samples * (u64)row_pairs;
+    for (u64 pair = (u64)blockIdx.x * 256 + threadIdx.x; pair < pairs; pair += (u64)gridDim.x * 256) {
+        const u64 sample = pair / row_pairs;
+        const u32 at = (u32)(pair - sample * row_pairs);
+        const float2 values = pair_of(x + sample * K, at * 2, K);
         u32 terms[Math::TERMS];
-        split<Math>(k < K ? x[sample * K + k] : 0.0f, 0.0f, terms);
-        for (int term = 0; term < Math::TERMS; term++) store(rows + (sample * Math::TERMS + term) * width + k, terms[term]);
+        split<Math>(values.x, values.y, terms);
+        u32* row = reinterpret_cast<u32*>(rows) + sample * Math::TERMS * row_pairs;
+        for (int term = 0; term < Math::TERMS; term++) row[(u64)term * row_pairs + at] = terms[term];
     }
 }
 

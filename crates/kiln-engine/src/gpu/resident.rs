@@ -274,8 +274,9 @@ pub(crate) fn rows(
         Source::Pixels(_) => (InputForm::Pixels, "rows_of_pixels".to_owned()),
         Source::Floats(_) | Source::Hidden(_) => (InputForm::Floats, format!("rows_of_floats_{precision}")),
     };
-    let width = (k as usize).next_multiple_of(TILE) * planes(form, precision);
-    let made = Buffer::new(gpu, "the data set in bfloat16", samples as usize * width)?;
+    let width = (k as usize).next_multiple_of(TILE);
+    let row = width * planes(form, precision);
+    let made = Buffer::new(gpu, "the data set in bfloat16", samples as usize * row)?;
     let to = made.all();
     let launch = Launch::new(gpu, &name, Dims { b: samples, k, n: 1 });
     let launch = match x {
@@ -283,9 +284,9 @@ pub(crate) fn rows(
         Source::Floats(x) | Source::Hidden(x) => launch.pointer(x, values),
     };
     launch
-        .pointer(&to, samples as usize * width)
+        .pointer(&to, samples as usize * row)
         .number(&samples)
         .number(&k)
-        .submit(striding_grid(gpu, made.len() as u64), STRIDING_THREADS)?;
+        .submit(striding_grid(gpu, u64::from(samples) * width as u64 / 2), STRIDING_THREADS)?;
     Ok(made)
 }

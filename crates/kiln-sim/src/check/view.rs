@@ -55,11 +55,37 @@ impl Neighbours {
 }
 
 /// Of whom something is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Block(u32),
     Warp(u32),
     Thread(Who),
+}
+
+impl Level {
+    /// Blocks first, threads last.
+    #[inline(always)]
+    fn key(self) -> u64 {
+        match self {
+            Level::Block(block) => u64::from(block),
+            Level::Warp(warp) => 1 << 32 | u64::from(warp),
+            Level::Thread(who) => 2 << 32 | u64::from(who),
+        }
+    }
+}
+
+impl Ord for Level {
+    #[inline(always)]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Level {
+    #[inline(always)]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Knowledge: levels in ascending order, each with a time.
@@ -83,9 +109,18 @@ impl View {
         }
     }
 
+    /// Whether it knows all that `other` knows.
+    pub(crate) fn includes(&self, other: &View) -> bool {
+        let mut own = self.0.iter();
+        other.0.iter().all(|&(level, time)| {
+            let found = own.find(|entry| entry.0 >= level);
+            found.is_some_and(|&(known, until)| known == level && until >= time)
+        })
+    }
+
     /// Learns all that `other` knows.
     pub(crate) fn join(&mut self, other: &View) {
-        if other.0.iter().all(|&(level, time)| self.get(level) >= time) {
+        if self.includes(other) {
             return;
         }
         let mut merged = Vec::with_capacity(self.0.len() + other.0.len());
@@ -129,11 +164,9 @@ impl View {
 
     /// Whether what `who` did at `time` is known.
     pub(crate) fn knows(&self, who: Who, time: u32) -> bool {
-        if self.get(Level::Thread(who)) >= time {
-            return true;
-        }
-        who & COPIER == 0
-            && (self.get(Level::Block(block_of(who))) >= time || self.get(Level::Warp(warp_of(who))) >= time)
+        let together = who & COPIER == 0
+            && (self.get(Level::Block(block_of(who))) >= time || self.get(Level::Warp(warp_of(who))) >= time);
+        together || self.get(Level::Thread(who)) >= time
     }
 }
 
@@ -233,7 +266,7 @@ impl WarpView {
 
     /// A lane learns something.
     pub(crate) fn learn(&mut self, lane: usize, view: &View) {
-        if view.0.iter().all(|&(level, time)| self.lane(lane).get(level) >= time) {
+        if self.lane(lane).includes(view) {
             return;
         }
         if let Lanes::Same(same) = &self.lanes {

@@ -306,16 +306,7 @@ impl Machine<'_> {
             for n in 0..access.lanes {
                 let at = u32::from(n) * u32::from(access.element.bytes);
                 let value = self.read_element(spot, at, access.element.bytes, run, lane);
-                set_register(
-                    run,
-                    inst,
-                    usize::from(n),
-                    lane,
-                    value,
-                    access.element,
-                    access.wide,
-                    access.half,
-                );
+                set_register(run, inst, usize::from(n), lane, value, access);
             }
             if access.sem.order != Order::Weak {
                 self.observe(spot, access.sem, run, lane);
@@ -730,19 +721,16 @@ pub(super) fn extended(value: u64, element: Element, wide: bool, half: bool) -> 
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // A register, a lane, and how the value is extended.
-fn set_register(
+pub(super) fn set_register(
     run: &mut Running<'_>,
     inst: &Inst,
     slot: usize,
     lane: usize,
     value: u64,
-    element: Element,
-    wide: bool,
-    half: bool,
+    access: Access,
 ) {
-    let value = extended(value, element, wide, half);
-    if wide {
+    let value = extended(value, access.element, access.wide, access.half);
+    if access.wide {
         run.warp.r64[run.base.r64 as usize + usize::from(inst.r[slot])][lane] = value;
     } else {
         run.warp.r32[run.base.r32 as usize + usize::from(inst.r[slot])][lane] = value as u32;

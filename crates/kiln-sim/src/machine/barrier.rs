@@ -389,9 +389,12 @@ pub(super) fn learn_all(warp: &mut Warp, mask: u32, view: &View) {
     if mask == warp.live
         && let Some(same) = warp.view.same()
     {
-        let mut joined = View::clone(same);
-        joined.join(view);
-        return warp.view.set_all(Rc::new(joined));
+        if !same.includes(view) {
+            let mut joined = View::clone(same);
+            joined.join(view);
+            warp.view.set_all(Rc::new(joined));
+        }
+        return;
     }
     lanes(mask).for_each(|lane| warp.view.learn(lane, view));
 }

@@ -15,6 +15,7 @@ use crate::isa::{Inst, MbarOp, MbarSem, Place, Scope, Sem};
 
 use super::Machine;
 use super::access::{MBAR, Spot};
+use super::barrier::learn_all;
 use super::regs::lanes;
 use super::state::{Arrivals, Init, Mbar};
 use super::step::{Flow, Running};
@@ -32,6 +33,7 @@ impl Machine<'_> {
         let address = Self::addresses(run, inst, 1, sem.address64, 0);
         let place = if sem.generic { Place::Generic } else { Place::Shared };
         let mut results = 0;
+        let mut learnt: Vec<(Rc<View>, u32)> = Vec::new();
         for lane in lanes(run.active) {
             let Some((block, offset)) = self.mbarrier_at(place, address[lane], run, lane) else {
                 return Flow::Changed;
@@ -60,8 +62,13 @@ impl Machine<'_> {
                 MbarOp::Init => self.init_mbarrier(offset, value as u32, run, lane),
                 MbarOp::Inval => self.forget_mbarrier(offset, run, lane),
                 MbarOp::Test { parity, .. } => {
-                    let done = self.test_mbarrier(offset, value, parity, sem.sem, run, lane);
-                    results |= u32::from(done) << lane;
+                    if let Some(view) = self.test_mbarrier(offset, value, parity, sem.sem, run, lane) {
+                        results |= 1 << lane;
+                        match learnt.last_mut().filter(|(last, _)| Rc::ptr_eq(last, &view)) {
+                            Some((_, mask)) => *mask |= 1 << lane,
+                            None => learnt.push((view, 1 << lane)),
+                        }
+                    }
                 }
                 _ => {
                     let phase = self.count_mbarrier(op, sem.sem, block, offset, value as u32, run, lane);
@@ -78,6 +85,7 @@ impl Machine<'_> {
             self.events += 1;
             return Flow::Next;
         }
+        learnt.iter().for_each(|(view, mask)| learn_all(run.warp, *mask, view));
         run.regs().write_pred(inst.r[0], results);
         if results == run.active {
             return Flow::Next;
@@ -140,8 +148,8 @@ impl Machine<'_> {
             expected: count,
             pending: count,
             bytes: 0,
-            arrivals: Arrivals::new(),
-            complete: Rc::default(),
+            arrivals: Arrivals::default(),
+            complete: Arrivals::default(),
             calls: Vec::new(),
             unseen_calls: Vec::new(),
             who,
@@ -179,33 +187,31 @@ impl Machine<'_> {
         true
     }
 
+    /// What is learnt from the phase asked for, if it is complete.
     fn test_mbarrier(
         &mut self,
         offset: u32,
         value: u64,
         parity: bool,
         sem: Sem,
-        run: &mut Running<'_>,
+        run: &Running<'_>,
         lane: usize,
-    ) -> bool {
+    ) -> Option<Rc<View>> {
         if !self.usable(run.block, offset, run, lane) {
-            return false;
+            return None;
         }
-        let Some(mbar) = self.blocks[run.block].mbars.get_mut(&offset) else { return false };
+        let mbar = self.blocks[run.block].mbars.get_mut(&offset)?;
         let done = if parity { mbar.phase & 1 != value & 1 } else { mbar.phase > value };
-        if done {
-            mbar.unseen_calls.clear();
+        if !done {
+            return None;
         }
-        if done && sem.acquires() {
-            let complete = mbar.complete.clone();
-            let own = block_of(run.who);
-            for ((block, wide), view) in complete.iter() {
-                if *block == own || *wide && sem.scope >= Scope::Cluster {
-                    run.warp.view.learn(lane, view);
-                }
-            }
-        }
-        done
+        mbar.unseen_calls.clear();
+        let Arrivals { own, all } = &mbar.complete;
+        Some(match sem.acquires() {
+            true if sem.scope >= Scope::Cluster => all.clone(),
+            true => own.clone(),
+            false => Rc::default(),
+        })
     }
 
     /// Arrivals and bytes; the phase that they count for.
@@ -279,22 +285,29 @@ impl Machine<'_> {
         drop: bool,
         known: Option<(u32, bool, View)>,
     ) {
+        let number = self.blocks[block].number;
         let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
         mbar.pending -= count.min(mbar.pending);
         mbar.expected -= u32::from(drop).min(mbar.expected);
         if let Some((from, wide, view)) = known {
-            mbar.arrivals.entry((from, wide)).or_default().join(&view);
+            let Arrivals { own, all } = &mut mbar.arrivals;
+            if from == number {
+                Rc::make_mut(own).join(&view);
+            }
+            if from == number || wide {
+                Rc::make_mut(all).join(&view);
+            }
         }
     }
 
     /// Bytes have come, written by the agent of the mbarrier, which is known of from now on.
     pub(super) fn bytes_came(&mut self, block: usize, offset: u32, bytes: u32) {
         let now = self.tick();
-        let number = self.blocks[block].number;
         let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
         mbar.bytes -= i64::from(bytes);
-        let agent = MBARRIER | mbar.number;
-        mbar.arrivals.entry((number, true)).or_default().learn(Level::Thread(agent), now);
+        let agent = Level::Thread(MBARRIER | mbar.number);
+        let Arrivals { own, all } = &mut mbar.arrivals;
+        [own, all].into_iter().for_each(|view| Rc::make_mut(view).learn(agent, now));
         self.finish_phase(block, offset);
     }
 
@@ -307,11 +320,9 @@ impl Machine<'_> {
         mbar.phase += 1;
         mbar.pending = mbar.expected;
         mbar.unseen_calls.append(&mut mbar.calls);
-        let mut complete = Arrivals::clone(&mbar.complete);
-        for (key, view) in std::mem::take(&mut mbar.arrivals) {
-            complete.entry(key).or_default().join(&view);
-        }
-        mbar.complete = Rc::new(complete);
+        let Arrivals { own, all } = std::mem::take(&mut mbar.arrivals);
+        Rc::make_mut(&mut mbar.complete.own).join(&own);
+        Rc::make_mut(&mut mbar.complete.all).join(&all);
         self.events += 1;
     }
 

@@ -97,42 +97,58 @@ impl Machine<'_> {
     pub(super) fn check_init_fenced(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
         if self.blocks[block].mbars.get(&offset).is_some_and(|mbar| mbar.init == Init::Done) {
             let message = "an mbarrier that a bulk copy completes on, and no fence after its initialisation";
-            self.check_fence(Spot::Shared(block, offset), message, run, lane);
+            self.check_fence(Spot::Shared(block, offset), 4, message, run, lane);
         }
     }
 
     /// A bulk copy reads or overwrites memory: whether a fence covers the stores to it.
     pub(super) fn check_fenced(&mut self, spot: Spot, bytes: u32, run: &Running<'_>, lane: usize) {
-        for at in (0..bytes).step_by(4) {
-            let message = "a store and a bulk copy of the same memory, and no proxy fence between";
-            if !self.check_fence(spot.moved(at), message, run, lane) {
-                return;
-            }
-        }
+        let message = "a store and a bulk copy of the same memory, and no proxy fence between";
+        self.check_fence(spot, bytes, message, run, lane);
     }
 
-    /// Whether a fence covers what has been stored to a word, as far as that is known; a finding if not.
-    fn check_fence(&mut self, word: Spot, message: &str, run: &Running<'_>, lane: usize) -> bool {
-        let Some((cell, lists)) = self.cell(word) else { return true };
-        let writes = cell.writes(lists);
-        let (judge, code) = (self.judge(run, lane, None), &self.launch.program.code);
-        let is_global = matches!(word, Spot::Global(..));
-        let uncovered = |write: &Event| {
-            // What is not known is a race anyway; what a bulk copy has written needs no fence, also after its thread's wait.
-            let by_copy = write.who & COPIER != 0 || matches!(code[write.pc as usize].op, Op::Bulk(_));
-            !by_copy && judge.me.knows(write.who, write.time) && {
-                let mut fences =
-                    self.fences.iter().flat_map(|(warp, kept)| kept.iter().map(move |fence| (*warp, fence)));
-                !fences.any(|(warp, fence)| {
-                    let here = if is_global { fence.global } else { fence.shared };
-                    let by = if here { fence.covers(warp, write.who, write.time) } else { 0 };
-                    lanes(by).any(|by| judge.me.knows(warp << 5 | by as u32, fence.time))
-                })
+    /// Whether a fence covers what has been stored to some bytes, as far as that is known; a finding if not.
+    fn check_fence(&mut self, spot: Spot, bytes: u32, message: &str, run: &Running<'_>, lane: usize) {
+        let code = &self.launch.program.code;
+        let mut stores: Vec<(u32, Event)> = Vec::new();
+        for at in (0..bytes).step_by(4) {
+            let Some((cell, lists)) = self.cell(spot.moved(at)) else { return };
+            for write in cell.writes(lists).into_iter().flatten() {
+                // What a bulk copy has written needs no fence, also after its thread's wait.
+                let by_copy = write.who & COPIER != 0 || matches!(code[write.pc as usize].op, Op::Bulk(_));
+                let again = |(_, last): &(u32, Event)| (last.who, last.time) == (write.who, write.time);
+                if !by_copy && !stores.last().is_some_and(again) {
+                    stores.push((at, write));
+                }
             }
+        }
+        let judge = self.judge(run, lane, None);
+        let is_global = matches!(spot, Spot::Global(..));
+        let covers = |store: &Event, warp: u32, fence: &Fence| {
+            let here = if is_global { fence.global } else { fence.shared };
+            let by = if here { fence.covers(warp, store.who, store.time) } else { 0 };
+            lanes(by).any(|by| judge.me.knows(warp << 5 | by as u32, fence.time))
         };
-        let Some(first) = writes.into_iter().flatten().find(uncovered) else { return true };
-        let (space, address) = self.spot_name(word, 0, run);
-        self.race_told(Some(message), self.event(run, lane), first, space, address, 4);
-        false
+        // Neighbours mostly share a fence: that of the warp that has stored, or of the one that copies, a moment ago.
+        let mut last: Option<(u32, &Fence)> = None;
+        let uncovered = |(_, store): &(u32, Event)| {
+            if last.is_some_and(|(warp, fence)| covers(store, warp, fence)) {
+                return false;
+            }
+            if !judge.me.knows(store.who, store.time) {
+                return false; // that is a race anyway
+            }
+            let likely = [warp_of(store.who), warp_of(run.who)];
+            let likely = likely.iter().filter_map(|warp| self.fences.get_key_value(warp));
+            let mut fences = likely
+                .chain(&self.fences)
+                .flat_map(|(warp, kept)| kept.iter().rev().map(move |fence| (*warp, fence)));
+            last = fences.find(|(warp, fence)| covers(store, *warp, fence));
+            last.is_none()
+        };
+        if let Some((at, first)) = stores.into_iter().find(uncovered) {
+            let (space, address) = self.spot_name(spot, at, run);
+            self.race_told(Some(message), self.event(run, lane), first, space, address, 4);
+        }
     }
 }

@@ -256,8 +256,14 @@ pub(super) struct Barrier {
     pub(super) any: bool,
 }
 
-/// What has arrived knows, by the block it came from, and whether its scope reaches beyond that.
-pub(super) type Arrivals = BTreeMap<(u32, bool), View>;
+/// What those knew who have arrived at an mbarrier.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arrivals {
+    /// Of the mbarrier's own block.
+    pub(super) own: Rc<View>,
+    /// Of all whose scope reaches it, its own block included.
+    pub(super) all: Rc<View>,
+}
 
 /// An mbarrier.
 #[derive(Clone, Debug)]
@@ -273,7 +279,7 @@ pub(super) struct Mbar {
     /// What the arrivals of this phase knew.
     pub(super) arrivals: Arrivals,
     /// What those knew of the phases that are complete.
-    pub(super) complete: Rc<Arrivals>,
+    pub(super) complete: Arrivals,
     /// Arrivals from other blocks: in this phase, and in phases that no thread of its own block has seen complete.
     pub(super) calls: Vec<Event>,
     pub(super) unseen_calls: Vec<Event>,

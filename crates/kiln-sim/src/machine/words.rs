@@ -10,7 +10,7 @@ use crate::isa::{Access, Inst, Order, Place};
 use crate::memory::{RANK_SHIFT, SHARED_WINDOW};
 
 use super::Machine;
-use super::access::Spot;
+use super::access::{Spot, set_register};
 use super::regs::{Row, Row64, lanes};
 use super::step::Running;
 
@@ -47,11 +47,14 @@ impl Machine<'_> {
         address: &Row64,
         run: &mut Running<'_>,
     ) -> bool {
+        if access.place == Place::Param {
+            return self.load_param(inst, access, address, run);
+        }
         if !is_plain(access, run) {
             return false;
         }
         if access.element.bytes < 4 {
-            return access.lanes == 1 && self.load_part(inst, access, address, run);
+            return access.element.bytes * access.lanes <= 4 && self.load_part(inst, access, address, run);
         }
         if access.element.bytes != 4 {
             return false;
@@ -62,6 +65,24 @@ impl Machine<'_> {
                 Some((index, words)) => self.load_global(inst, usize::from(access.lanes), index, &words, run),
                 None => return false,
             },
+        }
+        true
+    }
+
+    /// Loads the same parameter for all lanes, if that will do.
+    fn load_param(&self, inst: &Inst, access: Access, address: &Row64, run: &mut Running<'_>) -> bool {
+        let first = address[run.active.trailing_zeros() as usize];
+        let bytes = u64::from(access.element.bytes) * u64::from(access.lanes);
+        let fits = first & (bytes - 1) == 0 && first.saturating_add(bytes) <= self.launch.params.len() as u64;
+        if !fits || lanes(run.active).any(|lane| address[lane] != first) {
+            return false;
+        }
+        for n in 0..access.lanes {
+            let at = u32::from(n * access.element.bytes);
+            let value = self.read_element(Spot::Param(first as u32), at, access.element.bytes, run, 0);
+            for lane in lanes(run.active) {
+                set_register(run, inst, usize::from(n), lane, value, access);
+            }
         }
         true
     }

@@ -55,6 +55,20 @@ fn values_survive_loops_and_branches() {
 }
 
 #[test]
+fn vectors_of_bytes() {
+    check32(
+        "ld.param.u64 %p, [pa]; add.u64 %t, %p, %o; ld.global.v4.s8 {%d, %e, %f, %c}, [%t];
+         mad.lo.u32 %d, %e, 3, %d; mad.lo.u32 %d, %f, 5, %d; mad.lo.u32 %d, %c, 7, %d;
+         ld.global.v2.u8 {%ah, %bh}, [%t+2]; mov.b32 %e, {%bh, %ah}; xor.b32 %d, %d, %e;",
+        |a, _, _| {
+            let bytes = a.to_le_bytes();
+            let sum = [1, 3, 5, 7].iter().zip(bytes).map(|(n, byte)| n * i32::from(byte as i8)).sum::<i32>();
+            sum as u32 ^ (u32::from(bytes[3]) | u32::from(bytes[2]) << 16)
+        },
+    );
+}
+
+#[test]
 fn local_memory_is_each_threads_own() {
     check32(
         "{ .local .align 8 .b8 depot[16]; .reg .b64 %g; mov.u64 %g, depot; cvta.local.u64 %g, %g; st.u32 [%g+4], %a; st.local.u32 [depot+8], %b;

@@ -97,7 +97,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Loads a byte or two a lane from global memory, if that will do.
+    /// Loads some bytes of a word a lane from global memory, if that will do.
     pub(super) fn load_part(
         &mut self,
         inst: &Inst,
@@ -105,16 +105,20 @@ impl Machine<'_> {
         address: &Row64,
         run: &mut Running<'_>,
     ) -> bool {
-        let bytes = u32::from(access.element.bytes);
+        let element = u32::from(access.element.bytes);
+        let bytes = element * u32::from(access.lanes);
         let Some((index, places)) = self.global_offsets(access, address, run, 1, u64::from(bytes)) else {
             return false;
         };
         let memory = &self.memory[index];
-        let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[0])];
-        for lane in lanes(run.active) {
-            let place = places[lane];
-            let value = memory.word(u64::from(place & !3)) >> (8 * (place & 3)) & ((1 << (8 * bytes)) - 1);
-            row[lane] = extended(u64::from(value), access.element, false, access.half) as u32;
+        for n in 0..u32::from(access.lanes) {
+            let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n as usize])];
+            for lane in lanes(run.active) {
+                let place = places[lane] + n * element;
+                let value =
+                    memory.word(u64::from(place & !3)) >> (8 * (place & 3)) & ((1 << (8 * element)) - 1);
+                row[lane] = extended(u64::from(value), access.element, false, access.half) as u32;
+            }
         }
         if !self.launch.checks {
             return true;
