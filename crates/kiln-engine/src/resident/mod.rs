@@ -100,7 +100,7 @@ impl<'d> Core<'d> {
                 ("thread-block clusters", "a device that has them (sm_90 or newer)".into());
             return Err(Error::Resident { what, expected, found: graph.gpu.name.clone() });
         }
-        check_steps(&graph.gpu, (samples as usize).div_ceil(options.batch.max(1)))?;
+        check_steps(&graph.gpu, (samples as usize).div_ceil(options.batch.max(1)), 1)?;
         let form = match graph.samples().0 {
             Source::Pixels(_) => InputForm::Pixels,
             Source::Floats(_) | Source::Hidden(_) => InputForm::Floats,
@@ -145,13 +145,13 @@ impl<'d> Core<'d> {
         if self.graph.gpu.watchdog { WATCHED_STEPS_MAX } else { STEPS_MAX }
     }
 
-    /// Whether epochs of so many rows in such batches can be trained.
-    fn check_batch(&self, rows: usize, batch: usize) -> Result<(), Error> {
+    /// Whether so many epochs of so many rows in such batches can be trained in one launch.
+    fn check_launch(&self, rows: usize, batch: usize, epochs: usize) -> Result<(), Error> {
         if batch > self.options.batch {
             let expected = format!("at most {}, as announced", self.options.batch);
             return Err(Error::Resident { what: "samples a batch", expected, found: batch.to_string() });
         }
-        check_steps(&self.graph.gpu, rows.div_ceil(batch.max(1)))
+        check_steps(&self.graph.gpu, rows.div_ceil(batch.max(1)), epochs)
     }
 
     fn sizes(&self, rows: usize, batch: usize, epochs: usize) -> Sizes {
@@ -206,12 +206,14 @@ impl<'d> Core<'d> {
     }
 }
 
-/// Whether an epoch of so many steps, which is never less than a launch, ends before a watchdog stops it.
-fn check_steps(gpu: &Gpu, steps: usize) -> Result<(), Error> {
-    if gpu.watchdog && steps > WATCHED_STEPS_MAX {
+/// Whether a launch of so many epochs, one at least, of so many steps each ends before a watchdog stops it.
+fn check_steps(gpu: &Gpu, steps: usize, epochs: usize) -> Result<(), Error> {
+    let all = steps.saturating_mul(epochs);
+    if gpu.watchdog && all > WATCHED_STEPS_MAX {
+        let what = if epochs == 1 { "steps an epoch" } else { "steps of the epochs of a launch" };
         let expected =
             format!("at most {WATCHED_STEPS_MAX} where the GPU drives a display, which ends long kernels");
-        return Err(Error::Resident { what: "steps an epoch", expected, found: steps.to_string() });
+        return Err(Error::Resident { what, expected, found: all.to_string() });
     }
     Ok(())
 }
@@ -336,9 +338,9 @@ impl Engine for Resident<'_> {
     ) -> Result<Vec<Result<Trained, Error>>, Error> {
         let rows = orders[0].len();
         let batch = batch.min(rows);
-        self.core.check_batch(rows, batch)?;
         let alike = orders.iter().take_while(|order| order.len() == rows).count();
         let orders = &orders[..alike];
+        self.core.check_launch(rows, batch, orders.len())?;
         let sizes = self.core.sizes(rows, batch, orders.len());
         let started = Instant::now();
         self.runs[0].begin(&self.core.graph.gpu, &sizes, orders)?;
@@ -362,7 +364,7 @@ impl Engine for Resident<'_> {
 
     fn submit(&mut self, order: &[u32], batch: usize) -> Result<(), Error> {
         let batch = batch.min(order.len());
-        self.core.check_batch(order.len(), batch)?;
+        self.core.check_launch(order.len(), batch, 1)?;
         let ahead = match &mut self.ahead {
             Some(ahead) => ahead,
             none => none.insert(Ahead::new(&self.core)?),
@@ -454,5 +456,9 @@ mod tests {
         let refused = engine.epoch(&order, 1, &mut |_| ()).unwrap_err().to_string();
         assert!(refused.contains("steps an epoch: expected at most 10000"), "{refused}");
         assert_eq!(engine.epoch(&order[..40], 16, &mut |_| ()).unwrap().steps, 3);
+        let refused = engine.core.check_launch(1600, 16, 101).unwrap_err().to_string();
+        assert!(refused.contains("steps of the epochs of a launch: expected at most 10000"), "{refused}");
+        assert!(refused.contains("found 10100"), "{refused}");
+        engine.core.check_launch(1600, 16, 100).unwrap();
     }
 }

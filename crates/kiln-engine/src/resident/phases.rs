@@ -56,6 +56,7 @@ pub fn profile_phases(
         }
     }
     let mut core = Core::new(job, *options, true)?;
+    core.check_launch(rows, options.batch.min(rows), orders.len())?;
     let mut run = RunState::new(&mut core.graph, sgd, schedule)?;
     let sizes = core.sizes(rows, options.batch, orders.len());
     run.begin(&core.graph.gpu, &sizes, orders)?;

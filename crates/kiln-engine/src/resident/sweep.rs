@@ -60,7 +60,7 @@ impl<'d> Sweep<'d> {
         )
     }
 
-    /// How many epochs of so many rows it likes to train at once.
+    /// How many epochs of so many rows it likes to train at once; where the GPU drives a display, it takes no more.
     pub fn together(&self, rows: usize, batch: usize) -> usize {
         self.core.together(rows, batch, self.runs.len())
     }
@@ -92,7 +92,7 @@ impl<'d> Sweep<'d> {
             check_epoch(order, batch, self.samples)?;
         }
         let batch = batch.min(rows);
-        self.core.check_batch(rows, batch)?;
+        self.core.check_launch(rows, batch, epochs)?;
         let sizes = self.core.sizes(rows, batch, epochs);
         for (run, orders) in self.runs.iter_mut().zip(orders) {
             run.begin(&self.core.graph.gpu, &sizes, orders)?;

@@ -185,11 +185,7 @@ impl Machine<'_> {
             self.check_sources(spot, first, bytes, run, lane);
         }
         if let Some((at, first)) = found {
-            let (space, address) = match spot.moved(at) {
-                Spot::Global(_, _, address) => ("global", address),
-                Spot::Shared(_, offset) => ("shared", u64::from(offset)),
-                _ => ("local", 0),
-            };
+            let (space, address) = self.spot_name(spot, at, run);
             self.race(self.event(run, lane), first, space, address, 4);
         }
     }
