@@ -109,7 +109,7 @@ pub(crate) fn folder_of(source: Source, dir: &Path) -> PathBuf {
 }
 
 /// The raw or the compressed file, whichever is there.
-fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
 }
 

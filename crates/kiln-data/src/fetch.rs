@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::dataset::folder_of;
+use crate::dataset::{find, folder_of};
 use crate::{Source, SourceFile};
 use install::{InstallError, install, is_installed, remove_stale};
 
@@ -162,6 +162,13 @@ impl Fetcher {
             .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")));
         config.build().into()
     }
+}
+
+/// Files under the names of a data set under `dir` that are not the published ones: [`fetch`] would replace them.
+pub fn others(source: Source, dir: &Path) -> Vec<PathBuf> {
+    let folder = folder_of(source, dir);
+    let other = |file: &SourceFile| find(&folder, file.name).filter(|_| !is_installed(file, &folder));
+    source.files().iter().filter_map(other).collect()
 }
 
 /// Fetches a data set from where it is published; see [`Fetcher::fetch`].

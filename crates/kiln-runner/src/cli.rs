@@ -27,6 +27,16 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Flags that make no sense, found out where the command runs.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+impl Usage {
+    /// As of what clap refuses.
+    pub(crate) const EXIT_CODE: u8 = 2;
+}
+
 impl Cli {
     /// What was typed. Ends the process where it makes no sense, with exit code 2.
     pub(crate) fn read() -> Self {
@@ -95,7 +105,8 @@ pub(crate) struct TrainArgs {
     /// Data set
     #[arg(long, default_value_t = Source::Mnist)]
     pub(crate) dataset: Source,
-    /// Folder for model.safetensors and metrics.jsonl, rewritten after every epoch [default: runs/DATASET]
+    /// Folder for model.safetensors, and beside it metrics.jsonl, both rewritten after every epoch, or for kiln sweep, at the end,
+    /// sweep.jsonl [default: runs/DATASET]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print JSON, one object a line, in place of text
@@ -239,7 +250,7 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Fetch a data set and check it; files that are there and right are kept
+    /// Fetch a data set and check it; files that are there and right are kept, others replaced
     Fetch(DataOf),
     /// Where a data set lies, how many samples it has, how many of each class
     Info(DataOf),
@@ -423,7 +434,7 @@ fn blocks(text: &str) -> Result<u32, String> {
 
 fn at_least_zero(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err("expected a finite number, at least 0".to_owned()),
+        Ok(value) if value >= 0.0 && (value as f32).is_finite() => Ok(value),
+        _ => Err("expected a number from 0 to 3.4e38, the largest float32".to_owned()),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kiln_engine::{Error, Job, Mlp, Precision, ResidentOptions, StepRange, Trainer, host_threads, probe};
 
-use crate::cli::{EngineArgs, EngineChoice, GpuArgs};
+use crate::cli::{EngineArgs, EngineChoice, GpuArgs, PlacementChoice, Usage};
 
 /// A trainer for the job, of which a profiler may see some steps, and the line that says what it runs on and why. `batch` is how
 /// it will be trained, if it will.
@@ -16,15 +16,18 @@ pub(crate) fn trainer<'d>(
     profile: Option<StepRange>,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let asked = "as asked".to_owned();
-    every_flag_has_effect(arguments)?;
+    every_flag_has_effect(arguments, profile)?;
+    if batch.is_none() && arguments.engine == EngineChoice::Auto {
+        let flags = arguments.gpu.for_resident();
+        ensure!(flags.is_empty(), Usage(format!("{}: nothing is trained", no_effect(&flags))));
+    }
     match arguments.engine {
         EngineChoice::Host => host(job, arguments, profile, &asked),
         EngineChoice::Graph => graph(job, &arguments.gpu, profile, &asked),
         EngineChoice::Resident => {
-            ensure!(
-                profile.is_none(),
-                "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
-            );
+            let text =
+                "--profile-steps needs --engine graph: the resident engine runs all steps in one launch";
+            ensure!(profile.is_none(), Usage(text.to_owned()));
             let options = resident_options(&job, batch, &arguments.gpu);
             let trainer =
                 Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
@@ -38,30 +41,64 @@ pub(crate) fn trainer<'d>(
     }
 }
 
-/// Refuses flags that mean nothing to the engine that was asked for.
-fn every_flag_has_effect(arguments: &EngineArgs) -> anyhow::Result<()> {
+/// Refuses flags that mean nothing to the engine that was asked for, or to any.
+fn every_flag_has_effect(arguments: &EngineArgs, profile: Option<StepRange>) -> Result<(), Usage> {
     let asked = match arguments.engine {
-        EngineChoice::Auto => return Ok(()),
+        EngineChoice::Auto => return no_two_engines(&arguments.gpu, profile),
         EngineChoice::Host => "host",
         EngineChoice::Graph => "graph",
         EngineChoice::Resident => "resident",
     };
-    let threads = if arguments.threads.is_some() { vec!["--threads"] } else { vec![] };
+    belongs_to(asked, arguments.threads, &arguments.gpu, " or auto")
+}
+
+/// Refuses flags that mean nothing to an engine; `or` ends the list of those that could be asked for instead.
+pub(crate) fn belongs_to(
+    asked: &str,
+    threads: Option<NonZeroUsize>,
+    gpu: &GpuArgs,
+    or: &str,
+) -> Result<(), Usage> {
+    let threads = if threads.is_some() { vec!["--threads"] } else { vec![] };
     let meant: [(&[&str], _); 4] = [
         (&["host"], threads),
-        (&["graph"], arguments.gpu.for_graph()),
-        (&["resident"], arguments.gpu.for_resident()),
-        (&["graph", "resident"], arguments.gpu.for_any_gpu()),
+        (&["graph"], gpu.for_graph()),
+        (&["resident"], gpu.for_resident()),
+        (&["graph", "resident"], gpu.for_any_gpu()),
     ];
     for (engines, flags) in meant.iter().filter(|(engines, _)| !engines.contains(&asked)) {
-        let verb = if flags.len() == 1 { "has" } else { "have" };
-        let (flags, engines) = (flags.join(" and "), engines.join(", "));
-        ensure!(
-            flags.is_empty(),
-            "{flags} {verb} no effect with --engine {asked}: expected --engine {engines} or auto"
-        );
+        if !flags.is_empty() {
+            let (effect, engines) = (no_effect(flags), engines.join(", "));
+            return Err(Usage(format!("{effect} with --engine {asked}: expected --engine {engines}{or}")));
+        }
+    }
+    chunks_are_streamed(gpu)
+}
+
+/// Refuses flags of the graph engine beside flags of the resident one, where either may be taken.
+fn no_two_engines(gpu: &GpuArgs, profile: Option<StepRange>) -> Result<(), Usage> {
+    let (mut graph, resident) = (gpu.for_graph(), gpu.for_resident());
+    graph.extend(profile.map(|_| "--profile-steps"));
+    if !graph.is_empty() && !resident.is_empty() {
+        let (graph, resident) = (graph.join(" and "), resident.join(" and "));
+        return Err(Usage(format!(
+            "{graph} for --engine graph, {resident} for --engine resident: expected one engine's"
+        )));
+    }
+    chunks_are_streamed(gpu)
+}
+
+fn chunks_are_streamed(gpu: &GpuArgs) -> Result<(), Usage> {
+    if gpu.placement == PlacementChoice::Resident && gpu.chunk_rows.is_some() {
+        return Err(Usage("--chunk-rows has no effect with --placement resident".to_owned()));
     }
     Ok(())
+}
+
+/// `--a has no effect`, `--a and --b have no effect`.
+pub(crate) fn no_effect(flags: &[&str]) -> String {
+    let verb = if flags.len() == 1 { "has" } else { "have" };
+    format!("{} {verb} no effect", flags.join(" and "))
 }
 
 /// The resident engine where it is made for the job and the device, else the graph engine.
@@ -102,7 +139,7 @@ pub(crate) fn for_sweep(
     batch: NonZeroUsize,
     arguments: &EngineArgs,
 ) -> anyhow::Result<Option<(ResidentOptions, bool)>> {
-    every_flag_has_effect(arguments)?;
+    every_flag_has_effect(arguments, None)?;
     let options = resident_options(job, Some(batch), &arguments.gpu);
     Ok(match arguments.engine {
         EngineChoice::Resident => Some((options, true)),
@@ -137,14 +174,22 @@ fn host<'d>(
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let precision = arguments.gpu.precision;
-    ensure!(
-        precision == Precision::F32,
-        "--precision {precision} needs a GPU: the host engine computes in f32 alone"
-    );
-    ensure!(
-        profile.is_none(),
-        "--profile-steps needs a GPU (--engine graph): on the host engine no kernels run that a CUDA profiler could see"
-    );
+    let needs_a_gpu = [
+        (
+            precision != Precision::F32,
+            format!("--precision {precision} needs a GPU: the host engine computes in f32 alone"),
+        ),
+        (
+            profile.is_some(),
+            "--profile-steps needs a GPU (--engine graph): on the host engine no kernels run that a CUDA profiler could see"
+                .to_owned(),
+        ),
+    ];
+    if let Some((_, text)) = needs_a_gpu.into_iter().find(|(given, _)| *given) {
+        // Where the host was not asked for, it is the GPU that is missing.
+        ensure!(arguments.engine != EngineChoice::Host, Usage(text));
+        bail!(text);
+    }
     let threads = threads_for(&job.model, arguments.threads);
     let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;
     let line = format!("Engine: {} on {} ({why})", trainer.describe(), cpu_name());

@@ -4,19 +4,32 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use tempfile::NamedTempFile;
 
-/// Replaces `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the folder.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    write_and_rename(folder, path, bytes)
-        .with_context(|| format!("{}: {} bytes could not be written", path.display(), bytes.len()))
+/// Replaces files of a folder that belong together, each by its bytes: temporary files beside them, fsync, and once all are
+/// written, renames, fsync of the folder.
+pub(crate) fn replace<const N: usize>(files: [(&Path, &[u8]); N]) -> anyhow::Result<()> {
+    let failed =
+        |path: &Path, bytes: &[u8]| format!("{}: {} bytes could not be written", path.display(), bytes.len());
+    let mut written = Vec::new();
+    for (path, bytes) in files {
+        written.push(write(folder_of(path), bytes).with_context(|| failed(path, bytes))?);
+    }
+    for (new, (path, bytes)) in written.into_iter().zip(files) {
+        rename(new, path).with_context(|| failed(path, bytes))?;
+    }
+    Ok(())
 }
 
-fn write_and_rename(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new().prefix(".kiln-").suffix(".tmp").tempfile_in(folder)?;
     file.write_all(bytes)?;
     #[cfg(unix)]
@@ -26,18 +39,26 @@ fn write_and_rename(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     }
     file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn rename(file: NamedTempFile, path: &Path) -> std::io::Result<()> {
     file.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
+    File::open(folder_of(path))?.sync_all()?;
     Ok(())
 }
 
-/// Makes a folder and what is above it, and finds out before any work whether it can be written.
-pub(crate) fn writable_folder(path: &Path) -> anyhow::Result<()> {
+/// Makes a folder and what is above it, and finds out before any work whether these files can be written there.
+pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<()> {
     fs::create_dir_all(path)
         .and_then(|()| tempfile::Builder::new().prefix(".kiln-").suffix(".tmp").tempfile_in(path))
         .map(drop)
-        .with_context(|| format!("{}: expected a folder that can be written", path.display()))
+        .with_context(|| format!("{}: expected a folder that can be written", path.display()))?;
+    for file in files {
+        ensure!(!file.is_dir(), "{}: expected a file that can be replaced, found a folder", file.display());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -48,14 +69,33 @@ mod tests {
     fn a_failed_write_leaves_the_old_file_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
-        replace(&path, b"old").unwrap();
+        replace([(&path, b"old")]).unwrap();
         // A folder cannot be replaced by a file: the rename fails after the write.
         let taken = folder.path().join("taken");
         fs::create_dir_all(taken.join("inside")).unwrap();
-        let error = replace(&taken, b"new").unwrap_err();
+        let error = replace([(&taken, b"new")]).unwrap_err();
         assert!(format!("{error:#}").contains("taken: 3 bytes could not be written"), "{error:#}");
-        replace(&path, b"new").unwrap();
+        replace([(&path, b"new")]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+        // What belongs together is written before any of it is replaced.
+        let nowhere = folder.path().join("nowhere/metrics");
+        let error = replace([(&path, b"newer"), (&nowhere, b"newer")]).unwrap_err();
+        assert!(format!("{error:#}").contains("nowhere/metrics: 5 bytes could not be written"), "{error:#}");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_a_file_is_told_before_any_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("metrics.jsonl");
+        writable_folder(folder.path(), [&file]).unwrap();
+        fs::create_dir(&file).unwrap();
+        let error = writable_folder(folder.path(), [&file]).unwrap_err().to_string();
+        assert!(
+            error.ends_with("metrics.jsonl: expected a file that can be replaced, found a folder"),
+            "{error}"
+        );
     }
 }

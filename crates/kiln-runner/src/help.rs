@@ -1,6 +1,16 @@
-//! What a person can do about an error of the engine, in terms of the command's flags, which the engine does not know.
+//! How errors are told: with all of their causes, and with what a person can do about one of the engine, in terms of the command's
+//! flags, which the engine does not know.
 
 use kiln_engine::Error;
+
+/// An error and its causes, each once: some errors tell their cause themselves.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).reduce(with_cause).unwrap_or_default()
+}
+
+fn with_cause(text: String, cause: String) -> String {
+    if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+}
 
 /// The advice that follows an error, if there is any.
 pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
@@ -26,4 +36,16 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error =
+            anyhow::anyhow!("no such file").context("model: no such file").context("it cannot be read");
+        assert_eq!(causes(&error), "it cannot be read: model: no such file");
+    }
 }

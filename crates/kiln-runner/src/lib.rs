@@ -14,7 +14,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Usage};
 use commands::train::Interrupted;
 
 /// Runs the command that the process was started with.
@@ -31,9 +31,12 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", help::causes(&error));
             if let Some(help) = help::of(&error) {
                 eprintln!("help: {help}");
+            }
+            if error.chain().any(|cause| cause.is::<Usage>()) {
+                return Usage::EXIT_CODE.into();
             }
             match error.downcast_ref() {
                 Some(Interrupted { .. }) => Interrupted::EXIT_CODE.into(),

@@ -7,13 +7,11 @@ use anyhow::{Context, bail, ensure};
 use kiln_engine::{Mlp, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 
-use crate::files;
-
 /// Largest model that is read: more is not a multilayer perceptron that this machine could train.
 const BYTES_MAX: u64 = 1 << 36;
 
-/// Writes the parameters and some metadata, for a reader, by temporary file and rename.
-pub(crate) fn save(path: &Path, model: &Mlp, metadata: HashMap<String, String>) -> anyhow::Result<()> {
+/// The bytes of a file with the parameters and some metadata, for a reader.
+pub(crate) fn bytes(model: &Mlp, metadata: HashMap<String, String>) -> anyhow::Result<Vec<u8>> {
     let bytes: Vec<Vec<u8>> = model.tensors().iter().map(|t| little_endian(&t.data)).collect();
     let views = model
         .tensors()
@@ -23,7 +21,7 @@ pub(crate) fn save(path: &Path, model: &Mlp, metadata: HashMap<String, String>) 
             Ok((tensor.name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
         })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    files::replace(path, &serialize(views, Some(metadata))?)
+    Ok(serialize(views, Some(metadata))?)
 }
 
 /// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else.
@@ -95,7 +93,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let model = Mlp::new(&[7, 5, 3], 9).unwrap();
-        save(&path, &model, HashMap::from([("seed".to_owned(), "9".to_owned())])).unwrap();
+        let metadata = HashMap::from([("seed".to_owned(), "9".to_owned())]);
+        std::fs::write(&path, bytes(&model, metadata).unwrap()).unwrap();
         assert_eq!(load(&path).unwrap(), model);
     }
 

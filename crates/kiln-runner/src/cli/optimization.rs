@@ -81,8 +81,9 @@ pub(crate) enum ScheduleChoice {
 
 fn below_one(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("expected a number, at least 0 and below 1".to_owned()),
+        // In float32 too: rounded to 1, nothing of a gradient would enter.
+        Ok(value) if value >= 0.0 && (value as f32) < 1.0 => Ok(value),
+        _ => Err("expected a number, at least 0 and below 1, in float32 too".to_owned()),
     }
 }
 
@@ -104,6 +105,15 @@ impl OptimizerArgs {
         ];
         if let Some((flag, _, owner)) = of_optimizer.iter().find(|(_, given, owner)| *given && *owner != o) {
             return Err(format!("{flag} belongs to --optimizer {}, not to {}", name(owner), name(&o)));
+        }
+        let without_momentum = self.momentum == Some(0.0);
+        match (self.nesterov, self.dampening.is_some_and(|dampening| dampening > 0.0)) {
+            (true, _) if without_momentum => return Err("--nesterov needs a --momentum above 0".to_owned()),
+            (true, true) => return Err("--nesterov needs a --dampening of 0".to_owned()),
+            (_, true) if without_momentum => {
+                return Err("--dampening has no effect with --momentum 0".to_owned());
+            }
+            _ => {}
         }
         let s = self.schedule;
         let of_schedule = [

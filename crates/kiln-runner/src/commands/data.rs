@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use kiln_data::{Dataset, Progress, Source, Split, default_dir, fetch, is_present, load};
+use kiln_data::{Dataset, Progress, Source, Split, default_dir, fetch, is_present, load, others};
 use kiln_engine::{Samples, Targets};
 
 use crate::cli::{DataArgs, DataCommand, DataDir, DataOf};
@@ -46,6 +46,12 @@ fn info(of: &DataOf) -> anyhow::Result<()> {
 pub(crate) fn load_or_fetch(source: Source, data: &DataDir) -> anyhow::Result<Dataset> {
     let folder = folder(data)?;
     if !is_present(source, &folder) {
+        if let Some(other) = others(source, &folder).first() {
+            bail!(
+                "{}: it is not {source}'s, and other files beside it are missing; `kiln data fetch {source}` replaces it",
+                other.display()
+            );
+        }
         fetch_with_bars(source, &folder)?;
     }
     Ok(load(source, &folder)?)

@@ -1,5 +1,6 @@
 //! `kiln eval`.
 
+use anyhow::Context;
 use kiln_engine::{Job, Schedule, Sgd};
 
 use super::data;
@@ -16,8 +17,9 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
     })?;
     let optimizer = Sgd::default().into(); // nothing is trained
     let job = Job { model, loss: arguments.loss, optimizer, schedule: Schedule::default(), train: samples };
-    let (mut trainer, line) = engine::trainer(job, None, &arguments.engine, None)?;
-    let found = trainer.evaluate(&samples)?;
+    let of_model = || arguments.model.display().to_string();
+    let (mut trainer, line) = engine::trainer(job, None, &arguments.engine, None).with_context(of_model)?;
+    let found = trainer.evaluate(&samples).with_context(of_model)?;
     if arguments.json {
         let object = serde_json::json!({
             "samples": samples.len(), "loss": found.loss, "accuracy": found.accuracy, "engine": line,

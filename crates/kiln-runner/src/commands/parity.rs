@@ -2,18 +2,29 @@
 
 use anyhow::{Context, ensure};
 use kiln_data::{Dataset, Source};
+use kiln_engine::Precision;
 use kiln_parity::{Golden, GoldenData, Recording, compare};
 
 use super::data;
-use crate::cli::{ParityArgs, ParityEngine};
+use crate::cli::{ParityArgs, ParityEngine, Usage};
+use crate::engine::belongs_to;
+use crate::help::causes;
 use crate::replay;
 use crate::terminal::say;
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
+    every_flag_has_effect(arguments)?;
     let mut mnist = None;
-    let mut failed = Vec::new();
+    let (mut failed, mut unreadable) = (Vec::new(), 0);
     for path in &arguments.files {
-        let golden = Golden::read(path)?;
+        let golden = match Golden::read(path) {
+            Ok(golden) => golden,
+            Err(error) => {
+                eprintln!("error: {}", causes(&error.into()));
+                unreadable += 1;
+                continue;
+            }
+        };
         if golden.data == GoldenData::Mnist && mnist.is_none() {
             mnist = Some(data::load_or_fetch(Source::Mnist, &arguments.data)?);
         }
@@ -25,10 +36,28 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
         }
     }
     ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));
+    ensure!(unreadable == 0, "{unreadable} of {} files could not be read", arguments.files.len());
     #[cfg(feature = "reference")]
     if arguments.random {
         super::random::run(arguments)?;
     }
+    Ok(())
+}
+
+/// Refuses flags that mean nothing to the engine that was asked for.
+fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
+    let (asked, on_gpu) = match arguments.engine {
+        ParityEngine::Host => ("host", false),
+        ParityEngine::Graph => ("graph", true),
+        ParityEngine::Resident => ("resident", true),
+        #[cfg(feature = "reference")]
+        ParityEngine::ReferenceF32 => ("reference-f32", false),
+        #[cfg(feature = "reference")]
+        ParityEngine::ReferenceF64 => ("reference-f64", false),
+    };
+    belongs_to(asked, arguments.threads, &arguments.gpu, "")?;
+    let text = "--precision has no effect without a GPU: expected --engine graph or resident";
+    ensure!(on_gpu || arguments.gpu.precision == Precision::F32, Usage(text.to_owned()));
     Ok(())
 }
 

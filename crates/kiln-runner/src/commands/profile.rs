@@ -6,15 +6,13 @@ use kiln_engine::{Mlp, PhaseProfile, profile_phases};
 use serde_json::json;
 
 use super::data;
-use crate::cli::ProfileArgs;
+use crate::cli::{EngineChoice, ProfileArgs, TrainArgs, Usage};
+use crate::engine::no_effect;
 use crate::terminal::say;
 
 pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
-    ensure!(
-        train_args.profile_steps.is_none(),
-        "--profile-steps is for kiln train --engine graph, whose kernels a CUDA profiler can see"
-    );
+    every_flag_has_effect(train_args)?;
     let model = Mlp::new(&train_args.widths(), train_args.seed)?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let train = data::samples(&dataset.train)?;
@@ -26,6 +24,23 @@ pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let profile =
         profile_phases(job, &options, &orders).context("the job cannot be profiled in one launch")?;
     if train_args.json { say_json(&profile) } else { say_table(&profile) }
+}
+
+/// Refuses what `kiln train` takes and a profile has no use for.
+fn every_flag_has_effect(arguments: &TrainArgs) -> anyhow::Result<()> {
+    let text = "--profile-steps is for kiln train --engine graph, whose kernels a CUDA profiler can see";
+    ensure!(arguments.profile_steps.is_none(), Usage(text.to_owned()));
+    let text = "kiln profile is of the resident engine: expected --engine resident or auto";
+    ensure!(
+        matches!(arguments.engine.engine, EngineChoice::Auto | EngineChoice::Resident),
+        Usage(text.to_owned())
+    );
+    let text = "--out has no effect: kiln profile writes nothing";
+    ensure!(arguments.out.is_none(), Usage(text.to_owned()));
+    let mut flags = arguments.engine.gpu.for_graph();
+    flags.extend(arguments.engine.threads.map(|_| "--threads"));
+    ensure!(flags.is_empty(), Usage(format!("{} on the resident engine", no_effect(&flags))));
+    Ok(())
 }
 
 fn say_json(profile: &PhaseProfile) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! `kiln sweep`: many runs of one job, which differ in seed, learning rate or momentum.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::data;
 use super::train::{Interrupted, interrupted, metadata};
-use crate::cli::SweepArgs;
+use crate::cli::{SweepArgs, Usage};
 use crate::terminal::say;
 use crate::{engine, files, model_file};
 
@@ -49,6 +49,12 @@ impl Row {
     }
 }
 
+/// Where the results go.
+struct Output {
+    table: PathBuf,
+    model: PathBuf,
+}
+
 /// The runs, one after the other or side by side, each with a model in the end.
 struct Runs<'d> {
     jobs: Vec<Job<'d>>,
@@ -57,9 +63,11 @@ struct Runs<'d> {
 
 pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
-    ensure!(train_args.profile_steps.is_none(), "--profile-steps belongs to kiln train");
+    let text = "--profile-steps belongs to kiln train";
+    ensure!(train_args.profile_steps.is_none(), Usage(text.to_owned()));
     let folder = train_args.folder();
-    files::writable_folder(&folder)?;
+    let output = Output { table: folder.join("sweep.jsonl"), model: folder.join("model.safetensors") };
+    files::writable_folder(&folder, [&output.table, &output.model])?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
     let runs = runs(arguments, train)?;
@@ -69,7 +77,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
         Some(mut sweep) => train_together(arguments, &runs, &mut sweep, &test, stop)?,
         None => train_in_turn(arguments, &runs, &test, stop)?,
     };
-    let best = report(arguments, &rows, best, started.elapsed().as_secs_f64(), &folder)?;
+    let best = report(arguments, &rows, best, started.elapsed().as_secs_f64(), &output)?;
     let epochs = train_args.epochs.get();
     // Ended early, where a run is missing, or one that is not lost has fewer epochs.
     let early =
@@ -86,7 +94,8 @@ fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d
     let layers = base.widths();
     let job = base.job(Mlp::new(&layers, base.seed)?, train)?;
     let Optimizer::Sgd(sgd) = job.optimizer else {
-        bail!("kiln sweep varies learning rate and momentum of --optimizer sgd")
+        let text = "kiln sweep varies learning rate and momentum of --optimizer sgd";
+        bail!(Usage(text.to_owned()))
     };
     let or = |given: &[f64], one: f64| if given.is_empty() { vec![one] } else { given.to_vec() };
     let seeds = arguments.seeds.clone().map_or_else(|| vec![base.seed], |seeds| seeds.0);
@@ -95,7 +104,8 @@ fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d
         for &momentum in &or(&arguments.momenta, sgd.momentum) {
             for &seed in &seeds {
                 let model = Mlp::new(&layers, seed)?;
-                let optimizer = kiln_engine::Sgd { lr, momentum, ..sgd }.into();
+                let optimizer: Optimizer = kiln_engine::Sgd { lr, momentum, ..sgd }.into();
+                optimizer.check().with_context(|| format!("lr {lr}, momentum {momentum}"))?;
                 found.jobs.push(Job { model, optimizer, ..job.clone() });
                 found.variations.push(Variation { seed, lr, momentum });
             }
@@ -253,16 +263,19 @@ fn report(
     rows: &[Row],
     best: Option<(usize, Mlp)>,
     seconds: f64,
-    folder: &Path,
+    output: &Output,
 ) -> anyhow::Result<usize> {
     let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    let (table, model_path) = (folder.join("sweep.jsonl"), folder.join("model.safetensors"));
-    files::replace(&table, (lines.join("\n") + "\n").as_bytes())?;
-    let Some((run, model)) = best else { bail!("no run has a result: see {}", table.display()) };
+    let Output { table, model: model_path } = output;
+    let lines = lines.join("\n") + "\n";
+    let Some((run, model)) = best else {
+        files::replace([(table, lines.as_bytes())])?;
+        bail!("no run has a result: see {}", table.display())
+    };
     let row = &rows[run];
     let mut of_model = metadata(&arguments.train, row.epochs);
     of_model.insert("seed".to_owned(), row.variation.seed.to_string());
-    model_file::save(&model_path, &model, of_model)?;
+    files::replace([(model_path, &model_file::bytes(&model, of_model)?), (table, lines.as_bytes())])?;
     if !arguments.train.json {
         let Variation { seed, lr, momentum } = row.variation;
         say(&format!("Best: run {run}, seed {seed}, lr {lr}, momentum {momentum}"))?;

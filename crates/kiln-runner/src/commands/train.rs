@@ -1,7 +1,7 @@
 //! `kiln train`.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
@@ -52,8 +52,8 @@ enum Event<'a> {
         us_per_step: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
         device_us_per_step: Option<f64>,
-        model: &'a Path,
-        metrics: &'a Path,
+        model: String,
+        metrics: String,
     },
 }
 
@@ -80,8 +80,8 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
     let layers = arguments.widths();
     let model = Mlp::new(&layers, arguments.seed)?;
     let folder = arguments.folder();
-    files::writable_folder(&folder)?;
     let output = Output { model: folder.join("model.safetensors"), metrics: folder.join("metrics.jsonl") };
+    files::writable_folder(&folder, [&output.model, &output.metrics])?;
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
@@ -176,8 +176,8 @@ fn epochs(
         report(arguments, &metrics)?;
         lines.push_str(&serde_json::to_string(&metrics)?);
         lines.push('\n');
-        files::replace(&output.metrics, lines.as_bytes())?;
-        model_file::save(&output.model, &epochs.model()?, metadata(arguments, epoch))?;
+        let model = model_file::bytes(&epochs.model()?, metadata(arguments, epoch))?;
+        files::replace([(&output.model, &model), (&output.metrics, lines.as_bytes())])?;
     }
     if steps > 0 {
         let on_device = (on_device > 0.0).then_some(on_device);
@@ -222,7 +222,7 @@ fn summary(
 ) -> anyhow::Result<()> {
     let us_per_step = train_seconds * 1e6 / steps as f64;
     let device_us_per_step = on_device.map(|seconds| seconds * 1e6 / steps as f64);
-    let Output { model, metrics } = output;
+    let (model, metrics) = (output.model.display().to_string(), output.metrics.display().to_string());
     if arguments.json {
         let summary =
             Event::Summary { train_seconds, steps, us_per_step, device_us_per_step, model, metrics };
@@ -231,7 +231,7 @@ fn summary(
     let device =
         device_us_per_step.map_or_else(String::new, |us| format!(", {us:.2} µs by the device's clock"));
     say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step{device}"))?;
-    say(&format!("Wrote {} and {}", model.display(), metrics.display()))
+    say(&format!("Wrote {model} and {metrics}"))
 }
 
 /// What a reader of the model file may want to know of its making.

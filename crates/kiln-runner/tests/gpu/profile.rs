@@ -74,7 +74,7 @@ fn steps_that_cannot_be_profiled_are_refused() {
         assert!(run.stderr.contains(reason), "{flags:?}: {}", run.stderr);
     };
     let host = "--profile-steps needs a GPU (--engine graph): on the host engine no kernels run";
-    refused(&["--engine", "host", "--profile-steps", "1..2"], 1, host);
+    refused(&["--engine", "host", "--profile-steps", "1..2"], 2, host);
     for wrong in ["5", "5..5", "6..5", "..5", "-1..5"] {
         refused(&[&format!("--profile-steps={wrong}")], 2, "expected A..B");
     }

@@ -65,23 +65,26 @@ fn asked_for_it_is_that_or_an_error() {
         engine(&asked)
     );
     assert!(engine(&auto).contains("one cluster of 8 blocks"), "{}", engine(&auto));
-    for (flags, reason) in [
+    for (code, flags, reason) in [
         (
+            1,
             &["--layers", "16,10"][..],
             "hidden layers: expected exactly one, found 0; the graph engine trains it",
         ),
         (
+            2,
             &["--placement", "streamed"],
             "--placement has no effect with --engine resident: expected --engine graph or auto",
         ),
-        (&["--profile-steps", "1..2"], "needs --engine graph"),
+        (2, &["--profile-steps", "1..2"], "needs --engine graph"),
         (
+            1,
             &["--layers", "16,129,10", "--blocks", "8"],
             "hidden units of so few blocks: expected at most 128, found 129",
         ),
     ] {
         let refused = on_simulator(&[&["--engine", "resident"], flags].concat());
-        assert_eq!(refused.code, Some(1), "{flags:?}");
+        assert_eq!(refused.code, Some(code), "{flags:?}");
         assert!(refused.stderr.contains(reason), "{flags:?}: {}", refused.stderr);
     }
     for (asked, flags, reason) in [
@@ -112,7 +115,7 @@ fn asked_for_it_is_that_or_an_error() {
         ),
     ] {
         let refused = on_simulator(&[&["--engine", asked], flags].concat());
-        assert_eq!(refused.code, Some(1), "{asked} {flags:?}");
+        assert_eq!(refused.code, Some(2), "{asked} {flags:?}");
         assert!(refused.stderr.contains(reason), "{asked} {flags:?}: {}", refused.stderr);
     }
     let usage = on_simulator(&["--blocks", "9"]);
