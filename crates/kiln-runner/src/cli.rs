@@ -30,9 +30,13 @@ pub(crate) struct Cli {
 /// Flags that make no sense, found out where the command runs.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
+pub(crate) struct Usage(String);
 
 impl Usage {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+
     /// As of what clap refuses.
     pub(crate) const EXIT_CODE: u8 = 2;
 }

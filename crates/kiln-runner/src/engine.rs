@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use kiln_engine::{Error, Job, Mlp, Precision, ResidentOptions, StepRange, Trainer, host_threads, probe};
 
 use crate::cli::{EngineArgs, EngineChoice, GpuArgs, PlacementChoice, Usage};
@@ -19,15 +19,18 @@ pub(crate) fn trainer<'d>(
     every_flag_has_effect(arguments, profile)?;
     if batch.is_none() && arguments.engine == EngineChoice::Auto {
         let flags = arguments.gpu.for_resident();
-        ensure!(flags.is_empty(), Usage(format!("{}: nothing is trained", no_effect(&flags))));
+        ensure!(flags.is_empty(), Usage::new(format!("{}: nothing is trained", no_effect(&flags))));
     }
     match arguments.engine {
         EngineChoice::Host => host(job, arguments, profile, &asked),
         EngineChoice::Graph => graph(job, &arguments.gpu, profile, &asked),
         EngineChoice::Resident => {
-            let text =
-                "--profile-steps needs --engine graph: the resident engine runs all steps in one launch";
-            ensure!(profile.is_none(), Usage(text.to_owned()));
+            ensure!(
+                profile.is_none(),
+                Usage::new(
+                    "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
+                )
+            );
             let options = resident_options(&job, batch, &arguments.gpu);
             let trainer =
                 Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
@@ -69,7 +72,9 @@ pub(crate) fn belongs_to(
     for (engines, flags) in meant.iter().filter(|(engines, _)| !engines.contains(&asked)) {
         if !flags.is_empty() {
             let (effect, engines) = (no_effect(flags), engines.join(", "));
-            return Err(Usage(format!("{effect} with --engine {asked}: expected --engine {engines}{or}")));
+            return Err(Usage::new(format!(
+                "{effect} with --engine {asked}: expected --engine {engines}{or}"
+            )));
         }
     }
     chunks_are_streamed(gpu)
@@ -81,7 +86,7 @@ fn no_two_engines(gpu: &GpuArgs, profile: Option<StepRange>) -> Result<(), Usage
     graph.extend(profile.map(|_| "--profile-steps"));
     if !graph.is_empty() && !resident.is_empty() {
         let (graph, resident) = (graph.join(" and "), resident.join(" and "));
-        return Err(Usage(format!(
+        return Err(Usage::new(format!(
             "{graph} for --engine graph, {resident} for --engine resident: expected one engine's"
         )));
     }
@@ -90,7 +95,7 @@ fn no_two_engines(gpu: &GpuArgs, profile: Option<StepRange>) -> Result<(), Usage
 
 fn chunks_are_streamed(gpu: &GpuArgs) -> Result<(), Usage> {
     if gpu.placement == PlacementChoice::Resident && gpu.chunk_rows.is_some() {
-        return Err(Usage("--chunk-rows has no effect with --placement resident".to_owned()));
+        return Err(Usage::new("--chunk-rows has no effect with --placement resident"));
     }
     Ok(())
 }
@@ -174,21 +179,18 @@ fn host<'d>(
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let precision = arguments.gpu.precision;
-    let needs_a_gpu = [
-        (
-            precision != Precision::F32,
-            format!("--precision {precision} needs a GPU: the host engine computes in f32 alone"),
-        ),
-        (
-            profile.is_some(),
-            "--profile-steps needs a GPU (--engine graph): on the host engine no kernels run that a CUDA profiler could see"
-                .to_owned(),
-        ),
-    ];
-    if let Some((_, text)) = needs_a_gpu.into_iter().find(|(given, _)| *given) {
-        // Where the host was not asked for, it is the GPU that is missing.
-        ensure!(arguments.engine != EngineChoice::Host, Usage(text));
-        bail!(text);
+    // Where the host was not asked for, it is the GPU that is missing.
+    let refused = |text: String| match arguments.engine {
+        EngineChoice::Host => Usage::new(text).into(),
+        _ => anyhow!(text),
+    };
+    if precision != Precision::F32 {
+        let text = "needs a GPU: the host engine computes in f32 alone";
+        return Err(refused(format!("--precision {precision} {text}")));
+    }
+    if profile.is_some() {
+        let text = "on the host engine no kernels run that a CUDA profiler could see";
+        return Err(refused(format!("--profile-steps needs a GPU (--engine graph): {text}")));
     }
     let threads = threads_for(&job.model, arguments.threads);
     let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;

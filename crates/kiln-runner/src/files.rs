@@ -29,8 +29,12 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    tempfile::Builder::new().prefix(".kiln-").suffix(".tmp").tempfile_in(folder)
+}
+
 fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix(".kiln-").suffix(".tmp").tempfile_in(folder)?;
+    let mut file = temporary(folder)?;
     file.write_all(bytes)?;
     #[cfg(unix)]
     {
@@ -52,7 +56,7 @@ fn rename(file: NamedTempFile, path: &Path) -> std::io::Result<()> {
 /// Makes a folder and what is above it, and finds out before any work whether these files can be written there.
 pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<()> {
     fs::create_dir_all(path)
-        .and_then(|()| tempfile::Builder::new().prefix(".kiln-").suffix(".tmp").tempfile_in(path))
+        .and_then(|()| temporary(path))
         .map(drop)
         .with_context(|| format!("{}: expected a folder that can be written", path.display()))?;
     for file in files {

@@ -107,13 +107,14 @@ impl OptimizerArgs {
             return Err(format!("{flag} belongs to --optimizer {}, not to {}", name(owner), name(&o)));
         }
         let without_momentum = self.momentum == Some(0.0);
-        match (self.nesterov, self.dampening.is_some_and(|dampening| dampening > 0.0)) {
-            (true, _) if without_momentum => return Err("--nesterov needs a --momentum above 0".to_owned()),
-            (true, true) => return Err("--nesterov needs a --dampening of 0".to_owned()),
-            (_, true) if without_momentum => {
-                return Err("--dampening has no effect with --momentum 0".to_owned());
-            }
-            _ => {}
+        let dampened = self.dampening.is_some_and(|dampening| dampening > 0.0);
+        let of_momentum = [
+            (self.nesterov && without_momentum, "--nesterov needs a --momentum above 0"),
+            (self.nesterov && dampened, "--nesterov needs a --dampening of 0"),
+            (dampened && without_momentum, "--dampening has no effect with --momentum 0"),
+        ];
+        if let Some((_, reason)) = of_momentum.iter().find(|(wrong, _)| *wrong) {
+            return Err((*reason).to_owned());
         }
         let s = self.schedule;
         let of_schedule = [

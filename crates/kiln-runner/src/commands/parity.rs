@@ -56,8 +56,10 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
         ParityEngine::ReferenceF64 => ("reference-f64", false),
     };
     belongs_to(asked, arguments.threads, &arguments.gpu, "")?;
-    let text = "--precision has no effect without a GPU: expected --engine graph or resident";
-    ensure!(on_gpu || arguments.gpu.precision == Precision::F32, Usage(text.to_owned()));
+    ensure!(
+        on_gpu || arguments.gpu.precision == Precision::F32,
+        Usage::new("--precision has no effect without a GPU: expected --engine graph or resident")
+    );
     Ok(())
 }
 

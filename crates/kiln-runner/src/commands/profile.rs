@@ -28,18 +28,18 @@ pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
 
 /// Refuses what `kiln train` takes and a profile has no use for.
 fn every_flag_has_effect(arguments: &TrainArgs) -> anyhow::Result<()> {
-    let text = "--profile-steps is for kiln train --engine graph, whose kernels a CUDA profiler can see";
-    ensure!(arguments.profile_steps.is_none(), Usage(text.to_owned()));
-    let text = "kiln profile is of the resident engine: expected --engine resident or auto";
+    ensure!(
+        arguments.profile_steps.is_none(),
+        Usage::new("--profile-steps is for kiln train --engine graph, whose kernels a CUDA profiler can see")
+    );
     ensure!(
         matches!(arguments.engine.engine, EngineChoice::Auto | EngineChoice::Resident),
-        Usage(text.to_owned())
+        Usage::new("kiln profile is of the resident engine: expected --engine resident or auto")
     );
-    let text = "--out has no effect: kiln profile writes nothing";
-    ensure!(arguments.out.is_none(), Usage(text.to_owned()));
+    ensure!(arguments.out.is_none(), Usage::new("--out has no effect: kiln profile writes nothing"));
     let mut flags = arguments.engine.gpu.for_graph();
     flags.extend(arguments.engine.threads.map(|_| "--threads"));
-    ensure!(flags.is_empty(), Usage(format!("{} on the resident engine", no_effect(&flags))));
+    ensure!(flags.is_empty(), Usage::new(format!("{} on the resident engine", no_effect(&flags))));
     Ok(())
 }
 

@@ -63,8 +63,7 @@ struct Runs<'d> {
 
 pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
-    let text = "--profile-steps belongs to kiln train";
-    ensure!(train_args.profile_steps.is_none(), Usage(text.to_owned()));
+    ensure!(train_args.profile_steps.is_none(), Usage::new("--profile-steps belongs to kiln train"));
     let folder = train_args.folder();
     let output = Output { table: folder.join("sweep.jsonl"), model: folder.join("model.safetensors") };
     files::writable_folder(&folder, [&output.table, &output.model])?;
@@ -94,8 +93,7 @@ fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d
     let layers = base.widths();
     let job = base.job(Mlp::new(&layers, base.seed)?, train)?;
     let Optimizer::Sgd(sgd) = job.optimizer else {
-        let text = "kiln sweep varies learning rate and momentum of --optimizer sgd";
-        bail!(Usage(text.to_owned()))
+        bail!(Usage::new("kiln sweep varies learning rate and momentum of --optimizer sgd"))
     };
     let or = |given: &[f64], one: f64| if given.is_empty() { vec![one] } else { given.to_vec() };
     let seeds = arguments.seeds.clone().map_or_else(|| vec![base.seed], |seeds| seeds.0);
