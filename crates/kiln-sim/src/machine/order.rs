@@ -12,6 +12,7 @@ use crate::isa::{Scope, Sem};
 
 use super::Machine;
 use super::access::Spot;
+use super::barrier::learn_all;
 use super::regs::lanes;
 use super::step::Running;
 
@@ -116,7 +117,7 @@ impl Machine<'_> {
         if sem.acquires() && run.warp.seen != View::default() {
             // Kept for the warp as a whole: lanes that read a flag together fence together.
             let seen = std::mem::take(&mut run.warp.seen);
-            lanes(run.active).for_each(|lane| run.warp.view.learn(lane, &seen));
+            learn_all(run.warp, run.active, &seen);
         }
         if sem.releases() {
             let mut view = run.warp.fenced[sem.scope as usize].as_deref().cloned().unwrap_or_default();
