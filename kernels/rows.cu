@@ -17,18 +17,8 @@ __device__ __forceinline__ float2 pair_of(const T* sample, u32 k, u32 K) {
     return make_float2(k < K ? (float)sample[k] : 0.0f, k + 1 < K ? (float)sample[k + 1] : 0.0f);
 }
 
-extern "C" __global__ void __launch_bounds__(256) rows_of_pixels(const u8* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    const u32 row_pairs = (K + 15) / 16 * 8;
-    const u64 pairs = samples * (u64)row_pairs;
-    for (u64 pair = (u64)blockIdx.x * 256 + threadIdx.x; pair < pairs; pair += (u64)gridDim.x * 256) {
-        const u64 sample = pair / row_pairs;
-        const float2 values = pair_of(x + sample * K, (u32)(pair - sample * row_pairs) * 2, K);
-        reinterpret_cast<u32*>(rows)[pair] = bf16_pair(values.x, values.y);
-    }
-}
-
-template <class Math>
-__device__ __forceinline__ void rows_of_floats(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
+template <class Math, class T>
+__device__ __forceinline__ void rows_of(const T* x, __nv_bfloat16* rows, u32 samples, u32 K) {
     const u32 row_pairs = (K + 15) / 16 * 8;
     const u64 pairs = samples * (u64)row_pairs;
     for (u64 pair = (u64)blockIdx.x * 256 + threadIdx.x; pair < pairs; pair += (u64)gridDim.x * 256) {
@@ -42,12 +32,16 @@ __device__ __forceinline__ void rows_of_floats(const float* x, __nv_bfloat16* ro
     }
 }
 
+// Whole numbers up to 255 are exact in one term.
+extern "C" __global__ void __launch_bounds__(256) rows_of_pixels(const u8* x, __nv_bfloat16* rows, u32 samples, u32 K) {
+    rows_of<Bf16>(x, rows, samples, K);
+}
 extern "C" __global__ void __launch_bounds__(256) rows_of_floats_f32(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    rows_of_floats<F32>(x, rows, samples, K);
+    rows_of<F32>(x, rows, samples, K);
 }
 extern "C" __global__ void __launch_bounds__(256) rows_of_floats_tf32(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    rows_of_floats<Tf32>(x, rows, samples, K);
+    rows_of<Tf32>(x, rows, samples, K);
 }
 extern "C" __global__ void __launch_bounds__(256) rows_of_floats_bf16(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    rows_of_floats<Bf16>(x, rows, samples, K);
+    rows_of<Bf16>(x, rows, samples, K);
 }
