@@ -30,7 +30,7 @@
 //
 // Grid: R clusters of 8 or 16 blocks, or as many blocks in a cooperative launch, so that H <= blocks * UNITS. Threads: 256. K <= 1024, C <= 16, batch <= 128. chunk: a
 // multiple of 16, at most `Kind::CHUNK`. Dynamic shared memory: `Layout`. order has `epochs` times `rows` samples. Written:
-// losses and hits of each row, parameters and velocities at the end, parameters after each epoch where `snapshots` are wanted.
+// losses and hits of each row, parameters and velocities at the end, and after each epoch where `snapshots` are wanted.
 // After an epoch `stop` is looked at, and ends the training where it is not zero.
 #pragma once
 #include "resident_job.cuh"
@@ -664,6 +664,13 @@ struct Block {
 
     __device__ __forceinline__ void write_parameters(float* arena) { write(arena, w1, Layout<S>::W2, Layout<S>::B1, Layout<S>::B2); }
 
+    __device__ __forceinline__ void write_velocities(float* arena) { write(arena, v1, Layout<S>::V2, Layout<S>::VB1, Layout<S>::VB2); }
+
+    // Parameters after an epoch, or (`which` 1) velocities.
+    __device__ __forceinline__ float* snapshot(u32 epoch, u32 which) {
+        return run().snapshots + (size_t)(2 * epoch + which) * Places(job.K, job.H, job.C).end;
+    }
+
     // Parameters; mbarriers; zeros where nothing else will ever be written.
     __device__ __forceinline__ void begin(const Run* record) {
         for (u32 place = t * 16; place < Layout<S>::DB1; place += THREADS * 16)
@@ -721,7 +728,10 @@ struct Block {
             for (u32 number = 0; number < steps; number++)
                 step(order, epoch * job.rows + number * job.batch, number, steps, run().scalars + (size_t)epoch * steps + number);
             __syncthreads(); // parameters in shared memory are updated
-            if (run().snapshots) write_parameters(run().snapshots + (size_t)epoch * Places(job.K, job.H, job.C).end);
+            if (run().snapshots) {
+                write_parameters(snapshot(epoch, 0));
+                write_velocities(snapshot(epoch, 1));
+            }
             if (rank == 0 && t == 0) // the same answer for all blocks
                 *reinterpret_cast<volatile u32*>(&record->epochs) =
                     *reinterpret_cast<const volatile u32*>(job.stop) ? epoch + 1 : job.epochs;
@@ -736,7 +746,7 @@ struct Block {
             if (*reinterpret_cast<const volatile u32*>(&record->epochs) == epoch + 1) break;
         }
         write_parameters(run().parameters);
-        write(run().velocities, v1, Layout<S>::V2, Layout<S>::VB1, Layout<S>::VB2);
+        write_velocities(run().velocities);
         if constexpr (TIMED)
             if (t == 0)
                 for (u32 i = 0; i < PHASES; i++)

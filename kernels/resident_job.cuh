@@ -61,7 +61,7 @@ struct alignas(16) Run {
     const Scalars* scalars; // (epochs, steps)
     float* losses;          // (epochs, rows)
     u32* hits;              // (epochs, rows)
-    float* snapshots;       // (epochs, parameters), or none
+    float* snapshots;       // (epochs, 2, parameters): parameters and velocities, or none
     u64* ended;             // (1 + epochs): when the training began and each epoch ended, in nanoseconds of the device
     float decay, gshare, vshare;
     u32 epochs;             // that were trained

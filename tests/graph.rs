@@ -328,7 +328,7 @@ fn on_copies(precision: Precision, submission: Submission, placement: Placement)
     GraphOptions { precision, submission, placement, ..GraphOptions::default() }
 }
 
-/// Copies give the same bits however steps are submitted and wherever the data is.
+/// Copies give the same bits however steps are submitted, wherever the data is, and where training goes on from a state.
 #[test]
 fn copies_of_wide_layers_give_the_same_bits() {
     on_device!(&[("KILN_SIM_ARCH", "sm_80"), ("KILN_SIM_SEED", "3")]);
@@ -336,15 +336,16 @@ fn copies_of_wide_layers_give_the_same_bits() {
     for (form, adam, precision) in
         [(Form::Pixels, false, Precision::Tf32), (Form::FloatsToValues, true, Precision::Bf16)]
     {
-        let run = |submission, placement| {
-            let options = on_copies(precision, submission, placement);
-            let mut job = data.job(form, &WIDE);
-            if adam {
-                job.optimizer = AdamW::default().into();
-            }
-            let test = job.train.first(SAMPLES - 3);
-            train(Trainer::graph(job, &options).unwrap(), 100, &test)
+        let mut job = data.job(form, &WIDE);
+        if adam {
+            job.optimizer = AdamW::default().into();
+        }
+        let test = job.train.first(SAMPLES - 3);
+        let trainer = |seed, submission, placement| {
+            let job = Job { model: Mlp::new(&WIDE, seed).unwrap(), ..job.clone() };
+            Trainer::graph(job, &on_copies(precision, submission, placement)).unwrap()
         };
+        let run = |submission, placement| train(trainer(3, submission, placement), 100, &test);
         let captured = run(Submission::Captured, Placement::Resident);
         for (submission, placement) in
             [(Submission::Direct, Placement::Resident), (Submission::Captured, Placement::Streamed)]
@@ -352,6 +353,14 @@ fn copies_of_wide_layers_give_the_same_bits() {
             let other = run(submission, placement);
             assert!(captured == other, "{form:?} {submission:?} {placement:?}");
         }
+        let [mut first, mut second] =
+            [3, 4].map(|seed| trainer(seed, Submission::Captured, Placement::Resident));
+        first.epoch(&order(0), 100).unwrap();
+        second.epoch(&order(5), 100).unwrap();
+        second.restore(&first.state().unwrap()).unwrap();
+        let epoch = second.epoch(&order(1), 100).unwrap();
+        let resumed = (epoch, second.evaluate(&test).unwrap(), second.model().unwrap());
+        assert!(resumed == (captured.0[1], captured.1, captured.2), "{form:?}");
     }
 }
 

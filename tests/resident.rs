@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use kiln_engine::{
-    AdamW, Epoch, Epochs, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions,
+    AdamW, Curve, Epoch, Epochs, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions,
     Samples, Schedule, Sgd, Sweep, Targets, Team, Trainer, profile_phases, resident_fits,
 };
 use kiln_tests::{on_device, sim, test_name};
@@ -437,6 +437,58 @@ fn epochs_trained_while_others_are_evaluated_have_the_same_bits() {
     }
 }
 
+/// The states after each epoch are the same from one launch, from a launch an epoch, and where it is trained on meanwhile; and
+/// training goes on from each to the same bits. In pixels and floats, on both teams, with and without momentum.
+#[test]
+fn training_goes_on_from_a_state() {
+    on_device!(&[], &[("KILN_SIM_ARCH", "sm_80")]);
+    const EPOCHS: usize = 4;
+    let data = Data::new();
+    let momentum = Sgd { lr: 0.05, momentum: 0.9, dampening: 0.2, ..Sgd::default() };
+    for (form, sgd) in [(Form::Pixels, momentum), (Form::Floats, Sgd { momentum: 0.0, ..momentum })] {
+        let trainer = |seed| {
+            let model = Mlp::new(&LAYERS, seed).unwrap();
+            let schedule = Curve::Step { every_steps: 7, gamma: 0.8 }.into();
+            let job = Job { model, optimizer: sgd.into(), schedule, ..data.job(form, &LAYERS) };
+            Trainer::resident(job, &OPTIONS).unwrap()
+        };
+        let states = |mut epochs: Epochs<'_, '_>| {
+            let mut states = Vec::new();
+            while epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().is_some() {
+                states.push(epochs.state().unwrap());
+            }
+            states
+        };
+        let mut plain = trainer(3);
+        let mut expected = Vec::new();
+        for epoch in 0..EPOCHS {
+            plain.epoch(&order(epoch), 64).unwrap();
+            expected.push(plain.state().unwrap());
+        }
+        let steps: Vec<u64> = expected.iter().map(|state| state.steps).collect();
+        assert_eq!(steps, [5, 10, 15, 20]);
+        assert_eq!(states(trainer(3).epochs(EPOCHS, 64, order)), expected, "one launch");
+        let test = data.job(form, &LAYERS).train.first(40);
+        let ahead = |trainer: &mut Trainer<'_>, epochs, first: usize| {
+            states(trainer.epochs(epochs, 64, |epoch| order(first + epoch)).evaluating(&test).unwrap())
+        };
+        assert_eq!(ahead(&mut trainer(3), EPOCHS, 0), expected, "ahead");
+
+        // One that has trained otherwise, and two epochs ahead of what was seen.
+        let mut resumed = trainer(4);
+        let mut epochs = resumed.epochs(3, 32, order).evaluating(&test).unwrap();
+        epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
+        std::mem::forget(epochs);
+        resumed.restore(&expected[0]).unwrap();
+        assert_eq!(resumed.state().unwrap(), expected[0]);
+        assert_eq!(ahead(&mut resumed, EPOCHS - 1, 1), expected[1..], "from the first on, ahead");
+        resumed.restore(&expected[1]).unwrap();
+        let rest = states(resumed.epochs(EPOCHS - 2, 64, |epoch| order(2 + epoch)));
+        assert_eq!(rest, expected[2..], "from the second on, one launch");
+        assert_eq!(resumed.state().unwrap(), expected[EPOCHS - 1]);
+    }
+}
+
 /// Whoever leaves early finds the trainer after the epochs that were under way.
 #[test]
 fn epochs_that_are_left_early_were_trained() {
@@ -448,14 +500,14 @@ fn epochs_that_are_left_early_were_trained() {
     let mut plain = Trainer::resident(job(), &OPTIONS).unwrap();
     for epoch in 0..5 {
         plain.epoch(&order(epoch), 64).unwrap();
-        models.push((plain.evaluate(&test).unwrap(), plain.model().unwrap()));
+        models.push((plain.evaluate(&test).unwrap(), plain.state().unwrap()));
     }
-    let seen = |trainer: &mut Trainer<'_>| (trainer.evaluate(&test).unwrap(), trainer.model().unwrap());
+    let seen = |trainer: &mut Trainer<'_>| (trainer.evaluate(&test).unwrap(), trainer.state().unwrap());
 
     let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
     let mut epochs = trainer.epochs(5, 64, order).evaluating(&test).unwrap();
     epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
-    assert_eq!((epochs.evaluate(&test).unwrap(), epochs.model().unwrap()), models[0]);
+    assert_eq!((epochs.evaluate(&test).unwrap(), epochs.state().unwrap()), models[0]);
     drop(epochs);
     assert_eq!(seen(&mut trainer), models[2], "two were under way");
     trainer.epoch(&order(3), 64).unwrap();
@@ -477,7 +529,7 @@ fn epochs_that_are_left_early_were_trained() {
     epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
     for model in &models[1..3] {
         epochs.next_with(&AtomicBool::new(true), &mut |_| ()).unwrap().unwrap();
-        assert_eq!((epochs.evaluate(&test).unwrap(), epochs.model().unwrap()), *model);
+        assert_eq!((epochs.evaluate(&test).unwrap(), epochs.state().unwrap()), *model);
     }
     assert_eq!(epochs.next_with(&AtomicBool::new(true), &mut |_| ()), Ok(None));
     drop(epochs);

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use crate::{Error, Mlp, Samples, Tensor};
+use crate::{Error, Mlp, Samples, Tensor, TrainingState};
 
 /// What an epoch came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -144,4 +144,10 @@ pub(crate) trait Engine {
 
     /// The parameters as they are.
     fn model(&self) -> Result<Mlp, Error>;
+
+    /// The parameters as they are, and what belongs to them.
+    fn state(&self) -> Result<TrainingState, Error>;
+
+    /// Takes over what [`Engine::state`] gave for a job of the same layers and optimizer. No epoch is under way.
+    fn restore(&mut self, state: &TrainingState) -> Result<(), Error>;
 }

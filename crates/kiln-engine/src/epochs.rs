@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Error, Evaluation, Mlp, Progress, Samples, Trained, Trainer};
+use crate::{Error, Evaluation, Mlp, Progress, Samples, Trained, Trainer, TrainingState};
 
 /// The epochs of a [`Trainer::epochs`]. An engine may train several of them before the first is handed out; what
-/// [`Epochs::evaluate`] and [`Epochs::model`] answer is always for the one that was handed out last.
+/// [`Epochs::evaluate`], [`Epochs::model`] and [`Epochs::state`] answer is always for the one that was handed out last.
 pub struct Epochs<'t, 'd> {
     trainer: &'t mut Trainer<'d>,
     /// The order of samples of an epoch, counted from 0.
@@ -186,5 +186,13 @@ impl<'t, 'd> Epochs<'t, 'd> {
     /// As [`Trainer::model`].
     pub fn model(&self) -> Result<Mlp, Error> {
         self.trainer.model()
+    }
+
+    /// All that training goes on from after the epoch that was handed out last.
+    ///
+    /// # Errors
+    /// As [`Trainer::state`].
+    pub fn state(&self) -> Result<TrainingState, Error> {
+        self.trainer.state()
     }
 }

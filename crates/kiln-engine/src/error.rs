@@ -14,6 +14,16 @@ pub enum Error {
         /// The widths as given.
         found: Vec<usize>,
     },
+    /// A [`crate::TrainingState`] is not of this job.
+    #[error("training state: {what}: expected {expected}, found {found}")]
+    State {
+        /// The part of it.
+        what: String,
+        /// What the job calls for.
+        expected: String,
+        /// What it has.
+        found: String,
+    },
     /// A tensor that a model needs is missing.
     #[error("model: tensor {name} is missing; a model of layers {layers:?} has fc1..fc{depth}, weight and bias", depth = layers.len().saturating_sub(1))]
     TensorMissing {

@@ -13,6 +13,7 @@
 //! | learning rate | [`Schedule`] | `torch.optim.lr_scheduler`, stepped once a training step |
 //! | data | [`Samples`] | a pair of tensors |
 //! | the loop | [`Trainer::epoch`], [`Trainer::evaluate`] | written by hand |
+//! | save and continue | [`Trainer::state`], [`Trainer::restore`] | `state_dict`, `load_state_dict` of model, optimizer and scheduler |
 //!
 //! ```
 //! use kiln_engine::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
@@ -51,6 +52,7 @@ mod resident;
 mod samples;
 mod schedule;
 mod self_test;
+mod state;
 mod trainer;
 
 pub use choices::Choices;
@@ -67,4 +69,5 @@ pub use resident::{PhaseCycles, PhaseProfile, ResidentOptions, Sweep, profile_ph
 pub use samples::{Inputs, Samples, Targets};
 pub use schedule::{Curve, OneCycle, Schedule};
 pub use self_test::{SelfTest, self_test, self_test_resident};
+pub use state::TrainingState;
 pub use trainer::{Job, Trainer, host_threads};

@@ -92,6 +92,10 @@ impl Mlp {
         &self.tensors
     }
 
+    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
+        self.tensors
+    }
+
     /// How many parameters there are in all.
     pub fn parameters(&self) -> usize {
         self.tensors.iter().map(|t| t.data.len()).sum()

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Error, Loss, Mlp};
+use crate::{Error, Loss};
 
 /// Input rows, one a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -134,9 +134,8 @@ impl<'d> Samples<'d> {
         Self { inputs, targets, width: self.width, len: range.len() }
     }
 
-    /// Checks that a model and a loss can be trained or evaluated on these samples.
-    pub(crate) fn check_for(&self, model: &Mlp, loss: Loss) -> Result<(), Error> {
-        let layers = model.layers();
+    /// Checks that a model of these layers and a loss can be trained or evaluated on these samples.
+    pub(crate) fn check_for(&self, layers: &[usize], loss: Loss) -> Result<(), Error> {
         let (inputs, outputs) = (layers[0], layers[layers.len() - 1]);
         if self.is_empty() {
             return Err(Error::Empty { what: "samples" });

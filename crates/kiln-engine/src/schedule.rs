@@ -3,6 +3,8 @@
 use std::f64::consts::PI;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
 
 /// The learning rate of each training step, counted from 0 and on over epochs: a linear warm-up, then a curve.
@@ -12,7 +14,8 @@ use crate::Error;
 /// stepped once a training step. Held to values recorded from PyTorch, `tests/golden/schedules.tsv`.
 ///
 /// Without a warm-up the default keeps the optimizer's learning rate.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// Steps of the warm-up, n; 0 for none.
     pub warmup_steps: u64,
@@ -21,7 +24,8 @@ pub struct Schedule {
 }
 
 /// A learning rate as a function of the step s since the warm-up, from 0. `lr` is the optimizer's.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Curve {
     /// `lr`.
     #[default]
@@ -53,7 +57,8 @@ pub enum Curve {
 /// here they keep the last learning rate.
 ///
 /// Source: Smith and Topin, "Super-convergence" (2018), arXiv 1708.07120.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OneCycle {
     /// The highest learning rate, at least 0.
     pub max_lr: f64,

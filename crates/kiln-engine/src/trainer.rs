@@ -4,7 +4,10 @@ use crate::engine::Engine;
 use crate::graph::{Graph, GraphOptions};
 use crate::host::Host;
 use crate::resident::{Resident, ResidentOptions};
-use crate::{Epoch, Epochs, Error, Evaluation, Gradients, Loss, Mlp, Optimizer, Progress, Samples, Schedule};
+use crate::{
+    Epoch, Epochs, Error, Evaluation, Gradients, Loss, Mlp, Optimizer, Progress, Samples, Schedule,
+    TrainingState,
+};
 
 /// What to train, how, and on what.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +18,8 @@ pub struct Job<'d> {
     pub loss: Loss,
     /// How it is minimised.
     pub optimizer: Optimizer,
-    /// The learning rate of each step, from the optimizer's. Steps are counted over all epochs of a [`Trainer`].
+    /// The learning rate of each step, from the optimizer's. Steps are counted over all epochs of a [`Trainer`], and of those before
+    /// it whose state it took over.
     pub schedule: Schedule,
     /// The training samples.
     pub train: Samples<'d>,
@@ -25,7 +29,7 @@ impl Job<'_> {
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.optimizer.check()?;
         self.schedule.check()?;
-        self.train.check_for(&self.model, self.loss)
+        self.train.check_for(self.model.layers(), self.loss)
     }
 }
 
@@ -37,8 +41,9 @@ pub fn host_threads(model: &Mlp, available: usize) -> usize {
 /// Runs a [`Job`] on an engine. Everything that comes in is checked here, once, for all engines.
 pub struct Trainer<'d> {
     pub(crate) engine: Box<dyn Engine + 'd>,
-    model: Mlp,
+    layers: Vec<usize>,
     loss: Loss,
+    optimizer: Optimizer,
     samples: usize,
 }
 
@@ -50,10 +55,8 @@ impl<'d> Trainer<'d> {
     /// What is wrong with the job, [`Error::Threads`] or [`Error::OutOfMemory`].
     pub fn host(job: Job<'d>, threads: usize) -> Result<Self, Error> {
         job.check()?;
-        let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
-        let threads = host_threads(&model, threads);
-        let engine = Box::new(Host::new(job, threads)?);
-        Ok(Self { engine, model, loss, samples })
+        let threads = host_threads(&job.model, threads);
+        Self::new(job, |job| Ok(Box::new(Host::new(job, threads)?)))
     }
 
     /// A trainer on a GPU, with a training step captured in a CUDA graph.
@@ -63,9 +66,7 @@ impl<'d> Trainer<'d> {
     /// where there is no device that it could run on; [`Error::DeviceMemory`]; [`Error::Gpu`] for what else the driver refuses.
     pub fn graph(job: Job<'d>, options: &GraphOptions) -> Result<Self, Error> {
         job.check()?;
-        let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
-        let engine = Box::new(Graph::new(job, *options)?);
-        Ok(Self { engine, model, loss, samples })
+        Self::new(job, |job| Ok(Box::new(Graph::new(job, *options)?)))
     }
 
     /// A trainer on a GPU that runs whole epochs in one launch, for models with one hidden layer of at most 256 units: see
@@ -75,9 +76,17 @@ impl<'d> Trainer<'d> {
     /// As [`Trainer::graph`], and [`Error::Resident`] for a job or a device that it is not made for.
     pub fn resident(job: Job<'d>, options: &ResidentOptions) -> Result<Self, Error> {
         job.check()?;
-        let (model, loss, samples) = (job.model.clone(), job.loss, job.train.len());
-        let engine = Box::new(Resident::new(job, *options)?);
-        Ok(Self { engine, model, loss, samples })
+        Self::new(job, |job| Ok(Box::new(Resident::new(job, *options)?)))
+    }
+
+    /// A trainer on the engine that is made of a job that has been checked.
+    fn new(
+        job: Job<'d>,
+        engine: impl FnOnce(Job<'d>) -> Result<Box<dyn Engine + 'd>, Error>,
+    ) -> Result<Self, Error> {
+        let layers = job.model.layers().to_vec();
+        let (loss, optimizer, samples) = (job.loss, job.optimizer, job.train.len());
+        Ok(Self { engine: engine(job)?, layers, loss, optimizer, samples })
     }
 
     /// What runs and where, for a person.
@@ -148,7 +157,7 @@ impl<'d> Trainer<'d> {
 
     /// [`Trainer::evaluate`] where samples that were announced are as they were.
     pub(crate) fn evaluate_announced(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
-        evaluate(&mut *self.engine, &self.model, self.loss, samples)
+        evaluate(&mut *self.engine, &self.layers, self.loss, samples)
     }
 
     /// The model with its parameters as they are now.
@@ -159,8 +168,27 @@ impl<'d> Trainer<'d> {
         self.engine.model()
     }
 
+    /// All that training goes on from, as it is now: see [`Trainer::restore`].
+    ///
+    /// # Errors
+    /// As [`Trainer::model`].
+    pub fn state(&self) -> Result<TrainingState, Error> {
+        self.engine.state()
+    }
+
+    /// Takes over the parameters, the optimizer's moments and the count of steps of another trainer of the same layers and the same
+    /// optimizer. Schedules go on from that step.
+    ///
+    /// # Errors
+    /// [`Error::State`] where it is not of such a trainer, before anything is taken over; [`Error::OutOfMemory`]; [`Error::Gpu`].
+    pub fn restore(&mut self, state: &TrainingState) -> Result<(), Error> {
+        state.check_for(&self.layers, &self.optimizer)?;
+        self.settle()?;
+        self.engine.restore(state)
+    }
+
     pub(crate) fn check_evaluation(&self, samples: &Samples<'_>) -> Result<(), Error> {
-        samples.check_for(&self.model, self.loss)
+        samples.check_for(&self.layers, self.loss)
     }
 
     pub(crate) fn check_epoch(&self, order: &[u32], batch: usize) -> Result<(), Error> {
@@ -192,11 +220,11 @@ fn check_order(order: &[u32], samples: usize) -> Result<(), Error> {
 /// Loss and accuracy of an engine's parameters on samples, which are checked for the model and the loss of its job.
 pub(crate) fn evaluate(
     engine: &mut dyn Engine,
-    model: &Mlp,
+    layers: &[usize],
     loss: Loss,
     samples: &Samples<'_>,
 ) -> Result<Evaluation, Error> {
-    samples.check_for(model, loss)?;
+    samples.check_for(layers, loss)?;
     let evaluation = engine.evaluate(samples)?;
     if evaluation.loss.is_finite() {
         Ok(evaluation)

@@ -79,6 +79,11 @@ impl Sizes {
         let (k, h, c) = (self.k as usize, self.h as usize, self.c as usize);
         tensor(h * k) + tensor(h) + tensor(c * h) + tensor(c)
     }
+
+    /// Values of a snapshot: parameters and velocities.
+    pub(crate) fn snapshot(&self) -> usize {
+        2 * self.parameters()
+    }
 }
 
 /// What a run reads and writes.
@@ -95,7 +100,7 @@ pub(crate) struct Run<'b> {
     pub(crate) losses: Region<'b, f32>,
     /// (epochs, rows)
     pub(crate) hits: Region<'b, u32>,
-    /// (epochs, parameters), if wanted.
+    /// (epochs, 2, parameters): parameters and velocities after each epoch, if wanted.
     pub(crate) snapshots: Option<Region<'b, f32>>,
     /// (1 + epochs): when the training began and each epoch ended, in nanoseconds.
     pub(crate) ended: Region<'b, u64>,
@@ -136,7 +141,7 @@ impl Run<'_> {
             ("scalars", self.scalars.len(), sizes.steps()),
             ("losses", self.losses.len(), rows),
             ("hits", self.hits.len(), rows),
-            ("snapshots", self.snapshots.map_or(usize::MAX, |s| s.len()), epochs * sizes.parameters()),
+            ("snapshots", self.snapshots.map_or(usize::MAX, |s| s.len()), epochs * sizes.snapshot()),
             ("times", self.ended.len(), 1 + epochs),
         ];
         let short = lengths.into_iter().find(|(_, found, needed)| found < needed);

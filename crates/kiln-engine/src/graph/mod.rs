@@ -24,7 +24,7 @@ use crate::gpu::{
 use crate::nvtx::range;
 use crate::{
     Choices, Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Precision, Progress, Samples,
-    Schedule, Targets, Tensor,
+    Schedule, Targets, Tensor, TrainingState,
 };
 use arenas::{Arenas, Purpose};
 use capture::Captured;
@@ -191,7 +191,13 @@ impl<'d> Graph<'d> {
 
     /// The parameters that it evaluates, in one arena.
     pub(crate) fn parameters(&mut self) -> (&Gpu, &mut Buffer<f32>) {
-        (&self.gpu, self.net.arena())
+        (&self.gpu, self.net.arenas().0)
+    }
+
+    /// The same, and the velocities if there are any.
+    pub(crate) fn arenas(&mut self) -> (&Gpu, &mut Buffer<f32>, Option<&mut Buffer<f32>>) {
+        let (parameters, velocities) = self.net.arenas();
+        (&self.gpu, parameters, velocities)
     }
 
     /// Replaces the parameters by those of a model of the same layers.
@@ -201,7 +207,7 @@ impl<'d> Graph<'d> {
 
     /// Values of such an arena under their parameters' names.
     pub(crate) fn tensors(&self, arena: &Buffer<f32>) -> Result<Vec<Tensor>, Error> {
-        Ok(self.net.fetch(&self.gpu, arena)?.tensors().to_vec())
+        Ok(self.net.fetch(&self.gpu, arena)?.into_tensors())
     }
 
     /// A training step: a pass over the batch, and the update. SGD's is in one with the gradients of the parameters; AdamW's, and
@@ -521,5 +527,17 @@ impl Engine for Graph<'_> {
 
     fn model(&self) -> Result<Mlp, Error> {
         self.net.download(&self.gpu)
+    }
+
+    fn state(&self) -> Result<TrainingState, Error> {
+        let moments = self.net.download_moments(&self.gpu)?;
+        Ok(TrainingState { model: self.model()?, moments, steps: self.steps.submitted() as u64 })
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<(), Error> {
+        self.net.upload(&self.gpu, &state.model)?;
+        self.net.upload_moments(&self.gpu, &state.moments)?;
+        self.steps.go_on_from(state.steps as usize);
+        Ok(())
     }
 }

@@ -46,13 +46,12 @@ pub(crate) fn sgd_options(sgd: &Sgd) -> SgdOptions {
 /// Where weight and bias of each layer lie in an arena.
 type Places = Vec<(Range<usize>, Range<usize>)>;
 
-/// An arena of `len` values with a model's parameters.
-fn image(places: &Places, len: usize, model: &Mlp) -> Result<Vec<f32>, Error> {
+/// An arena of `len` values with tensors in the order of [`Mlp::tensors`].
+fn image(places: &Places, len: usize, tensors: &[Tensor]) -> Result<Vec<f32>, Error> {
     let mut image = zeros("parameters", &[len])?;
-    for (layer, (weight, bias)) in places.iter().enumerate() {
-        let (w, b) = model.linear(layer);
-        image[weight.clone()].copy_from_slice(w);
-        image[bias.clone()].copy_from_slice(b);
+    for ((weight, bias), tensors) in places.iter().zip(tensors.chunks_exact(2)) {
+        image[weight.clone()].copy_from_slice(&tensors[0].data);
+        image[bias.clone()].copy_from_slice(&tensors[1].data);
     }
     Ok(image)
 }
@@ -117,9 +116,9 @@ impl Net {
                 (place(weight.len()), place(bias.len()))
             })
             .collect();
-        let parameters = Buffer::with(gpu, "parameters", &image(&places, end, &model)?)?;
+        let parameters = Buffer::with(gpu, "parameters", &image(&places, end, model.tensors())?)?;
         let arena = |wanted: bool, what| wanted.then(|| Buffer::new(gpu, what, end)).transpose();
-        let moments = optimizer.moments();
+        let moments = optimizer.moments().len();
         let copies = copied.map(|format| Copies::new(gpu, model.layers(), format)).transpose()?;
         let net = Self {
             widths: model.layers().to_vec(),
@@ -157,14 +156,14 @@ impl Net {
     /// Replaces all parameters by those of a model of the same layers.
     pub(super) fn upload(&mut self, gpu: &Gpu, model: &Mlp) -> Result<(), Error> {
         assert_eq!(model.layers(), self.widths, "a model of other layers");
-        self.parameters.upload(gpu, &image(&self.places, self.parameters.len(), model)?)?;
+        self.parameters.upload(gpu, &image(&self.places, self.parameters.len(), model.tensors())?)?;
         self.copy_weights(gpu)
     }
 
-    /// All parameters, to be written: there must be no copies that would stay behind.
-    pub(super) fn arena(&mut self) -> &mut Buffer<f32> {
+    /// All parameters, and all velocities if there are any, to be written: there must be no copies that would stay behind.
+    pub(super) fn arenas(&mut self) -> (&mut Buffer<f32>, Option<&mut Buffer<f32>>) {
         assert!(self.copies.is_none(), "copies would stay behind");
-        &mut self.parameters
+        (&mut self.parameters, self.first.as_mut())
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -247,7 +246,22 @@ impl Net {
     /// The gradients as they are, under their parameters' names.
     pub(super) fn download_gradients(&self, gpu: &Gpu) -> Result<Vec<Tensor>, Error> {
         let Some(gradients) = &self.gradients else { return Ok(Vec::new()) };
-        Ok(self.fetch(gpu, gradients)?.tensors().to_vec())
+        Ok(self.fetch(gpu, gradients)?.into_tensors())
+    }
+
+    /// What the optimizer keeps, as [`TrainingState::moments`](crate::TrainingState::moments) has it.
+    pub(super) fn download_moments(&self, gpu: &Gpu) -> Result<Vec<Vec<Tensor>>, Error> {
+        let moments = [&self.first, &self.second].into_iter().flatten();
+        moments.map(|arena| Ok(self.fetch(gpu, arena)?.into_tensors())).collect()
+    }
+
+    /// Replaces what the optimizer keeps.
+    pub(super) fn upload_moments(&mut self, gpu: &Gpu, moments: &[Vec<Tensor>]) -> Result<(), Error> {
+        let arenas = [&mut self.first, &mut self.second].into_iter().flatten();
+        for (arena, tensors) in arenas.zip(moments) {
+            arena.upload(gpu, &image(&self.places, arena.len(), tensors)?)?;
+        }
+        Ok(())
     }
 
     /// Values of an arena under their parameters' names.

@@ -51,6 +51,12 @@ impl Steps {
         Self { submitted: Cell::new(0), done: Cell::new(0), profiled, profiling: Cell::new(false) }
     }
 
+    /// As if so many had been submitted, and were done.
+    pub(super) fn go_on_from(&self, steps: usize) {
+        self.submitted.set(steps);
+        self.done();
+    }
+
     /// How many have been submitted.
     pub(super) fn submitted(&self) -> usize {
         self.submitted.get()

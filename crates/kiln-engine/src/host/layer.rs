@@ -49,6 +49,14 @@ pub(crate) enum Sink<'a> {
     Store(&'a mut [f32], &'a mut [f32]),
 }
 
+/// What a layer keeps from step to step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Parameters,
+    /// One of the optimizer's moments, counted from 0.
+    Moment(usize),
+}
+
 impl Layer {
     /// A layer with parameters in PyTorch's layout: weight (N, K), bias (N).
     pub(crate) fn new(
@@ -62,31 +70,50 @@ impl Layer {
         let mut blocks = Vec::new();
         for start in (0..outputs).step_by(BLOCK) {
             let units = BLOCK.min(outputs - start);
-            let mut block = Block {
+            blocks.push(Block {
                 start,
                 units,
                 weight: zeros("parameters", &[inputs, units])?,
                 weight_moments: Moments::new(optimizer, inputs * units)?,
-                bias: bias[start..start + units].to_vec(),
+                bias: zeros("parameters", &[units])?,
                 bias_moments: Moments::new(optimizer, units)?,
                 gradient: zeros("gradients", &[STRETCH, units])?,
                 out: Vec::new(),
-            };
-            for (unit, row) in weight.chunks_exact(inputs).skip(start).take(units).enumerate() {
-                for (k, &value) in row.iter().enumerate() {
-                    block.weight[k * units + unit] = value;
-                }
-            }
-            blocks.push(block);
+            });
         }
-        Ok(Self { inputs, outputs, relu, blocks })
+        let mut layer = Self { inputs, outputs, relu, blocks };
+        layer.load(Kept::Parameters, weight, bias);
+        Ok(layer)
     }
 
-    /// Writes the parameters in PyTorch's layout: weight (N, K), bias (N).
-    pub(crate) fn store(&self, weight: &mut [f32], bias: &mut [f32]) {
+    /// Writes values in PyTorch's layout: those of the weight (N, K) and of the bias (N).
+    pub(crate) fn store(&self, kept: Kept, weight: &mut [f32], bias: &mut [f32]) {
         for block in &self.blocks {
-            block.scatter(&block.weight, 0, self.inputs, weight);
-            bias[block.start..block.start + block.units].copy_from_slice(&block.bias);
+            let (w, b) = match kept {
+                Kept::Parameters => (&block.weight[..], &block.bias[..]),
+                Kept::Moment(which) => (block.weight_moments.get(which), block.bias_moments.get(which)),
+            };
+            block.scatter(w, 0, self.inputs, weight);
+            bias[block.start..block.start + block.units].copy_from_slice(b);
+        }
+    }
+
+    /// Takes over values as [`Layer::store`] gives them.
+    pub(crate) fn load(&mut self, kept: Kept, weight: &[f32], bias: &[f32]) {
+        for block in &mut self.blocks {
+            let (start, units) = (block.start, block.units);
+            let (w, b) = match kept {
+                Kept::Parameters => (&mut block.weight[..], &mut block.bias[..]),
+                Kept::Moment(which) => {
+                    (block.weight_moments.get_mut(which), block.bias_moments.get_mut(which))
+                }
+            };
+            for (unit, row) in weight.chunks_exact(self.inputs).skip(start).take(units).enumerate() {
+                for (k, &value) in row.iter().enumerate() {
+                    w[k * units + unit] = value;
+                }
+            }
+            b.copy_from_slice(&bias[start..start + units]);
         }
     }
 

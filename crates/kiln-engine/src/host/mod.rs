@@ -17,9 +17,10 @@ use crate::engine::Engine;
 use crate::mlp::zeros;
 use crate::{
     Epoch, Error, Evaluation, Gradients, Job, Loss, Mlp, Optimizer, Progress, Samples, Schedule, Targets,
+    Tensor, TrainingState,
 };
 use gather::{Rows, gather, input_scale};
-use layer::{Layer, Sink};
+use layer::{Kept, Layer, Sink};
 use loss::{BatchLoss, loss_and_gradient};
 use threads::Threads;
 use update::Update;
@@ -90,6 +91,23 @@ impl Net {
         net.inputs = vec![Vec::new(); depth];
         net.deltas = vec![Vec::new(); depth];
         Ok(net)
+    }
+
+    /// Values as they are, under their parameters' names.
+    fn kept(&self, kept: Kept) -> Mlp {
+        let mut model = self.model.clone();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (weight, bias) = model.linear_mut(i);
+            layer.store(kept, weight, bias);
+        }
+        model
+    }
+
+    /// Takes over such values, in the order of [`Mlp::tensors`].
+    fn keep(&mut self, kept: Kept, tensors: &[Tensor]) {
+        for (layer, tensors) in self.layers.iter_mut().zip(tensors.chunks_exact(2)) {
+            layer.load(kept, &tensors[0].data, &tensors[1].data);
+        }
     }
 
     /// Makes room for batches of so many rows.
@@ -227,11 +245,21 @@ impl Engine for Host<'_> {
     }
 
     fn model(&self) -> Result<Mlp, Error> {
-        let mut model = self.net.model.clone();
-        for (i, layer) in self.net.layers.iter().enumerate() {
-            let (weight, bias) = model.linear_mut(i);
-            layer.store(weight, bias);
+        Ok(self.net.kept(Kept::Parameters))
+    }
+
+    fn state(&self) -> Result<TrainingState, Error> {
+        let moment = |which| self.net.kept(Kept::Moment(which)).into_tensors();
+        let moments = (0..self.optimizer.moments().len()).map(moment).collect();
+        Ok(TrainingState { model: self.model()?, moments, steps: self.step })
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<(), Error> {
+        self.net.keep(Kept::Parameters, state.model.tensors());
+        for (which, tensors) in state.moments.iter().enumerate() {
+            self.net.keep(Kept::Moment(which), tensors);
         }
-        Ok(model)
+        self.step = state.steps;
+        Ok(())
     }
 }

@@ -15,8 +15,17 @@ pub(crate) struct Moments {
 impl Moments {
     pub(crate) fn new(optimizer: &Optimizer, len: usize) -> Result<Self, Error> {
         let moment = |wanted| zeros("the optimizer's state", &[if wanted { len } else { 0 }]);
-        let count = optimizer.moments();
+        let count = optimizer.moments().len();
         Ok(Self { first: moment(count > 0)?, second: moment(count > 1)? })
+    }
+
+    /// One of them, counted from 0.
+    pub(crate) fn get(&self, which: usize) -> &[f32] {
+        [&self.first, &self.second][which]
+    }
+
+    pub(crate) fn get_mut(&mut self, which: usize) -> &mut [f32] {
+        [&mut self.first, &mut self.second][which]
     }
 
     /// Those of some of the parameters.

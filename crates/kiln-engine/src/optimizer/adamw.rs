@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::at_least_zero;
 use crate::Error;
 
@@ -13,7 +15,8 @@ use crate::Error;
 ///
 /// Sources: Loshchilov and Hutter, "Decoupled weight decay regularization" (ICLR 2019), algorithm 2;
 /// <https://pytorch.org/docs/stable/generated/torch.optim.AdamW.html>.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AdamW {
     /// Learning rate, at least 0.
     pub lr: f64,

@@ -5,12 +5,15 @@ mod sgd;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
 pub use adamw::AdamW;
 pub use sgd::Sgd;
 
 /// How a loss is minimised. An [`Sgd`] or an [`AdamW`] turns into one with `into()`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Optimizer {
     /// Gradient descent, with or without momentum.
     Sgd(Sgd),
@@ -38,11 +41,13 @@ impl Optimizer {
         }
     }
 
-    /// Values that are kept from step to step for every parameter: the velocity, or AdamW's two moments.
-    pub(crate) fn moments(&self) -> usize {
+    /// What is kept from step to step, a value for every parameter, under PyTorch's names: the velocity, `momentum_buffer`, if there
+    /// is momentum; or AdamW's two moments, `exp_avg` and `exp_avg_sq`.
+    pub fn moments(&self) -> &'static [&'static str] {
         match self {
-            Optimizer::Sgd(sgd) => usize::from(sgd.momentum != 0.0),
-            Optimizer::AdamW(_) => 2,
+            Optimizer::Sgd(sgd) if sgd.momentum == 0.0 => &[],
+            Optimizer::Sgd(_) => &["momentum_buffer"],
+            Optimizer::AdamW(_) => &["exp_avg", "exp_avg_sq"],
         }
     }
 }

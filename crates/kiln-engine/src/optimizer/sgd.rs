@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::at_least_zero;
 use crate::Error;
 
@@ -12,7 +14,8 @@ use crate::Error;
 /// Without momentum there is no velocity, and dampening has no effect.
 ///
 /// Source: <https://pytorch.org/docs/stable/generated/torch.optim.SGD.html>.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sgd {
     /// Learning rate, at least 0.
     pub lr: f64,

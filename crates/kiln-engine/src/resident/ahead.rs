@@ -38,6 +38,8 @@ struct Place {
 struct UnderWay {
     place: usize,
     sizes: Sizes,
+    /// Steps of the run when it is done.
+    steps: u64,
     done: CudaEvent,
     /// Whether the device was still busy with another when it was submitted: it begins where that ends.
     follows: bool,
@@ -84,14 +86,15 @@ impl Ahead {
             None => false,
         };
         run.went_on(&sizes, 1);
-        self.under_way.push_back(UnderWay { place: self.next, sizes, done: self.gpu.point()?, follows });
+        let (place, steps, done) = (self.next, run.steps, self.gpu.point()?);
+        self.under_way.push_back(UnderWay { place, sizes, steps, done, follows });
         self.next = (self.next + 1) % EPOCHS;
         Ok(())
     }
 
-    /// Waits for the first epoch under way; its parameters are then those that the engine evaluates.
-    pub(super) fn collect(&mut self, core: &mut Core<'_>) -> Result<Trained, Error> {
-        let Some(UnderWay { place, sizes, done, follows }) = self.under_way.pop_front() else {
+    /// Waits for the first epoch of the run under way; its parameters are then those that the engine evaluates.
+    pub(super) fn collect(&mut self, core: &mut Core<'_>, run: &mut RunState) -> Result<Trained, Error> {
+        let Some(UnderWay { place, sizes, steps, done, follows }) = self.under_way.pop_front() else {
             unreachable!("epochs are collected that were submitted")
         };
         let span = &self.places[place].span;
@@ -102,19 +105,16 @@ impl Ahead {
         }
         self.ended = ended[1];
         let trained = span.end(&core.graph.gpu, &sizes, &ended)?.remove(0)?;
-        if let Some(snapshots) = &span.snapshots {
-            let (gpu, arena) = core.graph.parameters();
-            arena.copy_from(gpu, snapshots, 0..arena.len())?;
-        }
+        span.show(&mut core.graph, 0)?;
+        run.seen = steps;
         Ok(trained)
     }
 
     /// Waits for all epochs under way; the run's parameters are then those that the engine evaluates.
-    pub(super) fn settle(&mut self, core: &mut Core<'_>, run: &RunState) -> Result<(), Error> {
+    pub(super) fn settle(&mut self, core: &mut Core<'_>, run: &mut RunState) -> Result<(), Error> {
         let Some(last) = self.under_way.drain(..).next_back() else { return Ok(()) };
         core.graph.gpu.after(&last.done)?;
-        let (gpu, arena) = core.graph.parameters();
-        arena.copy_from(gpu, &run.parameters, 0..arena.len())
+        run.show(&mut core.graph)
     }
 }
 

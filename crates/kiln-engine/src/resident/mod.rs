@@ -22,7 +22,7 @@ use crate::graph::Graph;
 use crate::nvtx::range;
 use crate::{
     Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Placement, Precision, Progress, Samples,
-    Schedule, Sgd, Trained,
+    Schedule, Sgd, Trained, TrainingState,
 };
 use ahead::Ahead;
 pub use phases::{PhaseCycles, PhaseProfile, profile_phases};
@@ -134,8 +134,8 @@ impl<'d> Core<'d> {
     /// How many epochs of so many rows make a launch of so many runs: neither its steps nor its memory go without bound.
     fn together(&self, rows: usize, batch: usize, runs: usize) -> usize {
         let steps = rows.div_ceil(batch.min(rows).max(1)).max(1);
-        // The order, the loss and the hit of each row; the parameters after the epoch, if there is one run.
-        let snapshot = if runs == 1 { self.sizes(1, 1, 1).parameters() * size_of::<f32>() } else { 0 };
+        // The order, the loss and the hit of each row; parameters and velocities after the epoch, if there is one run.
+        let snapshot = if runs == 1 { self.sizes(1, 1, 1).snapshot() * size_of::<f32>() } else { 0 };
         let bytes = (rows * 3 * size_of::<u32>() + snapshot).saturating_mul(runs);
         let most = (self.steps_max() / steps).min(LAUNCH_BYTES_MAX / bytes.max(1)).max(1);
         self.options.epochs.map_or(most, |wanted| wanted.clamp(1, most))
@@ -292,6 +292,8 @@ pub(crate) struct Resident<'d> {
     ahead: Option<Ahead>,
     core: Core<'d>,
     runs: [RunState; 1],
+    /// Steps before the last launch of [`Engine::epochs`], and in each of its epochs.
+    launch: (u64, usize),
 }
 
 impl<'d> Resident<'d> {
@@ -300,7 +302,7 @@ impl<'d> Resident<'d> {
         let (sgd, schedule) = (plan::check(&job, options.batch)?, job.schedule);
         let mut core = Core::new(job, options, false)?;
         let run = RunState::new(&mut core.graph, sgd, schedule)?.with_snapshots(&core.graph.gpu)?;
-        Ok(Self { ahead: None, core, runs: [run] })
+        Ok(Self { ahead: None, core, runs: [run], launch: (0, 0) })
     }
 }
 
@@ -345,6 +347,7 @@ impl Engine for Resident<'_> {
         let started = Instant::now();
         self.runs[0].begin(&self.core.graph.gpu, &sizes, orders)?;
         let epochs = self.core.train(&sizes, &self.runs, stop)?[0];
+        self.launch = (self.runs[0].steps, rows.div_ceil(batch));
         let mut trained = self.runs[0].end(&self.core.graph.gpu, &sizes, epochs)?;
         share_out(&mut trained, started.elapsed().as_secs_f64());
         self.look_at(trained.len() - 1)?;
@@ -374,7 +377,7 @@ impl Engine for Resident<'_> {
 
     fn collect(&mut self) -> Result<Trained, Error> {
         let Some(ahead) = &mut self.ahead else { unreachable!("epochs are collected that were submitted") };
-        let trained = ahead.collect(&mut self.core);
+        let trained = ahead.collect(&mut self.core, &mut self.runs[0]);
         if trained.is_err() {
             // It is told already why.
             let _ = self.settle();
@@ -383,7 +386,7 @@ impl Engine for Resident<'_> {
     }
 
     fn settle(&mut self) -> Result<(), Error> {
-        self.ahead.as_mut().map_or(Ok(()), |ahead| ahead.settle(&mut self.core, &self.runs[0]))
+        self.ahead.as_mut().map_or(Ok(()), |ahead| ahead.settle(&mut self.core, &mut self.runs[0]))
     }
 
     fn keep(&mut self, samples: Option<&Samples<'_>>) -> Result<(), Error> {
@@ -391,10 +394,10 @@ impl Engine for Resident<'_> {
     }
 
     fn look_at(&mut self, epoch: usize) -> Result<(), Error> {
-        let Some(snapshots) = &self.runs[0].span.snapshots else { return Ok(()) };
-        let (gpu, arena) = self.core.graph.parameters();
-        let len = arena.len();
-        arena.copy_from(gpu, snapshots, epoch * len..(epoch + 1) * len)
+        let ([run], (before, steps)) = (&mut self.runs, self.launch);
+        run.span.show(&mut self.core.graph, epoch)?;
+        run.seen = before + ((epoch + 1) * steps) as u64;
+        Ok(())
     }
 
     /// One step without a velocity and with a learning rate of 0: the new velocity is the gradient.
@@ -418,6 +421,15 @@ impl Engine for Resident<'_> {
 
     fn model(&self) -> Result<Mlp, Error> {
         self.core.graph.model()
+    }
+
+    fn state(&self) -> Result<TrainingState, Error> {
+        Ok(TrainingState { steps: self.runs[0].seen, ..self.core.graph.state()? })
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<(), Error> {
+        self.core.graph.restore(state)?;
+        self.runs[0].restore(&mut self.core.graph, state.steps)
     }
 }
 

@@ -5,12 +5,17 @@ use crate::gpu::{Buffer, Gpu, Scalars, SgdOptions, batch_sums};
 use crate::graph::{Graph, scalars, sgd_options};
 use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained};
 
+/// What the buffer of snapshots holds, for a person.
+const SNAPSHOTS: &str = "parameters and velocities after each epoch";
+
 /// A run: its options, and what goes on from launch to launch.
 pub(super) struct RunState {
     sgd: Sgd,
     schedule: Schedule,
-    /// Steps of the run that are done.
-    steps: u64,
+    /// Steps of the run that are done, or under way.
+    pub(super) steps: u64,
+    /// Steps behind the parameters that the engine evaluates.
+    pub(super) seen: u64,
     pub(super) parameters: Buffer<f32>,
     pub(super) velocities: Buffer<f32>,
     pub(super) span: Span,
@@ -24,9 +29,23 @@ pub(super) struct Span {
     hits: Buffer<u32>,
     step_losses: Buffer<f64>,
     step_hits: Buffer<u32>,
-    /// (epochs, parameters), where they are to be kept.
+    /// (epochs, 2, parameters): parameters and velocities, where they are to be kept.
     pub(super) snapshots: Option<Buffer<f32>>,
     ended: Buffer<u64>,
+}
+
+/// Lets the engine see parameters and velocities, each from some value of a buffer on.
+fn show(
+    graph: &mut Graph<'_>,
+    (parameters, p): (&Buffer<f32>, usize),
+    (velocities, v): (&Buffer<f32>, usize),
+) -> Result<(), Error> {
+    let (gpu, to, to_velocities) = graph.arenas();
+    to.copy_from(gpu, parameters, p..p + to.len())?;
+    match to_velocities {
+        Some(to) => to.copy_from(gpu, velocities, v..v + to.len()),
+        None => Ok(()),
+    }
 }
 
 /// Makes room for `len` values.
@@ -50,10 +69,21 @@ impl RunState {
         let mut parameters = Buffer::new(gpu, "parameters", arena.len())?;
         parameters.copy_from(gpu, arena, 0..arena.len())?;
         let velocities = Buffer::new(gpu, "velocities", arena.len())?;
-        Ok(Self { sgd, schedule, steps: 0, parameters, velocities, span: Span::new(gpu)? })
+        Ok(Self { sgd, schedule, steps: 0, seen: 0, parameters, velocities, span: Span::new(gpu)? })
     }
 
-    /// Keeps the parameters after each epoch of a launch, too.
+    /// Goes on from the state that the engine has taken over, which has so many steps behind it.
+    pub(super) fn restore(&mut self, graph: &mut Graph<'_>, steps: u64) -> Result<(), Error> {
+        let (gpu, parameters, velocities) = graph.arenas();
+        self.parameters.copy_from(gpu, parameters, 0..parameters.len())?;
+        if let Some(velocities) = velocities {
+            self.velocities.copy_from(gpu, velocities, 0..velocities.len())?;
+        }
+        (self.steps, self.seen) = (steps, steps);
+        Ok(())
+    }
+
+    /// Keeps parameters and velocities after each epoch of a launch, too.
     pub(super) fn with_snapshots(mut self, gpu: &Gpu) -> Result<Self, Error> {
         self.span = self.span.with_snapshots(gpu)?;
         Ok(self)
@@ -74,6 +104,13 @@ impl RunState {
     /// So many epochs are done, or under way.
     pub(super) fn went_on(&mut self, sizes: &Sizes, epochs: usize) {
         self.steps += (epochs * sizes.rows.div_ceil(sizes.batch) as usize) as u64;
+    }
+
+    /// Lets the engine see the parameters and velocities as they are.
+    pub(super) fn show(&mut self, graph: &mut Graph<'_>) -> Result<(), Error> {
+        show(graph, (&self.parameters, 0), (&self.velocities, 0))?;
+        self.seen = self.steps;
+        Ok(())
     }
 
     /// What the kernel is told of it.
@@ -126,9 +163,9 @@ impl Span {
         })
     }
 
-    /// Keeps the parameters after each epoch, too.
+    /// Keeps parameters and velocities after each epoch, too.
     pub(super) fn with_snapshots(mut self, gpu: &Gpu) -> Result<Self, Error> {
-        self.snapshots = Some(Buffer::new(gpu, "parameters after each epoch", 0)?);
+        self.snapshots = Some(Buffer::new(gpu, SNAPSHOTS, 0)?);
         Ok(self)
     }
 
@@ -148,11 +185,18 @@ impl Span {
         reserve(gpu, &mut self.step_losses, "losses of steps", rows.len())?;
         reserve(gpu, &mut self.step_hits, "hits of steps", rows.len())?;
         if let Some(snapshots) = &mut self.snapshots {
-            reserve(gpu, snapshots, "parameters after each epoch", epochs * sizes.parameters())?;
+            reserve(gpu, snapshots, SNAPSHOTS, epochs * sizes.snapshot())?;
         }
         reserve(gpu, &mut self.ended, "times of epochs", 1 + epochs)?;
         self.order.upload(gpu, order)?;
         self.scalars.upload(gpu, rows)
+    }
+
+    /// Lets the engine see the parameters and velocities after an epoch, counted from 0.
+    pub(super) fn show(&self, graph: &mut Graph<'_>, epoch: usize) -> Result<(), Error> {
+        let Some(snapshots) = &self.snapshots else { return Ok(()) };
+        let len = graph.parameters().1.len();
+        show(graph, (snapshots, 2 * epoch * len), (snapshots, (2 * epoch + 1) * len))
     }
 
     /// When the first of so many epochs began and each ended, in nanoseconds of the device.

@@ -13,8 +13,8 @@ use crate::{Error, Evaluation, Job, Loss, Mlp, Samples, Trained};
 pub struct Sweep<'d> {
     core: Core<'d>,
     runs: Vec<RunState>,
-    /// The first run's, for its widths.
-    model: Mlp,
+    /// Widths of the model.
+    layers: Vec<usize>,
     loss: Loss,
     samples: usize,
 }
@@ -38,14 +38,14 @@ impl<'d> Sweep<'d> {
                 return Err(Error::Resident { what, expected, found: "others".to_owned() });
             }
         }
-        let (model, loss, samples) = (first.model.clone(), first.loss, first.train.len());
+        let (layers, loss, samples) = (first.model.layers().to_vec(), first.loss, first.train.len());
         let mut core = Core::new(first, *options, false)?;
         let mut runs = Vec::new();
         for (job, sgd) in jobs.iter().zip(optimizers) {
             core.graph.set_model(&job.model)?;
             runs.push(RunState::new(&mut core.graph, sgd, job.schedule)?);
         }
-        Ok(Self { core, runs, model, loss, samples })
+        Ok(Self { core, runs, layers, loss, samples })
     }
 
     /// What runs and where, for a person.
@@ -108,7 +108,7 @@ impl<'d> Sweep<'d> {
     /// As [`crate::Trainer::evaluate`].
     pub fn evaluate(&mut self, run: usize, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         self.look_at(run)?;
-        evaluate(&mut self.core.graph, &self.model, self.loss, samples)
+        evaluate(&mut self.core.graph, &self.layers, self.loss, samples)
     }
 
     /// The model of a run, counted from 0.

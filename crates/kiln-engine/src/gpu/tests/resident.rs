@@ -78,13 +78,26 @@ fn arena(model: &Mlp) -> Vec<f32> {
     arena
 }
 
-/// What a run came to: epochs, losses of its rows, parameters after each epoch and in the end.
+/// What a run came to: epochs, losses of its rows, parameters and velocities after each epoch and in the end.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     epochs: u32,
     losses: Vec<f32>,
     snapshots: Vec<f32>,
     parameters: Vec<f32>,
+    velocities: Vec<f32>,
+}
+
+impl Outcome {
+    fn after(&self, epoch: usize) -> [&[f32]; 2] {
+        let values = SIZES.parameters();
+        let (parameters, velocities) = self.snapshots[2 * epoch * values..].split_at(values);
+        [parameters, &velocities[..values]]
+    }
+
+    fn in_the_end(&self) -> [&[f32]; 2] {
+        [&self.parameters, &self.velocities]
+    }
 }
 
 /// Trains the same data at several learning rates side by side; the cycles of each phase, where they are asked for.
@@ -99,7 +112,7 @@ fn side_by_side(
     with_snapshots(gpu, data, plan, lrs, stop, timed, true)
 }
 
-/// The same, where `kept` says whether the parameters after each epoch are wanted.
+/// The same, where `kept` says whether what is there after each epoch is wanted.
 fn with_snapshots(
     gpu: &Gpu,
     data: &Data,
@@ -125,7 +138,7 @@ fn with_snapshots(
     let made: Vec<Buffers> = lrs
         .iter()
         .map(|&lr| {
-            let floats = [buffer(gpu, &start), zeros(values), zeros(rows_all), zeros(2 * values)];
+            let floats = [buffer(gpu, &start), zeros(values), zeros(rows_all), zeros(2 * SIZES.snapshot())];
             let hits = Buffer::new(gpu, "hits", rows_all).unwrap();
             Buffers(floats, hits, buffer(gpu, &scalars(lr)), Buffer::new(gpu, "times", 3).unwrap())
         })
@@ -161,11 +174,14 @@ fn with_snapshots(
     let mut told = vec![RunRecord::default(); lrs.len()];
     records.download(gpu, &mut told).unwrap();
     let outcome =
-        |(Buffers([parameters, _, losses, snapshots], ..), record): (&Buffers, &RunRecord)| Outcome {
-            epochs: record.epochs,
-            losses: read(gpu, losses, rows_all),
-            snapshots: read(gpu, snapshots, 2 * values),
-            parameters: read(gpu, parameters, values),
+        |(Buffers([parameters, velocities, losses, snapshots], ..), record): (&Buffers, &RunRecord)| {
+            Outcome {
+                epochs: record.epochs,
+                losses: read(gpu, losses, rows_all),
+                snapshots: read(gpu, snapshots, 2 * SIZES.snapshot()),
+                parameters: read(gpu, parameters, values),
+                velocities: read(gpu, velocities, values),
+            }
         };
     let mut cycles = vec![0; times.len()];
     times.download(gpu, &mut cycles).unwrap();
@@ -225,7 +241,7 @@ fn runs_side_by_side_are_those_alone() {
         let together = side_by_side(&gpu, &data, &plan, &lrs, 0, false).0;
         for (outcome, lr) in together.iter().zip(lrs) {
             assert_eq!(outcome.epochs, SIZES.epochs);
-            assert_eq!(outcome.snapshots[SIZES.parameters()..], outcome.parameters, "after the last epoch");
+            assert_eq!(outcome.after(1), outcome.in_the_end(), "after the last epoch");
             assert_host(outcome, &data, lr);
             assert_eq!(*outcome, side_by_side(&gpu, &data, &plan, &[lr], 0, false).0[0], "alone at {lr}");
         }
@@ -247,7 +263,7 @@ fn grids_give_the_bits_of_clusters() {
         assert_eq!(side_by_side(&grids, &data, &grid, &lrs, 0, false).0, expected, "{grid:?}");
         let stopped = &side_by_side(&grids, &data, &grid, &lrs[..1], 1, false).0[0];
         assert_eq!(stopped.epochs, 1);
-        assert_eq!(stopped.parameters, expected[0].snapshots[..SIZES.parameters()]);
+        assert_eq!(stopped.in_the_end(), expected[0].after(0));
     }
 }
 
@@ -274,7 +290,7 @@ fn grids_give_the_same_bits_on_twenty_schedules() {
 }
 
 #[test]
-fn parameters_after_each_epoch_are_written_where_they_are_wanted() {
+fn snapshots_after_each_epoch_are_written_where_they_are_wanted() {
     on_device!();
     if !has_clusters() {
         return;
@@ -283,7 +299,7 @@ fn parameters_after_each_epoch_are_written_where_they_are_wanted() {
     let run = |kept| with_snapshots(&gpu, &data, &WHOLE, &[0.05], 0, false, kept).0.remove(0);
     let (with, without) = (run(true), run(false));
     assert!(without.snapshots.iter().all(|&value| value == 0.0));
-    assert_eq!((with.losses, with.parameters), (without.losses, without.parameters));
+    assert_eq!((&with.losses, with.in_the_end()), (&without.losses, without.in_the_end()));
 }
 
 #[test]
@@ -296,7 +312,7 @@ fn a_wish_to_stop_ends_it_after_an_epoch() {
     let whole = &side_by_side(&gpu, &data, &WHOLE, &[0.05], 0, false).0[0];
     let stopped = &side_by_side(&gpu, &data, &WHOLE, &[0.05], 1, false).0[0];
     assert_eq!((whole.epochs, stopped.epochs), (2, 1));
-    assert_eq!(stopped.parameters, whole.snapshots[..SIZES.parameters()]);
+    assert_eq!(stopped.in_the_end(), whole.after(0));
     let rows = SIZES.rows as usize;
     assert_eq!(stopped.losses[..rows], whole.losses[..rows]);
     assert!(stopped.losses[rows..].iter().all(|&loss| loss == 0.0), "no second epoch");
