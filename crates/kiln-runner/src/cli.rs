@@ -46,7 +46,7 @@ impl Cli {
     pub(crate) fn read() -> Self {
         let cli = Self::parse();
         let (name, optimization) = match &cli.command {
-            Command::Train(arguments) => ("train", &arguments.optimization),
+            Command::Train(arguments) => ("train", &arguments.train.optimization),
             Command::Sweep(arguments) => ("sweep", &arguments.train.optimization),
             Command::Profile(arguments) => ("profile", &arguments.train.optimization),
             _ => return cli,
@@ -63,8 +63,8 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Train a model, print a line an epoch, and write model.safetensors and metrics.jsonl
-    Train(Box<TrainArgs>),
+    /// Train a model, print a line an epoch, and write model.safetensors, checkpoint.safetensors and metrics.jsonl
+    Train(Box<TrainCommand>),
     /// Train many runs that differ in seed, learning rate or momentum, side by side where the resident engine runs, print a table
     /// and keep the best
     Sweep(Box<SweepArgs>),
@@ -80,6 +80,40 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
 }
 
+/// Flags whose values a checkpoint has: those of the job, and all of [`OptimizerArgs`].
+const RECORDED: [&str; 20] = [
+    "layers",
+    "loss",
+    "batch",
+    "seed",
+    "dataset",
+    "optimizer",
+    "lr",
+    "momentum",
+    "dampening",
+    "nesterov",
+    "beta1",
+    "beta2",
+    "eps",
+    "weight_decay",
+    "schedule",
+    "warmup_steps",
+    "schedule_steps",
+    "gamma",
+    "min_lr",
+    "max_lr",
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainCommand {
+    #[command(flatten)]
+    pub(crate) train: TrainArgs,
+    /// Go on with the run of a checkpoint.safetensors, to the bits that it would have come to on the same engine; --epochs N, N in all,
+    /// makes it longer, and results go beside the checkpoint if there is no --out
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with_all = RECORDED)]
+    pub(crate) resume: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
     /// Widths: inputs, hidden.., outputs; ReLU between them and nothing after the last
@@ -93,9 +127,9 @@ pub(crate) struct TrainArgs {
     /// Samples a batch; the last batch of an epoch may be smaller
     #[arg(long, default_value = "64")]
     pub(crate) batch: NonZeroUsize,
-    /// Passes over the training samples
-    #[arg(long, default_value = "10")]
-    pub(crate) epochs: NonZeroUsize,
+    /// Passes over the training samples [default: 10]
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<NonZeroUsize>,
     /// Names initial parameters and the order of samples, the same on every machine
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -109,8 +143,8 @@ pub(crate) struct TrainArgs {
     /// Data set
     #[arg(long, default_value_t = Source::Mnist)]
     pub(crate) dataset: Source,
-    /// Folder for model.safetensors, and beside it metrics.jsonl, both rewritten after every epoch, or for kiln sweep, at the end,
-    /// sweep.jsonl [default: runs/DATASET]
+    /// Folder for model.safetensors, and beside it checkpoint.safetensors and metrics.jsonl, all rewritten after every epoch, or for
+    /// kiln sweep, at the end, sweep.jsonl [default: runs/DATASET]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print JSON, one object a line, in place of text
@@ -123,6 +157,11 @@ impl TrainArgs {
         self.layers.iter().map(|n| n.get()).collect()
     }
 
+    pub(crate) fn epochs(&self) -> NonZeroUsize {
+        const DEFAULT: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+        self.epochs.unwrap_or(DEFAULT)
+    }
+
     /// Folder for the results.
     pub(crate) fn folder(&self) -> PathBuf {
         self.out.clone().unwrap_or_else(|| Path::new("runs").join(self.dataset.to_string()))
@@ -133,7 +172,7 @@ impl TrainArgs {
     /// # Errors
     /// Where the warm-up leaves nothing of the run for its schedule.
     pub(crate) fn job<'d>(&self, model: Mlp, train: Samples<'d>) -> anyhow::Result<Job<'d>> {
-        let steps = train.len().div_ceil(self.batch.get()) as u64 * self.epochs.get() as u64;
+        let steps = train.len().div_ceil(self.batch.get()) as u64 * self.epochs().get() as u64;
         let (optimizer, schedule) = self.optimization.optimization(steps)?;
         Ok(Job { model, loss: self.loss, optimizer, schedule, train })
     }
@@ -199,9 +238,9 @@ pub(crate) struct EvalArgs {
     /// Which of its samples
     #[arg(long, value_enum, default_value_t = Split::Test)]
     pub(crate) split: Split,
-    /// cross-entropy or mse
-    #[arg(long, default_value_t = Loss::CrossEntropy)]
-    pub(crate) loss: Loss,
+    /// cross-entropy or mse [default: what the model was trained with, by the file's metadata, else cross-entropy]
+    #[arg(long)]
+    pub(crate) loss: Option<Loss>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
@@ -292,9 +331,9 @@ pub(crate) struct GpuArgs {
     /// Number of the GPU
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) device: usize,
-    /// Matrix products on the GPU: f32, tf32 or bf16
-    #[arg(long, default_value_t = Precision::F32)]
-    pub(crate) precision: Precision,
+    /// Matrix products on the GPU: f32, tf32 or bf16 [default: f32]
+    #[arg(long)]
+    pub(crate) precision: Option<Precision>,
     /// How steps reach the GPU
     #[arg(long, value_enum, default_value_t = SubmissionChoice::Captured)]
     pub(crate) submission: SubmissionChoice,
@@ -350,8 +389,12 @@ fn set<const N: usize>(flags: [(&'static str, bool); N]) -> Vec<&'static str> {
 }
 
 impl GpuArgs {
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision.unwrap_or(Precision::F32)
+    }
+
     pub(crate) fn resident_options(&self, batch: usize) -> ResidentOptions {
-        let (device, precision, blocks) = (self.device, self.precision, self.blocks);
+        let (device, precision, blocks) = (self.device, self.precision(), self.blocks);
         let team = self.team.map(|team| match team {
             TeamChoice::Cluster => Team::Cluster,
             TeamChoice::Grid => Team::Grid,
@@ -392,7 +435,7 @@ impl GpuArgs {
         };
         GraphOptions {
             device: self.device,
-            precision: self.precision,
+            precision: self.precision(),
             submission,
             placement,
             profile,
@@ -440,5 +483,17 @@ fn at_least_zero(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value >= 0.0 && (value as f32).is_finite() => Ok(value),
         _ => Err("expected a number from 0 to 3.4e38, the largest float32".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_has_every_flag_of_the_optimizer() {
+        let flags = OptimizerArgs::augment_args(clap::Command::new("flags"));
+        let flags: Vec<&str> = flags.get_arguments().map(|flag| flag.get_id().as_str()).collect();
+        assert_eq!(flags, RECORDED[5..]);
     }
 }

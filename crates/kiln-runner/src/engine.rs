@@ -178,7 +178,7 @@ fn host<'d>(
     profile: Option<StepRange>,
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    let precision = arguments.gpu.precision;
+    let precision = arguments.gpu.precision();
     // Where the host was not asked for, it is the GPU that is missing.
     let refused = |text: String| match arguments.engine {
         EngineChoice::Host => Usage::new(text).into(),

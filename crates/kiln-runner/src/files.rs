@@ -22,7 +22,8 @@ pub(crate) fn replace<const N: usize>(files: [(&Path, &[u8]); N]) -> anyhow::Res
     Ok(())
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder of a file.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

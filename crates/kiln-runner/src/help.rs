@@ -3,6 +3,8 @@
 
 use kiln_engine::Error;
 
+use crate::commands::train::Interrupted;
+
 /// An error and its causes, each once: some errors tell their cause themselves.
 pub(crate) fn causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).reduce(with_cause).unwrap_or_default()
@@ -14,6 +16,9 @@ fn with_cause(text: String, cause: String) -> String {
 
 /// The advice that follows an error, if there is any.
 pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
+    if let Some(Interrupted { resume, .. }) = error.downcast_ref() {
+        return resume.as_ref().map(|path| format!("`kiln train --resume {}` goes on", path.display()));
+    }
     let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
     let text = match error {
         Error::DeviceMemory { what: "the data set" | "labels" | "targets", .. } => {

@@ -3,6 +3,7 @@
 //! The only crate that talks to a person. Exit codes: 0 success, 1 failure, 2 wrong usage, 130 a run that was ended before its last
 //! epoch, as asked.
 
+mod checkpoint;
 mod cli;
 mod commands;
 mod engine;
@@ -10,6 +11,7 @@ mod files;
 mod help;
 mod model_file;
 pub mod replay;
+mod tensor_file;
 mod terminal;
 
 use std::process::ExitCode;
@@ -20,7 +22,7 @@ use commands::train::Interrupted;
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let result = match Cli::read().command {
-        Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Train(arguments) => commands::train::run(*arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Profile(arguments) => commands::profile::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),

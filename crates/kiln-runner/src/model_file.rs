@@ -5,46 +5,26 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use kiln_engine::{Mlp, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 
-/// Largest model that is read: more is not a multilayer perceptron that this machine could train.
-const BYTES_MAX: u64 = 1 << 36;
+use crate::tensor_file;
 
 /// The bytes of a file with the parameters and some metadata, for a reader.
 pub(crate) fn bytes(model: &Mlp, metadata: HashMap<String, String>) -> anyhow::Result<Vec<u8>> {
-    let bytes: Vec<Vec<u8>> = model.tensors().iter().map(|t| little_endian(&t.data)).collect();
-    let views = model
-        .tensors()
-        .iter()
-        .zip(&bytes)
-        .map(|(tensor, bytes)| {
-            Ok((tensor.name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
-        })
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    Ok(serialize(views, Some(metadata))?)
+    tensor_file::bytes(model.tensors().iter().map(|tensor| (tensor.name.clone(), tensor)), metadata)
 }
 
-/// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else.
-pub(crate) fn load(path: &Path) -> anyhow::Result<Mlp> {
+/// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else; and the file's metadata.
+pub(crate) fn load(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
     read(path).with_context(|| format!("{}: not a model that kiln can read", path.display()))
 }
 
-fn read(path: &Path) -> anyhow::Result<Mlp> {
-    let size = std::fs::metadata(path)?.len();
-    ensure!(size <= BYTES_MAX, "expected at most {BYTES_MAX} bytes, found {size}");
-    let bytes = std::fs::read(path)?;
-    let file = SafeTensors::deserialize(&bytes)?;
-    let mut tensors = Vec::new();
-    for (name, view) in file.tensors() {
-        ensure!(view.dtype() == Dtype::F32, "tensor {name}: expected F32, found {}", view.dtype());
-        let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        tensors.push(Tensor { name, shape: view.shape().to_vec(), data: data.collect() });
-    }
+fn read(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
+    let (tensors, metadata) = tensor_file::read(path)?;
     let layers = layers(&tensors)?;
     if let Some(other) = tensors.iter().find(|t| !belongs(&t.name, layers.len() - 1)) {
         bail!("tensor {}: expected only fc1..fc{} with weight and bias", other.name, layers.len() - 1);
     }
-    Ok(Mlp::from_tensors(&layers, &tensors)?)
+    Ok((Mlp::from_tensors(&layers, &tensors)?, metadata))
 }
 
 /// The widths, read off the weights' shapes.
@@ -72,12 +52,10 @@ fn belongs(name: &str, depth: usize) -> bool {
     (1..=depth).any(|i| name == format!("fc{i}.weight") || name == format!("fc{i}.bias"))
 }
 
-fn little_endian(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+
     use super::*;
 
     fn error_of(folder: &Path, bytes: &[u8]) -> String {
@@ -94,8 +72,8 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let model = Mlp::new(&[7, 5, 3], 9).unwrap();
         let metadata = HashMap::from([("seed".to_owned(), "9".to_owned())]);
-        std::fs::write(&path, bytes(&model, metadata).unwrap()).unwrap();
-        assert_eq!(load(&path).unwrap(), model);
+        std::fs::write(&path, bytes(&model, metadata.clone()).unwrap()).unwrap();
+        assert_eq!(load(&path).unwrap(), (model, metadata));
     }
 
     #[test]

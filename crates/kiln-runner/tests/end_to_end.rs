@@ -51,6 +51,13 @@ fn train_tiny(data: &TempDir, out: &Path, more: &[&str]) -> Output {
     run(&[&fixed[..], &["--out", text(out)], more].concat())
 }
 
+/// The tensors of a file: metadata has no order, they have.
+fn tensors(path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
 /// One epoch of the real job: what PyTorch reaches in its first epoch, 92.0% or more.
 #[test]
 fn one_epoch_of_the_real_job() {
@@ -101,10 +108,7 @@ fn the_same_flags_give_the_same_model_on_any_threads() {
         let out = tempfile::tempdir().unwrap();
         let output = train_tiny(&data, out.path(), &["--epochs", "2", "--threads", threads, "--seed", seed]);
         assert!(output.status.success(), "{}", stderr(&output));
-        // Metadata has no order; the parameters have.
-        let bytes = fs::read(out.path().join("model.safetensors")).unwrap();
-        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        bytes[8 + header..].to_vec()
+        tensors(&out.path().join("model.safetensors"))
     };
     let first = model("1", "0");
     assert!(first == model("1", "0") && first == model("2", "0") && first != model("1", "1"));
@@ -389,18 +393,19 @@ fn parity_fails_on_files_that_are_no_recordings() {
     assert!(output.status.success() && stdout(&output).starts_with("odd-37-19-5: ok"), "{}", stdout(&output));
 }
 
-/// Killed again and again at moments of its choosing, a run leaves whole files or none, and a last run completes.
+/// Killed again and again at moments of its choosing, a run leaves whole files or none, and can go on.
 #[cfg(unix)]
 #[test]
 fn killed_while_saving_nothing_is_half_written() {
     let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
-    let (model, metrics) = (out.path().join("model.safetensors"), out.path().join("metrics.jsonl"));
+    let [model, checkpoint, metrics] =
+        ["model.safetensors", "checkpoint.safetensors", "metrics.jsonl"].map(|name| out.path().join(name));
     for round in 0..15u64 {
         let place = ["--data-dir", text(data.path()), "--out", text(out.path()), "--epochs", "100000"];
         let arguments = [&["train", "--layers", "16,64,10", "--lr", "0.001"][..], &place].concat();
         let mut child = kiln(&arguments).stdout(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
-        while !model.exists() && started.elapsed() < Duration::from_secs(20) {
+        while !metrics.exists() && started.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(1 + round * 3));
@@ -412,6 +417,11 @@ fn killed_while_saving_nothing_is_half_written() {
         let eval = ["eval", text(&model), "--split", "train", "--data-dir", text(data.path())];
         let output = run(&eval);
         assert!(output.status.success(), "round {round}: {}", stderr(&output));
+        // Two epochs more, or one, where it was killed before its metrics got the last line.
+        let all = fs::read_to_string(&metrics).unwrap().lines().count() + 2;
+        let resumed = resume(&data, &checkpoint, &["--epochs", &all.to_string()]);
+        assert!(resumed.status.success(), "round {round}: {}", stderr(&resumed));
+        assert_eq!(fs::read_to_string(&metrics).unwrap().lines().count(), all);
     }
     assert!(train_tiny(&data, out.path(), &["--epochs", "1"]).status.success());
 }
@@ -444,6 +454,144 @@ fn asked_to_end_it_ends_after_the_epoch() {
         stderr(&output)
     );
     assert!(stdout(&output).contains(&format!("Trained {lines} steps in ")), "{}", stdout(&output));
+    let checkpoint = out.path().join("checkpoint.safetensors");
+    let help = format!("help: `kiln train --resume {}` goes on", checkpoint.display());
+    assert!(stderr(&output).contains(&help), "{}", stderr(&output));
+    let resumed = resume(&data, &checkpoint, &["--epochs", &(lines + 1).to_string()]);
+    assert!(stdout(&resumed).contains(&format!("Resumed after epoch {lines} from ")), "{}", stderr(&resumed));
+}
+
+/// `kiln train --resume` on the tiny data.
+fn resume(data: &TempDir, checkpoint: &Path, more: &[&str]) -> Output {
+    let fixed = ["train", "--engine", "host", "--resume", text(checkpoint), "--data-dir", text(data.path())];
+    run(&[&fixed[..], more].concat())
+}
+
+/// The lines of `metrics.jsonl`, without the seconds, of which no two runs have the same.
+fn metrics(folder: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("seconds").unwrap();
+            line
+        })
+        .collect()
+}
+
+/// Bit for bit, whatever the optimizer keeps and wherever its schedule stands.
+#[test]
+fn a_resumed_run_comes_to_what_it_would_have_come_to() {
+    let data = tiny_data();
+    let cases: [&[&str]; 3] = [
+        &["--dampening", "0.3", "--weight-decay", "0.01", "--seed", "7"],
+        &["--optimizer", "adamw", "--schedule", "cosine", "--schedule-steps", "40", "--warmup-steps", "3"],
+        &["--loss", "mse", "--momentum", "0", "--lr", "0.3", "--schedule", "step", "--schedule-steps", "8"],
+    ];
+    for flags in cases {
+        let [whole, part, beside] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let output = train_tiny(&data, whole.path(), &[flags, &["--epochs", "5"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(train_tiny(&data, part.path(), &[flags, &["--epochs", "2"]].concat()).status.success());
+        let checkpoint = part.path().join("checkpoint.safetensors");
+        let before = fs::read(&checkpoint).unwrap();
+        let is_whole = |folder: &Path| {
+            for file in ["model.safetensors", "checkpoint.safetensors"] {
+                assert!(
+                    tensors(&folder.join(file)) == tensors(&whole.path().join(file)),
+                    "{flags:?}: {file}"
+                );
+            }
+            assert_eq!(metrics(folder), metrics(whole.path()), "{flags:?}");
+        };
+
+        let output = resume(&data, &checkpoint, &["--epochs", "5", "--out", text(beside.path())]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let line = format!("Resumed after epoch 2 from {}", checkpoint.display());
+        assert!(stdout(&output).contains(&line), "{}", stdout(&output));
+        is_whole(beside.path());
+        assert!(fs::read(&checkpoint).unwrap() == before, "it stays where results go elsewhere");
+
+        for all in ["3", "5"] {
+            let output = resume(&data, &checkpoint, &["--epochs", all, "--json"]);
+            let start = stdout(&output).lines().next().unwrap().to_owned();
+            let start: serde_json::Value = serde_json::from_str(&start).unwrap();
+            assert_eq!(start["done"].as_u64(), Some(if all == "3" { 2 } else { 3 }), "{start}");
+        }
+        is_whole(part.path());
+        let output = resume(&data, &checkpoint, &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains("All 5 epochs are done: "), "{}", stdout(&output));
+        is_whole(part.path());
+    }
+}
+
+#[test]
+fn what_a_run_cannot_go_on_from_is_named() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    assert!(train_tiny(&data, out.path(), &["--epochs", "2"]).status.success());
+    let checkpoint = out.path().join("checkpoint.safetensors");
+    let cases: [(&[&str], &str); 9] = [
+        (&["--epochs", "1"], "checkpoint.safetensors has 2 epochs behind it"),
+        (&["--layers", "16,8,10"], "'--layers <N,N,..>'"),
+        (&["--loss", "mse"], "'--loss <LOSS>'"),
+        (&["--lr", "0.1"], "'--lr <LR>'"),
+        (&["--optimizer", "sgd"], "'--optimizer <OPTIMIZER>'"),
+        (&["--batch", "8"], "'--batch <BATCH>'"),
+        (&["--seed", "0"], "'--seed <SEED>'"),
+        (&["--dataset", "mnist"], "'--dataset <DATASET>'"),
+        (
+            &["--profile-steps", "9..10"],
+            "--profile-steps 9..10: expected steps of this run, which has 10, from 10",
+        ),
+    ];
+    for (flags, expected) in cases {
+        let output = resume(&data, &checkpoint, flags);
+        let code = if flags[0] == "--profile-steps" { 1 } else { 2 };
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{flags:?}: {}", stderr(&output));
+    }
+    let damaged = out.path().join("damaged.safetensors");
+    let whole = fs::read(&checkpoint).unwrap();
+    fs::write(&damaged, &whole[..whole.len() - 9]).unwrap();
+    for (file, expected) in [
+        ("damaged.safetensors", "not a checkpoint that kiln can go on from"),
+        ("model.safetensors", "expected metadata \"format\", found none"),
+        ("metrics.jsonl", "not a checkpoint that kiln can go on from"),
+        ("nothing.safetensors", "No such file"),
+        (".", "not a checkpoint that kiln can go on from"),
+    ] {
+        let output = resume(&data, &out.path().join(file), &[]);
+        assert_eq!(output.status.code(), Some(1), "{file}: {}", stderr(&output));
+        assert!(stderr(&output).contains(file) && stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    for command in ["sweep", "profile"] {
+        assert_eq!(run(&[command, "--resume", text(&checkpoint)]).status.code(), Some(2));
+    }
+}
+
+/// By the loss that it was trained with, unless another is named.
+#[test]
+fn a_model_is_evaluated_as_it_was_trained() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    assert!(train_tiny(&data, out.path(), &["--epochs", "1", "--loss", "mse"]).status.success());
+    let model = out.path().join("model.safetensors");
+    let loss = |more: &[&str]| {
+        let eval = ["eval", text(&model), "--engine", "host", "--json", "--data-dir", text(data.path())];
+        let output = run(&[&eval[..], more].concat());
+        serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()["loss"].clone()
+    };
+    assert_eq!(loss(&[]), metrics(out.path())[0]["test_loss"]);
+    assert_eq!(loss(&["--loss", "mse"]), loss(&[]));
+    assert_ne!(loss(&["--loss", "cross-entropy"]), loss(&[]));
+    // Metadata of another hand, of the same length.
+    let bytes = fs::read(&model).unwrap();
+    let at = bytes.windows(12).position(|part| part == b"\"loss\":\"mse\"").unwrap();
+    fs::write(&model, [&bytes[..at + 8], b"odd", &bytes[at + 11..]].concat()).unwrap();
+    let output = run(&["eval", text(&model), "--engine", "host", "--data-dir", text(data.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("metadata \"loss\": "), "{}", stderr(&output));
+    assert_ne!(loss(&["--loss", "cross-entropy"]), serde_json::Value::Null);
 }
 
 #[test]
@@ -544,7 +692,7 @@ fn a_full_disk_loses_nothing() {
          run() {{ {train}; }}\n\
          run 8 || exit 3\nbefore=$(sha256sum {0}/*)\n\
          run 2000 && exit 4\n[ \"$before\" = \"$(sha256sum {0}/*)\" ] || exit 5\n\
-         [ $(ls -A {0} | wc -l) = 2 ] || exit 6\n\
+         [ $(ls -A {0} | wc -l) = 3 ] || exit 6\n\
          {kiln} data fetch mnist --data-dir {0} && exit 7\nrun 8 || exit 8\n",
         text(&disk)
     );

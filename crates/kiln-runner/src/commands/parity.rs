@@ -57,7 +57,7 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
     };
     belongs_to(asked, arguments.threads, &arguments.gpu, "")?;
     ensure!(
-        on_gpu || arguments.gpu.precision == Precision::F32,
+        on_gpu || arguments.gpu.precision() == Precision::F32,
         Usage::new("--precision has no effect without a GPU: expected --engine graph or resident")
     );
     Ok(())

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let model = Mlp::new(&train_args.widths(), train_args.seed)?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let train = data::samples(&dataset.train)?;
-    let (batch, epochs) = (train_args.batch.get().min(train.len()), train_args.epochs.get());
+    let (batch, epochs) = (train_args.batch.get().min(train.len()), train_args.epochs().get());
     let job = train_args.job(model, train)?;
     let shuffle = Shuffle::new(train.len(), train_args.seed);
     let orders: Vec<_> = (0..epochs).map(|epoch| shuffle.epoch(epoch as u64)).collect();

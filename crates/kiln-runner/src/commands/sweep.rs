@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::data;
 use super::train::{Interrupted, interrupted, metadata};
-use crate::cli::{SweepArgs, Usage};
+use crate::cli::{SweepArgs, TrainArgs, Usage};
 use crate::terminal::say;
 use crate::{engine, files, model_file};
 
@@ -77,12 +77,12 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
         None => train_in_turn(arguments, &runs, &test, stop)?,
     };
     let best = report(arguments, &rows, best, started.elapsed().as_secs_f64(), &output)?;
-    let epochs = train_args.epochs.get();
+    let epochs = train_args.epochs().get();
     // Ended early, where a run is missing, or one that is not lost has fewer epochs.
     let early =
         rows.len() < runs.jobs.len() || rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
     if early && stop.load(Ordering::Relaxed) {
-        return Err(Interrupted { epoch: best, epochs }.into());
+        return Err(Interrupted { epoch: best, epochs, resume: None }.into());
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ fn train_together(
     stop: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
     let base = &arguments.train;
-    let (epochs, batch, samples) = (base.epochs.get(), base.batch.get(), runs.jobs[0].train.len());
+    let (epochs, batch, samples) = (base.epochs().get(), base.batch.get(), runs.jobs[0].train.len());
     let mut last: Vec<Vec<Result<Trained, Error>>> = vec![Vec::new(); runs.jobs.len()];
     let mut begun = 0;
     while begun < epochs && !stop.load(Ordering::Relaxed) {
@@ -199,7 +199,7 @@ fn train_in_turn(
             say(&line)?;
         }
         let mut epochs =
-            trainer.epochs(base.epochs.get(), base.batch.get(), |epoch| shuffle.epoch(epoch as u64));
+            trainer.epochs(base.epochs().get(), base.batch.get(), |epoch| shuffle.epoch(epoch as u64));
         let mut trained = Vec::new();
         while let Some(next) = epochs.next_with(stop, &mut |_| ()).transpose() {
             trained.push(next);
@@ -271,8 +271,8 @@ fn report(
         bail!("no run has a result: see {}", table.display())
     };
     let row = &rows[run];
-    let mut of_model = metadata(&arguments.train, row.epochs);
-    of_model.insert("seed".to_owned(), row.variation.seed.to_string());
+    let TrainArgs { dataset, loss, .. } = arguments.train;
+    let of_model = metadata(dataset, loss, row.variation.seed, row.epochs);
     files::replace([(model_path, &model_file::bytes(&model, of_model)?), (table, lines.as_bytes())])?;
     if !arguments.train.json {
         let Variation { seed, lr, momentum } = row.variation;

@@ -1,17 +1,19 @@
 //! `kiln train`.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
-use kiln_data::{Dataset, Shuffle};
-use kiln_engine::{Mlp, Optimizer, Samples, Schedule, Trained, Trainer};
+use kiln_data::{Shuffle, Source};
+use kiln_engine::{Evaluation, Job, Loss, Mlp, Samples, Schedule, Trained, Trainer, TrainingState};
 use serde::Serialize;
 
 use super::data;
-use crate::cli::TrainArgs;
-use crate::terminal::{bar, say};
+use crate::checkpoint::{self, Checkpoint, Settings};
+use crate::cli::{TrainArgs, TrainCommand, Usage};
+use crate::terminal::{bar, plural, say};
 use crate::{engine, files, model_file};
 
 /// A line of `metrics.jsonl`.
@@ -31,18 +33,33 @@ struct Metrics {
     device_seconds: Option<f64>,
 }
 
+impl Metrics {
+    fn new(epoch: usize, trained: &Trained, tested: &Evaluation) -> Self {
+        Self {
+            epoch,
+            train_loss: trained.epoch.loss,
+            test_loss: tested.loss,
+            test_accuracy: tested.accuracy,
+            seconds: trained.seconds,
+            device_seconds: trained.device_seconds,
+        }
+    }
+}
+
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
     Start {
         engine: &'a str,
-        layers: &'a [usize],
+        layers: &'a [NonZeroUsize],
         samples: usize,
         optimizer: String,
         schedule: String,
         batch: usize,
         epochs: usize,
+        /// Epochs of them that were done before.
+        done: usize,
         seed: u64,
     },
     Epoch(&'a Metrics),
@@ -53,6 +70,7 @@ enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         device_us_per_step: Option<f64>,
         model: String,
+        checkpoint: String,
         metrics: String,
     },
 }
@@ -63,6 +81,8 @@ enum Event<'a> {
 pub(crate) struct Interrupted {
     pub(super) epoch: usize,
     pub(super) epochs: usize,
+    /// What it can go on from, if there is anything.
+    pub(crate) resume: Option<PathBuf>,
 }
 
 impl Interrupted {
@@ -73,120 +93,235 @@ impl Interrupted {
 /// Where the results go.
 struct Output {
     model: PathBuf,
+    checkpoint: PathBuf,
     metrics: PathBuf,
 }
 
-pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
+impl Output {
+    fn in_folder(folder: &Path) -> Self {
+        let [model, checkpoint, metrics] =
+            ["model.safetensors", "checkpoint.safetensors", "metrics.jsonl"].map(|name| folder.join(name));
+        Self { model, checkpoint, metrics }
+    }
+}
+
+/// A run, or the rest of one.
+struct Run<'a> {
+    settings: Settings,
+    /// Epochs that are done.
+    done: usize,
+    /// Their lines of `metrics.jsonl`.
+    metrics: String,
+    train: Samples<'a>,
+    test: Samples<'a>,
+    json: bool,
+    output: Output,
+}
+
+pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::Result<()> {
+    let from = resume.as_deref().map(|path| resumed(path, &mut train)).transpose()?;
+    let arguments = &train;
     let layers = arguments.widths();
-    let model = Mlp::new(&layers, arguments.seed)?;
+    let initial = match &from {
+        Some(checkpoint) => checkpoint.state.model.clone(),
+        None => Mlp::new(&layers, arguments.seed)?,
+    };
     let folder = arguments.folder();
-    let output = Output { model: folder.join("model.safetensors"), metrics: folder.join("metrics.jsonl") };
-    files::writable_folder(&folder, [&output.model, &output.metrics])?;
+    let output = Output::in_folder(&folder);
+    files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let job = arguments.job(model, train)?;
-    let (optimizer, schedule) = (job.optimizer, job.schedule);
-    check_profile(arguments, train.len())?;
-    let (trainer, line) =
+    let job = match &from {
+        Some(Checkpoint { settings, .. }) => {
+            let Settings { loss, optimizer, schedule, .. } = *settings;
+            Job { model: initial, loss, optimizer, schedule, train }
+        }
+        None => arguments.job(initial, train)?,
+    };
+    let settings = settings(arguments, &job);
+    let (done, metrics) = from.as_ref().map_or((0, String::new()), |from| (from.epoch, from.metrics.clone()));
+    check_profile(arguments, train.len(), done)?;
+    let (mut trainer, line) =
         engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps)?;
-    start(arguments, &layers, &dataset, (&optimizer, &schedule), &line)?;
-    epochs(arguments, trainer, &test, train.len(), &output)
+    if let (Some(from), Some(path)) = (&from, &resume) {
+        trainer.restore(&from.state).with_context(|| path.display().to_string())?;
+    }
+    let run = Run { settings, done, metrics, train, test, json: arguments.json, output };
+    run.start(&line, resume.as_deref())?;
+    run.epochs(trainer)
 }
 
-/// Steps to profile are steps of this run.
-fn check_profile(arguments: &TrainArgs, samples: usize) -> anyhow::Result<()> {
-    let Some(range) = arguments.profile_steps else { return Ok(()) };
-    let steps = samples.div_ceil(arguments.batch.get()).saturating_mul(arguments.epochs.get());
+/// The checkpoint of a run that is to go on, whose flags the arguments then have.
+fn resumed(path: &Path, arguments: &mut TrainArgs) -> anyhow::Result<Checkpoint> {
+    let mut from = Checkpoint::load(path)?;
+    let settings = &mut from.settings;
+    settings.epochs = arguments.epochs.unwrap_or(settings.epochs);
     ensure!(
-        range.end <= steps,
-        "--profile-steps {range}: expected steps of this run, which has {steps}, from 0"
+        settings.epochs.get() >= from.epoch,
+        Usage::new(format!(
+            "--epochs {}: {} has {} epochs behind it",
+            settings.epochs,
+            path.display(),
+            from.epoch
+        ))
+    );
+    arguments.layers = settings.layers.clone();
+    (arguments.dataset, arguments.loss) = (settings.dataset, settings.loss);
+    (arguments.batch, arguments.seed) = (settings.batch, settings.seed);
+    arguments.epochs = Some(settings.epochs);
+    arguments.engine.gpu.precision.get_or_insert(settings.precision);
+    arguments.out.get_or_insert_with(|| files::folder_of(path).to_path_buf());
+    Ok(from)
+}
+
+/// What the run of a job is.
+fn settings(arguments: &TrainArgs, job: &Job<'_>) -> Settings {
+    Settings {
+        dataset: arguments.dataset,
+        layers: arguments.layers.clone(),
+        loss: job.loss,
+        optimizer: job.optimizer,
+        schedule: job.schedule,
+        batch: arguments.batch,
+        epochs: arguments.epochs(),
+        seed: arguments.seed,
+        precision: arguments.engine.gpu.precision(),
+    }
+}
+
+/// Steps to profile are steps of this run that are still to come.
+fn check_profile(arguments: &TrainArgs, samples: usize, done: usize) -> anyhow::Result<()> {
+    let Some(range) = arguments.profile_steps else { return Ok(()) };
+    let epoch = samples.div_ceil(arguments.batch.get());
+    let [first, end] = [done, arguments.epochs().get()].map(|epochs| epoch.saturating_mul(epochs));
+    ensure!(
+        first <= range.first && range.end <= end,
+        "--profile-steps {range}: expected steps of this run, which has {end}, from {first}"
     );
     Ok(())
 }
 
-fn start(
-    arguments: &TrainArgs,
-    layers: &[usize],
-    dataset: &Dataset,
-    (optimizer, schedule): (&Optimizer, &Schedule),
-    engine: &str,
-) -> anyhow::Result<()> {
-    let (samples, batch, epochs) = (dataset.train.len(), arguments.batch.get(), arguments.epochs.get());
-    if arguments.json {
-        let (optimizer, schedule) = (optimizer.to_string(), schedule.to_string());
-        let seed = arguments.seed;
-        return say_json(&Event::Start { engine, layers, samples, optimizer, schedule, batch, epochs, seed });
+impl Run<'_> {
+    fn start(&self, engine: &str, resume: Option<&Path>) -> anyhow::Result<()> {
+        let Settings { dataset, layers, loss, optimizer, schedule, batch, epochs, seed, .. } = &self.settings;
+        let (samples, done) = (self.train.len(), self.done);
+        if self.json {
+            let (optimizer, schedule) = (optimizer.to_string(), schedule.to_string());
+            let (batch, epochs, seed) = (batch.get(), epochs.get(), *seed);
+            let start =
+                Event::Start { engine, layers, samples, optimizer, schedule, batch, epochs, done, seed };
+            return say_json(&start);
+        }
+        say(engine)?;
+        // The textbook's constant learning rate goes without saying.
+        let scheduled =
+            if *schedule == Schedule::default() { String::new() } else { format!("; schedule: {schedule}") };
+        let widths: Vec<String> = layers.iter().map(NonZeroUsize::to_string).collect();
+        let widths = widths.join("-");
+        say(&format!(
+            "Job: {dataset}, {samples} samples; layers {widths}; {loss}; {optimizer}{scheduled}; batch {batch}; {}; seed {seed}",
+            plural(epochs.get(), "epoch"),
+        ))?;
+        match resume {
+            Some(path) => say(&format!("Resumed after epoch {done} from {}", path.display())),
+            None => Ok(()),
+        }
     }
-    say(engine)?;
-    // The textbook's constant learning rate goes without saying.
-    let scheduled =
-        if *schedule == Schedule::default() { String::new() } else { format!("; schedule: {schedule}") };
-    let widths: Vec<String> = layers.iter().map(usize::to_string).collect();
-    say(&format!(
-        "Job: {}, {samples} samples; layers {}; {}; {optimizer}{scheduled}; batch {batch}; {epochs} epochs; seed {}",
-        arguments.dataset,
-        widths.join("-"),
-        arguments.loss,
-        arguments.seed
-    ))
-}
 
-fn epochs(
-    arguments: &TrainArgs,
-    mut trainer: Trainer<'_>,
-    test: &Samples<'_>,
-    samples: usize,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let shuffle = Shuffle::new(samples, arguments.seed);
-    let stop = interrupted()?;
-    let mut lines = String::new();
-    let (mut train_seconds, mut on_device, mut steps, mut epoch) = (0.0, 0.0, 0, 0);
-    let mut epochs = trainer
-        .epochs(arguments.epochs.get(), arguments.batch.get(), |epoch| shuffle.epoch(epoch as u64))
-        .evaluating(test)
-        .context("the test set cannot be evaluated")?;
-    loop {
-        let next = epoch + 1;
-        let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
-        let trained = epochs.next_with(stop, &mut |now| {
-            progress.set_position(now.samples as u64);
-            progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
-        });
-        progress.finish_and_clear();
-        let Some(Trained { epoch: trained, seconds, device_seconds }) =
-            trained.with_context(|| format!("epoch {next}"))?
-        else {
-            break;
-        };
-        epoch = next;
-        let tested = epochs.evaluate(test).with_context(|| format!("test after epoch {epoch}"))?;
-        let metrics = Metrics {
-            epoch,
-            train_loss: trained.loss,
-            test_loss: tested.loss,
-            test_accuracy: tested.accuracy,
-            seconds,
-            device_seconds,
-        };
-        train_seconds += seconds;
-        on_device += device_seconds.unwrap_or(0.0);
-        steps += trained.steps;
-        report(arguments, &metrics)?;
-        lines.push_str(&serde_json::to_string(&metrics)?);
-        lines.push('\n');
-        let model = model_file::bytes(&epochs.model()?, metadata(arguments, epoch))?;
-        files::replace([(&output.model, &model), (&output.metrics, lines.as_bytes())])?;
+    fn epochs(mut self, mut trainer: Trainer<'_>) -> anyhow::Result<()> {
+        let Settings { epochs: all, batch, seed, .. } = self.settings;
+        let (samples, first, test) = (self.train.len(), self.done, self.test);
+        let shuffle = Shuffle::new(samples, seed);
+        let stop = interrupted()?;
+        let (mut train_seconds, mut on_device, mut steps) = (0.0, 0.0, 0);
+        let mut epochs = trainer
+            .epochs(all.get() - first, batch.get(), |epoch| shuffle.epoch((first + epoch) as u64))
+            .evaluating(&test)
+            .context("the test set cannot be evaluated")?;
+        loop {
+            let next = self.done + 1;
+            let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
+            let trained = epochs.next_with(stop, &mut |now| {
+                progress.set_position(now.samples as u64);
+                progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
+            });
+            progress.finish_and_clear();
+            let Some(trained) = trained.with_context(|| format!("epoch {next}"))? else { break };
+            self.done = next;
+            let tested = epochs.evaluate(&test).with_context(|| format!("test after epoch {next}"))?;
+            train_seconds += trained.seconds;
+            on_device += trained.device_seconds.unwrap_or(0.0);
+            steps += trained.epoch.steps;
+            let metrics = Metrics::new(next, &trained, &tested);
+            self.report(&metrics)?;
+            self.metrics.push_str(&serde_json::to_string(&metrics)?);
+            self.metrics.push('\n');
+            self.save(&epochs.state()?)?;
+        }
+        if steps > 0 {
+            let on_device = (on_device > 0.0).then_some(on_device);
+            self.summary(train_seconds, on_device, steps)?;
+        }
+        if self.done < all.get() {
+            let resume = (self.done > 0).then(|| self.output.checkpoint.clone());
+            return Err(Interrupted { epoch: self.done, epochs: all.get(), resume }.into());
+        }
+        if steps == 0 && !self.json {
+            say(&format!(
+                "All {} are done: --epochs N, N in all, makes the run longer",
+                plural(all.get(), "epoch")
+            ))?;
+        }
+        Ok(())
     }
-    if steps > 0 {
-        let on_device = (on_device > 0.0).then_some(on_device);
-        summary(arguments, train_seconds, on_device, steps, output)?;
+
+    /// Writes what the run has come to, from which it can go on.
+    fn save(&self, state: &TrainingState) -> anyhow::Result<()> {
+        let Output { model, checkpoint, metrics } = &self.output;
+        let Settings { dataset, loss, seed, .. } = self.settings;
+        let metadata = metadata(dataset, loss, seed, self.done);
+        files::replace([
+            (model, &model_file::bytes(&state.model, metadata)?),
+            (checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, state)?),
+            (metrics, self.metrics.as_bytes()),
+        ])
     }
-    if epoch < arguments.epochs.get() {
-        return Err(Interrupted { epoch, epochs: arguments.epochs.get() }.into());
+
+    fn report(&self, metrics: &Metrics) -> anyhow::Result<()> {
+        if self.json {
+            return say_json(&Event::Epoch(metrics));
+        }
+        let Metrics { epoch, train_loss, test_loss, test_accuracy, seconds, .. } = metrics;
+        let accuracy = test_accuracy.map_or(String::new(), |a| format!(", Test accuracy: {:.2}%", 100.0 * a));
+        say(&format!(
+            "Epoch: {epoch}, Loss: {train_loss:.3}, Test loss: {test_loss:.3}{accuracy}, Time: {seconds:.2} s"
+        ))
     }
-    Ok(())
+
+    fn summary(&self, train_seconds: f64, on_device: Option<f64>, steps: usize) -> anyhow::Result<()> {
+        let us_per_step = train_seconds * 1e6 / steps as f64;
+        let device_us_per_step = on_device.map(|seconds| seconds * 1e6 / steps as f64);
+        let Output { model, checkpoint, metrics } = &self.output;
+        let [model, checkpoint, metrics] =
+            [model, checkpoint, metrics].map(|path| path.display().to_string());
+        if self.json {
+            let summary = Event::Summary {
+                train_seconds,
+                steps,
+                us_per_step,
+                device_us_per_step,
+                model,
+                checkpoint,
+                metrics,
+            };
+            return say_json(&summary);
+        }
+        let device =
+            device_us_per_step.map_or_else(String::new, |us| format!(", {us:.2} µs by the device's clock"));
+        say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step{device}"))?;
+        say(&format!("Wrote {model}, {checkpoint} and {metrics}"))
+    }
 }
 
 /// Whether someone has asked for an end, by Ctrl-C or a signal to terminate: it comes after the epoch that is under way. Asked
@@ -202,44 +337,12 @@ pub(super) fn interrupted() -> anyhow::Result<&'static AtomicBool> {
     Ok(&ASKED)
 }
 
-fn report(arguments: &TrainArgs, metrics: &Metrics) -> anyhow::Result<()> {
-    if arguments.json {
-        return say_json(&Event::Epoch(metrics));
-    }
-    let Metrics { epoch, train_loss, test_loss, test_accuracy, seconds, .. } = metrics;
-    let accuracy = test_accuracy.map_or(String::new(), |a| format!(", Test accuracy: {:.2}%", 100.0 * a));
-    say(&format!(
-        "Epoch: {epoch}, Loss: {train_loss:.3}, Test loss: {test_loss:.3}{accuracy}, Time: {seconds:.2} s"
-    ))
-}
-
-fn summary(
-    arguments: &TrainArgs,
-    train_seconds: f64,
-    on_device: Option<f64>,
-    steps: usize,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let us_per_step = train_seconds * 1e6 / steps as f64;
-    let device_us_per_step = on_device.map(|seconds| seconds * 1e6 / steps as f64);
-    let (model, metrics) = (output.model.display().to_string(), output.metrics.display().to_string());
-    if arguments.json {
-        let summary =
-            Event::Summary { train_seconds, steps, us_per_step, device_us_per_step, model, metrics };
-        return say_json(&summary);
-    }
-    let device =
-        device_us_per_step.map_or_else(String::new, |us| format!(", {us:.2} µs by the device's clock"));
-    say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step{device}"))?;
-    say(&format!("Wrote {model} and {metrics}"))
-}
-
 /// What a reader of the model file may want to know of its making.
-pub(super) fn metadata(arguments: &TrainArgs, epoch: usize) -> HashMap<String, String> {
+pub(super) fn metadata(dataset: Source, loss: Loss, seed: u64, epoch: usize) -> HashMap<String, String> {
     let pairs = [
-        ("dataset", arguments.dataset.to_string()),
-        ("loss", arguments.loss.to_string()),
-        ("seed", arguments.seed.to_string()),
+        ("dataset", dataset.to_string()),
+        ("loss", loss.to_string()),
+        ("seed", seed.to_string()),
         ("epoch", epoch.to_string()),
     ];
     pairs.map(|(key, value)| (key.to_owned(), value)).into()

@@ -110,5 +110,5 @@ fn a_kernel_that_fails_is_named_where_kernels_are_waited_for() {
     // What was there after the first epoch stays.
     let settings = [("KILN_SIM_FAULT", at.as_str())];
     let run = fails(Driver::Simulator, &settings, &["--submission", "direct"], &[]);
-    assert_eq!(std::fs::read_dir(run.out.path()).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(run.out.path()).unwrap().count(), 3);
 }

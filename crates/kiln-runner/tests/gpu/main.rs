@@ -52,8 +52,8 @@ fn run(mut command: Command, arguments: &[&str], out: TempDir) -> Run {
 fn train(driver: Driver, settings: &[(&str, &str)], more: &[&str]) -> Run {
     let (data, out) = (tiny::tiny_data(), tempfile::tempdir().unwrap());
     let (data_dir, out_dir) = (data.path().to_str().unwrap(), out.path().to_str().unwrap().to_owned());
-    let mut arguments = vec!["train", "--epochs", "2", "--data-dir", data_dir, "--out", &out_dir];
-    for default in [["--layers", "16,8,10"], ["--batch", "2"]] {
+    let mut arguments = vec!["train", "--data-dir", data_dir, "--out", &out_dir];
+    for default in [["--epochs", "2"], ["--layers", "16,8,10"], ["--batch", "2"]] {
         arguments.extend(if more.contains(&default[0]) { &[][..] } else { &default });
     }
     arguments.extend(more);

@@ -5,7 +5,7 @@ use std::fs;
 
 use tempfile::tempdir;
 
-use super::{Driver, Run, command, run, tiny, train};
+use super::{Driver, Run, command, losses, run, tiny, train};
 
 fn on_simulator(more: &[&str]) -> Run {
     train(Driver::Simulator, &[], more)
@@ -17,7 +17,11 @@ fn engine(run: &Run) -> &str {
 
 /// The parameters of the model that was written, without what is said of it.
 fn model(run: &Run) -> Vec<u8> {
-    let bytes = fs::read(run.out.path().join("model.safetensors")).unwrap();
+    tensors(run, "model.safetensors")
+}
+
+fn tensors(run: &Run, file: &str) -> Vec<u8> {
+    let bytes = fs::read(run.out.path().join(file)).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     bytes[8 + header..].to_vec()
 }
@@ -182,4 +186,31 @@ fn a_sweep_trains_what_train_trains_and_keeps_the_best() {
     let alone =
         on_simulator(&[&sizes[..], &["--seed", &seed, "--lr", "0.1", "--engine", "resident"]].concat());
     assert_eq!(model(&sweep), model(&alone), "the best run, alone");
+}
+
+/// On the engine and in the precision that it ran in: to the bits of a run that was never ended.
+#[test]
+fn a_resumed_run_comes_to_what_it_would_have_come_to() {
+    let cases: [(&str, &[&str]); 2] = [
+        ("resident", &["--precision", "bf16", "--seed", "5"]),
+        ("graph", &["--optimizer", "adamw", "--schedule", "cosine", "--schedule-steps", "60"]),
+    ];
+    for (name, flags) in cases {
+        let asked = [&["--engine", name][..], flags].concat();
+        let whole = on_simulator(&[&asked[..], &["--epochs", "4"]].concat());
+        let part = on_simulator(&asked);
+        assert_eq!((whole.code, part.code), (Some(0), Some(0)), "{} {}", whole.stderr, part.stderr);
+        let checkpoint = part.out.path().join("checkpoint.safetensors");
+        let data = tiny::tiny_data();
+        let resume = ["train", "--engine", name, "--resume", checkpoint.to_str().unwrap()];
+        let more = ["--epochs", "4", "--data-dir", data.path().to_str().unwrap()];
+        let resumed =
+            run(command(Driver::Simulator, &[]), &[&resume[..], &more].concat(), tempdir().unwrap());
+        assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+        assert_eq!(engine(&resumed), engine(&whole));
+        assert_eq!(losses(&part), losses(&whole), "{name}");
+        for file in ["model.safetensors", "checkpoint.safetensors"] {
+            assert!(tensors(&part, file) == tensors(&whole, file), "{name}: {file}");
+        }
+    }
 }

@@ -1,0 +1,246 @@
+//! `checkpoint.safetensors`: all that a run goes on from. Parameters under PyTorch's names, what the optimizer keeps of each under
+//! `momentum_buffer.fc1.weight`, `exp_avg.fc1.weight`, ..; the run's settings and its metrics so far are metadata.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use kiln_data::Source;
+use kiln_engine::{Loss, Mlp, Optimizer, Precision, Schedule, Tensor, TrainingState};
+use serde::{Deserialize, Serialize};
+
+use crate::tensor_file;
+
+/// What the metadata say that the file is.
+const FORMAT: &str = "kiln checkpoint 1";
+
+/// What a run is: the same wherever it goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    #[serde(with = "text")]
+    pub(crate) dataset: Source,
+    pub(crate) layers: Vec<NonZeroUsize>,
+    #[serde(with = "text")]
+    pub(crate) loss: Loss,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) schedule: Schedule,
+    pub(crate) batch: NonZeroUsize,
+    pub(crate) epochs: NonZeroUsize,
+    pub(crate) seed: u64,
+    #[serde(with = "text")]
+    pub(crate) precision: Precision,
+}
+
+/// Values as they are typed and printed.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: FromStr<Err: Display>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A run as it is after an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Checkpoint {
+    pub(crate) settings: Settings,
+    /// Epochs that are done, at least one.
+    pub(crate) epoch: usize,
+    /// The lines of `metrics.jsonl`, one an epoch.
+    pub(crate) metrics: String,
+    pub(crate) state: TrainingState,
+}
+
+/// The bytes of a checkpoint.
+pub(crate) fn bytes(
+    settings: &Settings,
+    epoch: usize,
+    metrics: &str,
+    state: &TrainingState,
+) -> anyhow::Result<Vec<u8>> {
+    let metadata = [
+        ("format", FORMAT.to_owned()),
+        ("settings", serde_json::to_string(settings)?),
+        ("epoch", epoch.to_string()),
+        ("steps", state.steps.to_string()),
+        ("metrics", metrics.to_owned()),
+    ];
+    let parameters = state.model.tensors().iter().map(|tensor| (tensor.name.clone(), tensor));
+    let moments = settings.optimizer.moments().iter().zip(&state.moments).flat_map(|(moment, tensors)| {
+        tensors.iter().map(move |tensor| (format!("{moment}.{}", tensor.name), tensor))
+    });
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    tensor_file::bytes(parameters.chain(moments), metadata)
+}
+
+impl Checkpoint {
+    /// Reads what [`bytes`] has made.
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        Self::read(path)
+            .with_context(|| format!("{}: not a checkpoint that kiln can go on from", path.display()))
+    }
+
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let (tensors, metadata) = tensor_file::read(path)?;
+        let field = |name: &str| {
+            metadata.get(name).with_context(|| format!("expected metadata {name:?}, found none"))
+        };
+        let format = field("format")?;
+        ensure!(format == FORMAT, "expected the format {FORMAT:?}, found {format:?}");
+        let number = |name: &str| -> anyhow::Result<u64> {
+            let text = field(name)?;
+            text.parse().with_context(|| format!("metadata {name:?}: expected a number, found {text:?}"))
+        };
+        let settings: Settings = serde_json::from_str(field("settings")?).context("metadata \"settings\"")?;
+        let (epoch, steps, metrics) =
+            (number("epoch")? as usize, number("steps")?, field("metrics")?.clone());
+        let lines = metrics.lines().count();
+        ensure!(
+            epoch > 0 && lines == epoch,
+            "expected metrics of {epoch} epochs, at least 1, found {lines} lines"
+        );
+
+        let mut tensors: HashMap<String, Tensor> =
+            tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+        let layers: Vec<usize> = settings.layers.iter().map(|width| width.get()).collect();
+        let parameters: Vec<Tensor> =
+            tensors.extract_if(|name, _| name.starts_with("fc")).map(|(_, tensor)| tensor).collect();
+        let model = Mlp::from_tensors(&layers, &parameters)?;
+        let mut moment = |moment: &str| {
+            let of = |parameter: &Tensor| {
+                let name = format!("{moment}.{}", parameter.name);
+                let found =
+                    tensors.remove(&name).with_context(|| format!("expected a tensor {name}, found none"))?;
+                Ok(Tensor { name: parameter.name.clone(), ..found })
+            };
+            model.tensors().iter().map(of).collect::<anyhow::Result<Vec<_>>>()
+        };
+        let moments =
+            settings.optimizer.moments().iter().map(|name| moment(name)).collect::<anyhow::Result<_>>()?;
+        let more = parameters.len() - model.tensors().len() + tensors.len();
+        ensure!(more == 0, "expected no other tensors than those of the run, found {more} more");
+        Ok(Self { settings, epoch, metrics, state: TrainingState { model, moments, steps } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_engine::{AdamW, Curve, OneCycle, Sgd};
+
+    use super::*;
+
+    fn checkpoint(optimizer: Optimizer) -> Checkpoint {
+        let count = |n| NonZeroUsize::new(n).unwrap();
+        let model = Mlp::new(&[5, 3, 2], 1).unwrap();
+        let moment = |seed| Mlp::new(&[5, 3, 2], seed).unwrap().tensors().to_vec();
+        let settings = Settings {
+            dataset: Source::FashionMnist,
+            layers: vec![count(5), count(3), count(2)],
+            loss: Loss::MeanSquaredError,
+            optimizer,
+            schedule: Schedule { warmup_steps: 3, curve: Curve::OneCycle(OneCycle::new(0.1, 100)) },
+            batch: count(8),
+            epochs: count(9),
+            seed: u64::MAX,
+            precision: Precision::Tf32,
+        };
+        let moments = (0..optimizer.moments().len() as u64).map(|which| moment(7 + which)).collect();
+        let state = TrainingState { model, moments, steps: 14 };
+        Checkpoint { settings, epoch: 2, metrics: "{\"a\":1}\n{\"b\":2}\n".to_owned(), state }
+    }
+
+    impl Checkpoint {
+        fn bytes(&self) -> Vec<u8> {
+            bytes(&self.settings, self.epoch, &self.metrics, &self.state).unwrap()
+        }
+    }
+
+    fn sgd() -> Sgd {
+        // A learning rate that is not the nearest of many decimal readers.
+        Sgd { lr: 0.1 + 0.2, momentum: 1.0 / 3.0, ..Sgd::default() }
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let descent = Sgd { momentum: 0.0, ..sgd() };
+        let adamw = AdamW { eps: 1.1e-9, beta2: 0.123_456_789_012_345_68, ..AdamW::default() };
+        for optimizer in [sgd().into(), descent.into(), adamw.into()] {
+            let written = checkpoint(optimizer);
+            std::fs::write(&path, written.bytes()).unwrap();
+            assert_eq!(Checkpoint::load(&path).unwrap(), written);
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_checkpoints_say_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let error_of = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let text = format!("{:#}", Checkpoint::load(&path).unwrap_err());
+            assert!(
+                text.contains("checkpoint.safetensors: not a checkpoint that kiln can go on from"),
+                "{text}"
+            );
+            text
+        };
+        let good = checkpoint(sgd().into());
+        let bytes = good.bytes();
+        for cut in [0, 7, 40, bytes.len() / 2, bytes.len() - 1] {
+            error_of(&bytes[..cut]);
+        }
+        let changed = |change: fn(&mut Checkpoint)| {
+            let mut other = good.clone();
+            change(&mut other);
+            error_of(&other.bytes())
+        };
+        let of_model = HashMap::from([("seed".to_owned(), "0".to_owned())]);
+        let model = crate::model_file::bytes(&good.state.model, of_model).unwrap();
+        let cases = [
+            (error_of(&model), "expected metadata \"format\", found none"),
+            (changed(|c| c.epoch = 0), "expected metrics of 0 epochs, at least 1, found 2 lines"),
+            (changed(|c| c.epoch = 3), "expected metrics of 3 epochs, at least 1, found 2 lines"),
+            (
+                changed(|c| drop(c.state.moments.pop())),
+                "expected a tensor momentum_buffer.fc1.weight, found none",
+            ),
+            (changed(|c| c.settings.layers[0] = NonZeroUsize::MIN), "fc1.weight: expected shape [3, 1]"),
+            (changed(|c| c.settings.layers.truncate(2)), "found 4 more"),
+            (changed(|c| c.settings.layers.clear()), "layers: expected two or more"),
+        ];
+        for (found, expected) in cases {
+            assert!(found.contains(expected), "{found}");
+        }
+        // In the text of the settings, which keeps its length.
+        let text = |from: &str, to: &str| {
+            let at = bytes.windows(from.len()).position(|part| part == from.as_bytes()).expect(from);
+            let mut other = bytes.clone();
+            other[at..at + to.len()].copy_from_slice(to.as_bytes());
+            error_of(&other)
+        };
+        let cases = [
+            (text("checkpoint 1", "checkpoint 2"), "found \"kiln checkpoint 2\""),
+            (text("fashion-mnist", "fashion-tints"), "expected mnist or fashion-mnist"),
+            (text("batch\\\":8", "batch\\\":0"), "metadata \"settings\""),
+            (text("batch\\\"", "botch\\\""), "unknown field `botch`"),
+        ];
+        for (found, expected) in cases {
+            assert!(found.contains(expected), "{found}");
+        }
+    }
+}

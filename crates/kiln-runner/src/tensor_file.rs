@@ -1,0 +1,44 @@
+//! Named tensors of float32 in a safetensors file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::ensure;
+use kiln_engine::Tensor;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+
+/// Largest file that is read: more is not a multilayer perceptron that this machine could train.
+const BYTES_MAX: u64 = 1 << 36;
+
+/// The bytes of a file with tensors under these names and some metadata, for a reader.
+pub(crate) fn bytes<'t>(
+    tensors: impl Iterator<Item = (String, &'t Tensor)>,
+    metadata: HashMap<String, String>,
+) -> anyhow::Result<Vec<u8>> {
+    let tensors: Vec<_> =
+        tensors.map(|(name, tensor)| (name, &tensor.shape, little_endian(&tensor.data))).collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    Ok(serialize(views, Some(metadata))?)
+}
+
+/// Reads all tensors, which must be of float32, and the metadata.
+pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Tensor>, HashMap<String, String>)> {
+    let size = std::fs::metadata(path)?.len();
+    ensure!(size <= BYTES_MAX, "expected at most {BYTES_MAX} bytes, found {size}");
+    let bytes = std::fs::read(path)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes)?;
+    let mut tensors = Vec::new();
+    for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
+        ensure!(view.dtype() == Dtype::F32, "tensor {name}: expected F32, found {}", view.dtype());
+        let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        tensors.push(Tensor { name, shape: view.shape().to_vec(), data: data.collect() });
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
