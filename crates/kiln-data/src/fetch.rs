@@ -16,8 +16,8 @@ use std::time::Duration;
 use flate2::read::MultiGzDecoder;
 
 use crate::dataset::{find, folder_of};
-use crate::{Source, SourceFile};
-use install::{InstallError, install, is_installed, remove_stale};
+use crate::{Source, SourceFile, WholeFile};
+use install::{InstallError, install, is_installed};
 
 /// How far the fetch of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Fetcher {
     ) -> Result<Outcome, FetchError> {
         let write = |source| FetchError::Write { path: folder.into(), source };
         fs::create_dir_all(folder).map_err(write)?;
-        remove_stale(folder).map_err(write)?;
+        WholeFile::remove_stale(folder).map_err(write)?;
         let mut run = Run {
             folder,
             missing: files.iter().copied().filter(|file| !is_installed(file, folder)).collect(),

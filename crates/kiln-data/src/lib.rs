@@ -21,9 +21,11 @@ mod fetch;
 mod idx;
 mod order;
 mod source;
+mod whole_file;
 
 pub use dataset::{Dataset, Error, Split, default_dir, is_present, load};
 pub use fetch::{Attempt, FetchError, Fetcher, Progress, fetch, others};
 pub use idx::{BYTES_MAX, IdxError, Images, read_images, read_labels};
 pub use order::Shuffle;
 pub use source::{Source, SourceFile};
+pub use whole_file::WholeFile;

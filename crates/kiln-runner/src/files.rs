@@ -1,11 +1,11 @@
 //! Files that are either the old or the new one, whatever happens meanwhile.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use tempfile::NamedTempFile;
+use kiln_data::WholeFile;
 
 /// Replaces files of a folder that belong together, each by its bytes: temporary files beside them, fsync, and once all are
 /// written, renames, fsync of the folder.
@@ -14,51 +14,26 @@ pub(crate) fn replace<const N: usize>(files: [(&Path, &[u8]); N]) -> anyhow::Res
         |path: &Path, bytes: &[u8]| format!("{}: {} bytes could not be written", path.display(), bytes.len());
     let mut written = Vec::new();
     for (path, bytes) in files {
-        written.push(write(folder_of(path), bytes).with_context(|| failed(path, bytes))?);
+        written.push(write(WholeFile::folder_of(path), bytes).with_context(|| failed(path, bytes))?);
     }
     for (new, (path, bytes)) in written.into_iter().zip(files) {
-        rename(new, path).with_context(|| failed(path, bytes))?;
+        new.keep(path).with_context(|| failed(path, bytes))?;
     }
     Ok(())
 }
 
-/// The folder of a file.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(".kiln-").suffix(".tmp").tempfile_in(folder)
-}
-
-fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
-    let mut file = temporary(folder)?;
+fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<WholeFile> {
+    let mut file = WholeFile::new_in(folder)?;
     file.write_all(bytes)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // A temporary file is private; what is kept is readable as other files are.
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    }
-    file.as_file().sync_all()?;
+    file.sync()?;
     Ok(file)
 }
 
-fn rename(file: NamedTempFile, path: &Path) -> std::io::Result<()> {
-    file.persist(path).map_err(|error| error.error)?;
-    #[cfg(unix)]
-    File::open(folder_of(path))?.sync_all()?;
-    Ok(())
-}
-
-/// Makes a folder and what is above it, and finds out before any work whether these files can be written there.
+/// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be written there.
 pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<()> {
     fs::create_dir_all(path)
-        .and_then(|()| temporary(path))
-        .map(drop)
+        .and_then(|()| WholeFile::remove_stale(path))
+        .and_then(|()| WholeFile::new_in(path).map(drop))
         .with_context(|| format!("{}: expected a folder that can be written", path.display()))?;
     for file in files {
         ensure!(!file.is_dir(), "{}: expected a file that can be replaced, found a folder", file.display());
@@ -89,6 +64,25 @@ mod tests {
         assert!(format!("{error:#}").contains("nowhere/metrics: 5 bytes could not be written"), "{error:#}");
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    /// That of a run that was killed goes, that of one that may still be writing stays, and so does what is somebody's own.
+    #[test]
+    fn stale_temporary_files_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+        for (name, time) in
+            [(".kiln-1.tmp", Some(hours_ago)), (".kiln-2.tmp", None), ("kiln.tmp", Some(hours_ago))]
+        {
+            let file = fs::File::create(path(name)).unwrap();
+            if let Some(time) = time {
+                file.set_modified(time).unwrap();
+            }
+        }
+        writable_folder(folder.path(), []).unwrap();
+        let there = [".kiln-1.tmp", ".kiln-2.tmp", "kiln.tmp"].map(|name| path(name).exists());
+        assert_eq!(there, [false, true, true]);
     }
 
     #[test]

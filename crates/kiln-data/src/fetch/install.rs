@@ -1,20 +1,14 @@
 //! One file: from a stream to its place, checked, or not at all.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::Progress;
-use crate::SourceFile;
-
-const PREFIX: &str = ".kiln-";
-const SUFFIX: &str = ".tmp";
-/// A temporary file this old belongs to a fetch that was killed.
-const STALE: Duration = Duration::from_secs(3600);
+use crate::{SourceFile, WholeFile};
 
 /// Takes a chunk and the bytes so far, the chunk's included.
 type EachChunk<'a> = dyn FnMut(&[u8], u64) -> Result<(), InstallError> + 'a;
@@ -34,15 +28,14 @@ pub(super) fn install(
     reader: &mut dyn Read,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), InstallError> {
-    let temporary = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder);
-    let mut temporary = temporary.map_err(InstallError::Write)?;
+    let mut whole = WholeFile::new_in(folder).map_err(InstallError::Write)?;
     progress(Progress { file: file.name, done: 0, total: file.bytes });
     let (bytes, sha256) = read_all(file, reader, &mut |chunk, done| {
         progress(Progress { file: file.name, done: done.min(file.bytes), total: file.bytes });
-        temporary.write_all(chunk).map_err(InstallError::Write)
+        whole.write_all(chunk).map_err(InstallError::Write)
     })?;
     check(file, bytes, &sha256).map_err(InstallError::Source)?;
-    keep(temporary, &folder.join(file.name)).map_err(InstallError::Write)
+    whole.keep(&folder.join(file.name)).map_err(InstallError::Write)
 }
 
 /// Reads a file to its end, hands each chunk on with the bytes so far, and answers bytes and SHA-256. One byte
@@ -82,23 +75,6 @@ fn check(file: &SourceFile, bytes: u64, sha256: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Syncs and renames, so that the name holds a whole file even if the power fails.
-fn keep(temporary: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // A temporary file is private; a data set may be shared.
-        temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    }
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    #[cfg(unix)]
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
 /// Whether the right file is there already, raw or compressed.
 pub(super) fn is_installed(file: &SourceFile, folder: &Path) -> bool {
     let raw = folder.join(file.name);
@@ -112,22 +88,6 @@ pub(super) fn is_installed(file: &SourceFile, folder: &Path) -> bool {
 fn is_right(file: &SourceFile, mut reader: impl Read) -> bool {
     let read = read_all(file, &mut reader, &mut |_, _| Ok(()));
     read.is_ok_and(|(bytes, sha256)| check(file, bytes, &sha256).is_ok())
-}
-
-/// Removes what fetches that were killed have left behind.
-pub(super) fn remove_stale(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
-        let old = |modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > STALE);
-        if ours && entry.metadata()?.modified().is_ok_and(old) {
-            let path = entry.path();
-            // Another fetch may be cleaning up too.
-            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        }
-    }
-    Ok(())
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

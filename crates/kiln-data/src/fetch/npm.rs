@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 
+use crate::whole_file::temporary;
+
 /// What of npm's messages goes into an error.
 const MESSAGE_MAX: usize = 400;
 
@@ -20,8 +22,7 @@ pub(super) struct Packed {
 /// Downloads a package into a temporary folder inside `folder`.
 pub(super) fn pack(package: &str, folder: &Path, timeout: Duration) -> Result<Packed, String> {
     let text = |error: io::Error| error.to_string();
-    let temporary =
-        tempfile::Builder::new().prefix(".kiln-").suffix(".tmp").tempdir_in(folder).map_err(text)?;
+    let temporary = temporary().tempdir_in(folder).map_err(text)?;
     let mut messages = tempfile::tempfile_in(temporary.path()).map_err(text)?;
     let mut child = Command::new("npm")
         .args(["pack", "--silent", package])

@@ -235,6 +235,9 @@ fn data_sets(report: &mut Report, arguments: &DoctorArgs) {
         Err(error) => return report.add("data", Verdict::Failed, format!("{error:#}")),
     };
     let at = folder.display();
+    if folder.exists() && !folder.is_dir() {
+        return report.add("data", Verdict::Failed, format!("{at}: expected a folder, found something else"));
+    }
     for source in [Source::Mnist, Source::FashionMnist] {
         if is_present(source, &folder) {
             match load(source, &folder) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
-use kiln_data::{Shuffle, Source};
+use kiln_data::{Shuffle, Source, WholeFile};
 use kiln_engine::{Evaluation, Job, Loss, Mlp, Samples, Schedule, Trained, Trainer, TrainingState};
 use serde::Serialize;
 
@@ -171,7 +171,7 @@ fn resumed(path: &Path, arguments: &mut TrainArgs) -> anyhow::Result<Checkpoint>
     (arguments.batch, arguments.seed) = (settings.batch, settings.seed);
     arguments.epochs = Some(settings.epochs);
     arguments.engine.gpu.precision.get_or_insert(settings.precision);
-    arguments.out.get_or_insert_with(|| files::folder_of(path).to_path_buf());
+    arguments.out.get_or_insert_with(|| WholeFile::folder_of(path).to_path_buf());
     Ok(from)
 }
 

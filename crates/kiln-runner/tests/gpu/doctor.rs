@@ -132,4 +132,14 @@ fn data_that_is_missing_is_a_warning_and_data_that_lies_is_a_failure() {
     let found = check();
     assert!(found.code == Some(0) && found.checks("data")[0].0 == "warning", "{}", found.stdout);
     assert!(found.checks("data")[0].1.ends_with("`kiln train` fetches it"), "{}", found.stdout);
+    let file = data.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let arguments = ["doctor", "--data-dir", file.to_str().unwrap()];
+    let found = run(command(Driver::None, &[]), &arguments, tempfile::tempdir().unwrap());
+    assert!(found.code == Some(1) && found.checks("data")[0].0 == "FAILED", "{}", found.stdout);
+    assert!(
+        found.checks("data")[0].1.ends_with("expected a folder, found something else"),
+        "{}",
+        found.stdout
+    );
 }
