@@ -143,7 +143,7 @@ pub(crate) struct TrainArgs {
     /// Data set
     #[arg(long, default_value_t = Source::Mnist)]
     pub(crate) dataset: Source,
-    /// Folder for model.safetensors, and beside it checkpoint.safetensors and metrics.jsonl, all rewritten after every epoch, or for
+    /// Folder for model.safetensors, and beside it checkpoint.safetensors and metrics.jsonl, all rewritten after epochs, or for
     /// kiln sweep, at the end, sweep.jsonl [default: runs/DATASET]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -327,6 +327,17 @@ fn a_run_that_diverges_keeps_the_last_good_epoch() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("expected a finite loss"), "{}", stderr(&output));
     assert_eq!(fs::read(out.path().join("model.safetensors")).unwrap(), before);
+
+    // Three epochs of five steps, which take no second, and one that diverges.
+    let sudden = ["--schedule", "step", "--schedule-steps", "15", "--gamma", "1e30", "--loss", "mse"];
+    let output = train_tiny(&data, out.path(), &[&["--epochs", "9"][..], &sudden].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("error: epoch 4: "), "{}", stderr(&output));
+    assert_eq!(metrics(out.path()).len(), 3);
+    let good = tempfile::tempdir().unwrap();
+    assert!(train_tiny(&data, good.path(), &["--epochs", "3", "--loss", "mse"]).status.success());
+    let model = |folder: &Path| tensors(&folder.join("model.safetensors"));
+    assert!(model(out.path()) == model(good.path()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use kiln_data::{Shuffle, Source, WholeFile};
@@ -114,8 +115,31 @@ struct Run<'a> {
     metrics: String,
     train: Samples<'a>,
     test: Samples<'a>,
+    /// What the last of the epochs came to, where it is not written yet, and when those before were.
+    unsaved: Option<TrainingState>,
+    saved: Option<Instant>,
     json: bool,
     output: Output,
+}
+
+/// Time from one writing of results to the next, at least: an epoch may take milliseconds, and so does a disk.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// What the epochs of this process took.
+#[derive(Debug, Default)]
+struct Totals {
+    train_seconds: f64,
+    /// The same by the device's clock; 0 where it tells none.
+    device_seconds: f64,
+    steps: usize,
+}
+
+impl Totals {
+    fn add(&mut self, trained: &Trained) {
+        self.train_seconds += trained.seconds;
+        self.device_seconds += trained.device_seconds.unwrap_or(0.0);
+        self.steps += trained.epoch.steps;
+    }
 }
 
 pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::Result<()> {
@@ -147,7 +171,8 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     if let (Some(from), Some(path)) = (&from, &resume) {
         trainer.restore(&from.state).with_context(|| path.display().to_string())?;
     }
-    let run = Run { settings, done, metrics, train, test, json: arguments.json, output };
+    let (unsaved, saved, json) = (None, None, arguments.json);
+    let run = Run { settings, done, metrics, train, test, unsaved, saved, json, output };
     run.start(&line, resume.as_deref())?;
     run.epochs(trainer)
 }
@@ -229,12 +254,33 @@ impl Run<'_> {
         }
     }
 
-    fn epochs(mut self, mut trainer: Trainer<'_>) -> anyhow::Result<()> {
+    fn epochs(mut self, trainer: Trainer<'_>) -> anyhow::Result<()> {
+        let mut totals = Totals::default();
+        let trained = self.train(trainer, &mut totals);
+        // Whatever ended it, the epochs before are good.
+        let saved = self.save();
+        trained.and(saved)?;
+        if totals.steps > 0 {
+            self.summary(&totals)?;
+        }
+        let (epoch, epochs) = (self.done, self.settings.epochs.get());
+        if epoch < epochs {
+            let resume = (epoch > 0).then_some(self.output.checkpoint);
+            return Err(Interrupted { epoch, epochs, resume }.into());
+        }
+        if totals.steps == 0 && !self.json {
+            let all = plural(epochs, "epoch");
+            say(&format!("All {all} are done: --epochs N, N in all, makes the run longer"))?;
+        }
+        Ok(())
+    }
+
+    /// Trains until the last epoch is done, or a wish to end it is heard.
+    fn train(&mut self, mut trainer: Trainer<'_>, totals: &mut Totals) -> anyhow::Result<()> {
         let Settings { epochs: all, batch, seed, .. } = self.settings;
         let (samples, first, test) = (self.train.len(), self.done, self.test);
         let shuffle = Shuffle::new(samples, seed);
         let stop = interrupted()?;
-        let (mut train_seconds, mut on_device, mut steps) = (0.0, 0.0, 0);
         let mut epochs = trainer
             .epochs(all.get() - first, batch.get(), |epoch| shuffle.epoch((first + epoch) as u64))
             .evaluating(&test)
@@ -247,45 +293,34 @@ impl Run<'_> {
                 progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
             });
             progress.finish_and_clear();
-            let Some(trained) = trained.with_context(|| format!("epoch {next}"))? else { break };
-            self.done = next;
+            let Some(trained) = trained.with_context(|| format!("epoch {next}"))? else { return Ok(()) };
             let tested = epochs.evaluate(&test).with_context(|| format!("test after epoch {next}"))?;
-            train_seconds += trained.seconds;
-            on_device += trained.device_seconds.unwrap_or(0.0);
-            steps += trained.epoch.steps;
             let metrics = Metrics::new(next, &trained, &tested);
-            self.report(&metrics)?;
+            self.unsaved = Some(epochs.state()?);
+            self.done = next;
             self.metrics.push_str(&serde_json::to_string(&metrics)?);
             self.metrics.push('\n');
-            self.save(&epochs.state()?)?;
+            totals.add(&trained);
+            self.report(&metrics)?;
+            if self.saved.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
+                self.save()?;
+            }
         }
-        if steps > 0 {
-            let on_device = (on_device > 0.0).then_some(on_device);
-            self.summary(train_seconds, on_device, steps)?;
-        }
-        if self.done < all.get() {
-            let resume = (self.done > 0).then(|| self.output.checkpoint.clone());
-            return Err(Interrupted { epoch: self.done, epochs: all.get(), resume }.into());
-        }
-        if steps == 0 && !self.json {
-            say(&format!(
-                "All {} are done: --epochs N, N in all, makes the run longer",
-                plural(all.get(), "epoch")
-            ))?;
-        }
-        Ok(())
     }
 
-    /// Writes what the run has come to, from which it can go on.
-    fn save(&self, state: &TrainingState) -> anyhow::Result<()> {
+    /// Writes what the run has come to, from which it can go on, if it is not written yet.
+    fn save(&mut self) -> anyhow::Result<()> {
+        let Some(state) = self.unsaved.take() else { return Ok(()) };
         let Output { model, checkpoint, metrics } = &self.output;
         let Settings { dataset, loss, seed, .. } = self.settings;
         let metadata = metadata(dataset, loss, seed, self.done);
         files::replace([
             (model, &model_file::bytes(&state.model, metadata)?),
-            (checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, state)?),
+            (checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, &state)?),
             (metrics, self.metrics.as_bytes()),
-        ])
+        ])?;
+        self.saved = Some(Instant::now());
+        Ok(())
     }
 
     fn report(&self, metrics: &Metrics) -> anyhow::Result<()> {
@@ -299,9 +334,9 @@ impl Run<'_> {
         ))
     }
 
-    fn summary(&self, train_seconds: f64, on_device: Option<f64>, steps: usize) -> anyhow::Result<()> {
+    fn summary(&self, &Totals { train_seconds, device_seconds, steps }: &Totals) -> anyhow::Result<()> {
         let us_per_step = train_seconds * 1e6 / steps as f64;
-        let device_us_per_step = on_device.map(|seconds| seconds * 1e6 / steps as f64);
+        let device_us_per_step = (device_seconds > 0.0).then_some(device_seconds * 1e6 / steps as f64);
         let Output { model, checkpoint, metrics } = &self.output;
         let [model, checkpoint, metrics] =
             [model, checkpoint, metrics].map(|path| path.display().to_string());
