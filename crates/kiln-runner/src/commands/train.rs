@@ -1,80 +1,20 @@
-//! `kiln train`.
+//! `kiln train`: what a run is, from flags or from a checkpoint. [`run::Run`] is its epochs.
+
+mod run;
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use kiln_data::{Shuffle, Source, WholeFile};
-use kiln_engine::{Evaluation, Job, Loss, Mlp, Samples, Schedule, Trained, Trainer, TrainingState};
-use serde::Serialize;
+use kiln_data::{Source, WholeFile};
+use kiln_engine::{Job, Loss, Mlp};
 
 use super::data;
-use crate::checkpoint::{self, Checkpoint, Settings};
+use crate::checkpoint::{Checkpoint, Settings};
 use crate::cli::{TrainArgs, TrainCommand, Usage};
-use crate::terminal::{bar, plural, say};
-use crate::{engine, files, model_file};
-
-/// A line of `metrics.jsonl`.
-#[derive(Debug, Clone, Serialize)]
-struct Metrics {
-    /// From 1.
-    epoch: usize,
-    /// Mean of the batch losses.
-    train_loss: f64,
-    test_loss: f64,
-    /// A fraction.
-    test_accuracy: Option<f64>,
-    /// Of training alone.
-    seconds: f64,
-    /// The same by the device's clock, where the device trains whole epochs on its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_seconds: Option<f64>,
-}
-
-impl Metrics {
-    fn new(epoch: usize, trained: &Trained, tested: &Evaluation) -> Self {
-        Self {
-            epoch,
-            train_loss: trained.epoch.loss,
-            test_loss: tested.loss,
-            test_accuracy: tested.accuracy,
-            seconds: trained.seconds,
-            device_seconds: trained.device_seconds,
-        }
-    }
-}
-
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    Start {
-        engine: &'a str,
-        layers: &'a [NonZeroUsize],
-        samples: usize,
-        optimizer: String,
-        schedule: String,
-        batch: usize,
-        epochs: usize,
-        /// Epochs of them that were done before.
-        done: usize,
-        seed: u64,
-    },
-    Epoch(&'a Metrics),
-    Summary {
-        train_seconds: f64,
-        steps: usize,
-        us_per_step: f64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        device_us_per_step: Option<f64>,
-        model: String,
-        checkpoint: String,
-        metrics: String,
-    },
-}
+use crate::{engine, files};
+use run::{Output, Run};
 
 /// A run that was ended before its last epoch.
 #[derive(Debug, thiserror::Error)]
@@ -89,57 +29,6 @@ pub(crate) struct Interrupted {
 impl Interrupted {
     /// What shells take for an end by Ctrl-C.
     pub(crate) const EXIT_CODE: u8 = 130;
-}
-
-/// Where the results go.
-struct Output {
-    model: PathBuf,
-    checkpoint: PathBuf,
-    metrics: PathBuf,
-}
-
-impl Output {
-    fn in_folder(folder: &Path) -> Self {
-        let [model, checkpoint, metrics] =
-            ["model.safetensors", "checkpoint.safetensors", "metrics.jsonl"].map(|name| folder.join(name));
-        Self { model, checkpoint, metrics }
-    }
-}
-
-/// A run, or the rest of one.
-struct Run<'a> {
-    settings: Settings,
-    /// Epochs that are done.
-    done: usize,
-    /// Their lines of `metrics.jsonl`.
-    metrics: String,
-    train: Samples<'a>,
-    test: Samples<'a>,
-    /// What the last of the epochs came to, where it is not written yet, and when those before were.
-    unsaved: Option<TrainingState>,
-    saved: Option<Instant>,
-    json: bool,
-    output: Output,
-}
-
-/// Time from one writing of results to the next, at least: an epoch may take milliseconds, and so does a disk.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-
-/// What the epochs of this process took.
-#[derive(Debug, Default)]
-struct Totals {
-    train_seconds: f64,
-    /// The same by the device's clock; 0 where it tells none.
-    device_seconds: f64,
-    steps: usize,
-}
-
-impl Totals {
-    fn add(&mut self, trained: &Trained) {
-        self.train_seconds += trained.seconds;
-        self.device_seconds += trained.device_seconds.unwrap_or(0.0);
-        self.steps += trained.epoch.steps;
-    }
 }
 
 pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::Result<()> {
@@ -227,138 +116,6 @@ fn check_profile(arguments: &TrainArgs, samples: usize, done: usize) -> anyhow::
     Ok(())
 }
 
-impl Run<'_> {
-    fn start(&self, engine: &str, resume: Option<&Path>) -> anyhow::Result<()> {
-        let Settings { dataset, layers, loss, optimizer, schedule, batch, epochs, seed, .. } = &self.settings;
-        let (samples, done) = (self.train.len(), self.done);
-        if self.json {
-            let (optimizer, schedule) = (optimizer.to_string(), schedule.to_string());
-            let (batch, epochs, seed) = (batch.get(), epochs.get(), *seed);
-            let start =
-                Event::Start { engine, layers, samples, optimizer, schedule, batch, epochs, done, seed };
-            return say_json(&start);
-        }
-        say(engine)?;
-        // The textbook's constant learning rate goes without saying.
-        let scheduled =
-            if *schedule == Schedule::default() { String::new() } else { format!("; schedule: {schedule}") };
-        let widths: Vec<String> = layers.iter().map(NonZeroUsize::to_string).collect();
-        let widths = widths.join("-");
-        say(&format!(
-            "Job: {dataset}, {samples} samples; layers {widths}; {loss}; {optimizer}{scheduled}; batch {batch}; {}; seed {seed}",
-            plural(epochs.get(), "epoch"),
-        ))?;
-        match resume {
-            Some(path) => say(&format!("Resumed after epoch {done} from {}", path.display())),
-            None => Ok(()),
-        }
-    }
-
-    fn epochs(mut self, trainer: Trainer<'_>) -> anyhow::Result<()> {
-        let mut totals = Totals::default();
-        let trained = self.train(trainer, &mut totals);
-        // Whatever ended it, the epochs before are good.
-        let saved = self.save();
-        trained.and(saved)?;
-        if totals.steps > 0 {
-            self.summary(&totals)?;
-        }
-        let (epoch, epochs) = (self.done, self.settings.epochs.get());
-        if epoch < epochs {
-            let resume = (epoch > 0).then_some(self.output.checkpoint);
-            return Err(Interrupted { epoch, epochs, resume }.into());
-        }
-        if totals.steps == 0 && !self.json {
-            let all = plural(epochs, "epoch");
-            say(&format!("All {all} are done: --epochs N, N in all, makes the run longer"))?;
-        }
-        Ok(())
-    }
-
-    /// Trains until the last epoch is done, or a wish to end it is heard.
-    fn train(&mut self, mut trainer: Trainer<'_>, totals: &mut Totals) -> anyhow::Result<()> {
-        let Settings { epochs: all, batch, seed, .. } = self.settings;
-        let (samples, first, test) = (self.train.len(), self.done, self.test);
-        let shuffle = Shuffle::new(samples, seed);
-        let stop = interrupted()?;
-        let mut epochs = trainer
-            .epochs(all.get() - first, batch.get(), |epoch| shuffle.epoch((first + epoch) as u64))
-            .evaluating(&test)
-            .context("the test set cannot be evaluated")?;
-        loop {
-            let next = self.done + 1;
-            let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
-            let trained = epochs.next_with(stop, &mut |now| {
-                progress.set_position(now.samples as u64);
-                progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
-            });
-            progress.finish_and_clear();
-            let Some(trained) = trained.with_context(|| format!("epoch {next}"))? else { return Ok(()) };
-            let tested = epochs.evaluate(&test).with_context(|| format!("test after epoch {next}"))?;
-            let metrics = Metrics::new(next, &trained, &tested);
-            self.unsaved = Some(epochs.state()?);
-            self.done = next;
-            self.metrics.push_str(&serde_json::to_string(&metrics)?);
-            self.metrics.push('\n');
-            totals.add(&trained);
-            self.report(&metrics)?;
-            if self.saved.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
-                self.save()?;
-            }
-        }
-    }
-
-    /// Writes what the run has come to, from which it can go on, if it is not written yet.
-    fn save(&mut self) -> anyhow::Result<()> {
-        let Some(state) = self.unsaved.take() else { return Ok(()) };
-        let Output { model, checkpoint, metrics } = &self.output;
-        let Settings { dataset, loss, seed, .. } = self.settings;
-        let metadata = metadata(dataset, loss, seed, self.done);
-        files::replace([
-            (model, &model_file::bytes(&state.model, metadata)?),
-            (checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, &state)?),
-            (metrics, self.metrics.as_bytes()),
-        ])?;
-        self.saved = Some(Instant::now());
-        Ok(())
-    }
-
-    fn report(&self, metrics: &Metrics) -> anyhow::Result<()> {
-        if self.json {
-            return say_json(&Event::Epoch(metrics));
-        }
-        let Metrics { epoch, train_loss, test_loss, test_accuracy, seconds, .. } = metrics;
-        let accuracy = test_accuracy.map_or(String::new(), |a| format!(", Test accuracy: {:.2}%", 100.0 * a));
-        say(&format!(
-            "Epoch: {epoch}, Loss: {train_loss:.3}, Test loss: {test_loss:.3}{accuracy}, Time: {seconds:.2} s"
-        ))
-    }
-
-    fn summary(&self, &Totals { train_seconds, device_seconds, steps }: &Totals) -> anyhow::Result<()> {
-        let us_per_step = train_seconds * 1e6 / steps as f64;
-        let device_us_per_step = (device_seconds > 0.0).then_some(device_seconds * 1e6 / steps as f64);
-        let Output { model, checkpoint, metrics } = &self.output;
-        let [model, checkpoint, metrics] =
-            [model, checkpoint, metrics].map(|path| path.display().to_string());
-        if self.json {
-            let summary = Event::Summary {
-                train_seconds,
-                steps,
-                us_per_step,
-                device_us_per_step,
-                model,
-                checkpoint,
-                metrics,
-            };
-            return say_json(&summary);
-        }
-        let device =
-            device_us_per_step.map_or_else(String::new, |us| format!(", {us:.2} µs by the device's clock"));
-        say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step{device}"))?;
-        say(&format!("Wrote {model}, {checkpoint} and {metrics}"))
-    }
-}
-
 /// Whether someone has asked for an end, by Ctrl-C or a signal to terminate: it comes after the epoch that is under way. Asked
 /// twice, the process ends at once.
 pub(super) fn interrupted() -> anyhow::Result<&'static AtomicBool> {
@@ -381,8 +138,4 @@ pub(super) fn metadata(dataset: Source, loss: Loss, seed: u64, epoch: usize) -> 
         ("epoch", epoch.to_string()),
     ];
     pairs.map(|(key, value)| (key.to_owned(), value)).into()
-}
-
-fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
-    say(&serde_json::to_string(event)?)
 }
