@@ -489,6 +489,29 @@ fn training_goes_on_from_a_state() {
     }
 }
 
+/// A state is taken over whatever has become of the trainer: also where the velocities that nothing uses are not finite.
+#[test]
+fn a_diverged_run_can_be_restored() {
+    on_device!(&[], &[("KILN_SIM_ARCH", "sm_80")]);
+    let data = Data::new();
+    for momentum in [0.0, 0.9] {
+        let sudden = Curve::Step { every_steps: 5, gamma: 1e30 }.into();
+        let optimizer = Sgd { lr: 0.05, momentum, dampening: 0.2, ..Sgd::default() }.into();
+        let job = Job { optimizer, schedule: sudden, ..data.job(Form::FloatsToValues, &LAYERS) };
+        let mut trainer = Trainer::resident(job.clone(), &OPTIONS).unwrap();
+        let first = trainer.state().unwrap();
+        let good = trainer.epoch(&order(0), 64).unwrap();
+        let mut host = Trainer::host(job, 1).unwrap();
+        let gap = (good.loss - host.epoch(&order(0), 64).unwrap().loss).abs();
+        assert!(gap <= 1e-5, "momentum {momentum}, with dampening: {gap}");
+        let state = trainer.state().unwrap();
+        assert!(matches!(trainer.epoch(&order(1), 64), Err(Error::Diverged { .. })));
+        trainer.restore(&first).unwrap();
+        assert_eq!(trainer.epoch(&order(0), 64).unwrap(), good);
+        assert_eq!(trainer.state().unwrap(), state);
+    }
+}
+
 /// Whoever leaves early finds the trainer after the epochs that were under way.
 #[test]
 fn epochs_that_are_left_early_were_trained() {
@@ -521,6 +544,13 @@ fn epochs_that_are_left_early_were_trained() {
     let mut epochs = trainer.epochs(1, 64, |_| order(3)).evaluating(&test).unwrap();
     epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
     drop(epochs);
+    assert_eq!(seen(&mut trainer), models[3]);
+
+    // Of one launch, too.
+    let mut trainer = Trainer::resident(job(), &OPTIONS).unwrap();
+    let mut epochs = trainer.epochs(4, 64, order);
+    epochs.next_with(&AtomicBool::new(false), &mut |_| ()).unwrap().unwrap();
+    std::mem::forget(epochs);
     assert_eq!(seen(&mut trainer), models[3]);
 
     // Whoever wishes to stop is handed those that are under way.

@@ -168,7 +168,8 @@ impl<'d> Trainer<'d> {
         self.engine.model()
     }
 
-    /// All that training goes on from, as it is now: see [`Trainer::restore`].
+    /// All that training goes on from, as it is now: see [`Trainer::restore`]. (After an [`Epochs`] that was forgotten, not dropped, as
+    /// after the epoch that it handed out last, until something is trained or evaluated.)
     ///
     /// # Errors
     /// As [`Trainer::model`].
@@ -177,7 +178,7 @@ impl<'d> Trainer<'d> {
     }
 
     /// Takes over the parameters, the optimizer's moments and the count of steps of another trainer of the same layers and the same
-    /// optimizer. Schedules go on from that step.
+    /// kind of optimizer. Schedules go on from that step.
     ///
     /// # Errors
     /// [`Error::State`] where it is not of such a trainer, before anything is taken over; [`Error::OutOfMemory`]; [`Error::Gpu`].

@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) batch: NonZeroUsize,
     pub(crate) epochs: NonZeroUsize,
     pub(crate) seed: u64,
+    /// Training samples.
+    pub(crate) samples: usize,
     #[serde(with = "text")]
     pub(crate) precision: Precision,
 }
@@ -107,11 +109,14 @@ impl Checkpoint {
         let settings: Settings = serde_json::from_str(field("settings")?).context("metadata \"settings\"")?;
         let (epoch, steps, metrics) =
             (number("epoch")? as usize, number("steps")?, field("metrics")?.clone());
-        let lines = metrics.lines().count();
+        let all = settings.epochs.get();
+        ensure!((1..=all).contains(&epoch), "expected an epoch from 1 to {all}, found {epoch}");
+        let epoch_steps = settings.samples.div_ceil(settings.batch.get()) as u64;
         ensure!(
-            epoch > 0 && lines == epoch,
-            "expected metrics of {epoch} epochs, at least 1, found {lines} lines"
+            epoch_steps.checked_mul(epoch as u64) == Some(steps),
+            "expected {epoch_steps} steps for each of {epoch} epochs, found {steps} in all"
         );
+        check_metrics(&metrics, epoch)?;
 
         let mut tensors: HashMap<String, Tensor> =
             tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
@@ -136,6 +141,22 @@ impl Checkpoint {
     }
 }
 
+/// Checks that there is a line for each of so many epochs.
+fn check_metrics(metrics: &str, epochs: usize) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Line {
+        epoch: usize,
+    }
+    ensure!(metrics.ends_with('\n'), "metrics: expected whole lines");
+    let lines = metrics.lines().count();
+    ensure!(lines == epochs, "metrics: expected {epochs} lines, found {lines}");
+    for (at, line) in metrics.lines().enumerate() {
+        let line: Line = serde_json::from_str(line).with_context(|| format!("metrics, line {}", at + 1))?;
+        ensure!(line.epoch == at + 1, "metrics, line {}: expected that epoch, found {}", at + 1, line.epoch);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use kiln_engine::{AdamW, Curve, OneCycle, Sgd};
@@ -155,11 +176,17 @@ mod tests {
             batch: count(8),
             epochs: count(9),
             seed: u64::MAX,
+            samples: 50,
             precision: Precision::Tf32,
         };
         let moments = (0..optimizer.moments().len() as u64).map(|which| moment(7 + which)).collect();
         let state = TrainingState { model, moments, steps: 14 };
-        Checkpoint { settings, epoch: 2, metrics: "{\"a\":1}\n{\"b\":2}\n".to_owned(), state }
+        Checkpoint {
+            settings,
+            epoch: 2,
+            metrics: "{\"epoch\":1}\n{\"epoch\":2,\"more\":0}\n".to_owned(),
+            state,
+        }
     }
 
     impl Checkpoint {
@@ -169,8 +196,8 @@ mod tests {
     }
 
     fn sgd() -> Sgd {
-        // A learning rate that is not the nearest of many decimal readers.
-        Sgd { lr: 0.1 + 0.2, momentum: 1.0 / 3.0, ..Sgd::default() }
+        // A learning rate that a quick reader of decimals has one bit too low.
+        Sgd { lr: 0.945_270_695_553_922_3, momentum: 1.0 / 3.0, ..Sgd::default() }
     }
 
     #[test]
@@ -213,8 +240,14 @@ mod tests {
         let model = crate::model_file::bytes(&good.state.model, of_model).unwrap();
         let cases = [
             (error_of(&model), "expected metadata \"format\", found none"),
-            (changed(|c| c.epoch = 0), "expected metrics of 0 epochs, at least 1, found 2 lines"),
-            (changed(|c| c.epoch = 3), "expected metrics of 3 epochs, at least 1, found 2 lines"),
+            (changed(|c| c.epoch = 0), "expected an epoch from 1 to 9, found 0"),
+            (changed(|c| c.epoch = 10), "expected an epoch from 1 to 9, found 10"),
+            (changed(|c| c.epoch = 1), "expected 7 steps for each of 1 epochs, found 14 in all"),
+            (changed(|c| c.state.steps = 1 << 60), "expected 7 steps for each of 2 epochs"),
+            (changed(|c| c.metrics.truncate(12)), "metrics: expected 2 lines, found 1"),
+            (changed(|c| c.metrics.truncate(c.metrics.len() - 1)), "metrics: expected whole lines"),
+            (changed(|c| c.metrics = c.metrics.replace('2', "3")), "line 2: expected that epoch, found 3"),
+            (changed(|c| c.metrics = "hello\nworld\n".to_owned()), "metrics, line 1"),
             (
                 changed(|c| drop(c.state.moments.pop())),
                 "expected a tensor momentum_buffer.fc1.weight, found none",

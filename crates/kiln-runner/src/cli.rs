@@ -108,8 +108,8 @@ const RECORDED: [&str; 20] = [
 pub(crate) struct TrainCommand {
     #[command(flatten)]
     pub(crate) train: TrainArgs,
-    /// Go on with the run of a checkpoint.safetensors, to the bits that it would have come to on the same engine; --epochs N, N in all,
-    /// makes it longer, and results go beside the checkpoint if there is no --out
+    /// Go on with the run of a checkpoint.safetensors, in its precision unless --precision is given; --epochs N, N in all, makes it
+    /// longer, and a schedule stays what it was; results go beside the checkpoint if there is no --out
     #[arg(long, value_name = "CHECKPOINT", conflicts_with_all = RECORDED)]
     pub(crate) resume: Option<PathBuf>,
 }

@@ -2,24 +2,36 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use kiln_data::WholeFile;
 
-/// Replaces files of a folder that belong together, each by its bytes: temporary files beside them, fsync, and once all are
-/// written, renames, fsync of the folder.
-pub(crate) fn replace<const N: usize>(files: [(&Path, &[u8]); N]) -> anyhow::Result<()> {
-    let failed =
-        |path: &Path, bytes: &[u8]| format!("{}: {} bytes could not be written", path.display(), bytes.len());
-    let mut written = Vec::new();
-    for (path, bytes) in files {
-        written.push(write(WholeFile::folder_of(path), bytes).with_context(|| failed(path, bytes))?);
+/// Files that belong together: each is written under a temporary name when it is added, and all are renamed once they are there.
+#[derive(Default)]
+pub(crate) struct Replacement(Vec<Written>);
+
+struct Written {
+    file: WholeFile,
+    path: PathBuf,
+    bytes: usize,
+}
+
+impl Replacement {
+    pub(crate) fn add(&mut self, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+        let file = write(WholeFile::folder_of(path), bytes).with_context(|| failed(path, bytes.len()))?;
+        self.0.push(Written { file, path: path.to_owned(), bytes: bytes.len() });
+        Ok(())
     }
-    for (new, (path, bytes)) in written.into_iter().zip(files) {
-        new.keep(path).with_context(|| failed(path, bytes))?;
+
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        let keep = |Written { file, path, bytes }| file.keep(&path).with_context(|| failed(&path, bytes));
+        self.0.into_iter().try_for_each(keep)
     }
-    Ok(())
+}
+
+fn failed(path: &Path, bytes: usize) -> String {
+    format!("{}: {bytes} bytes could not be written", path.display())
 }
 
 fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<WholeFile> {
@@ -29,7 +41,8 @@ fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<WholeFile> {
     Ok(file)
 }
 
-/// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be written there.
+/// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be
+/// written there.
 pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<()> {
     fs::create_dir_all(path)
         .and_then(|()| WholeFile::remove_stale(path))
@@ -45,22 +58,28 @@ pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) ->
 mod tests {
     use super::*;
 
+    fn replace(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
+        let mut replacement = Replacement::default();
+        files.iter().try_for_each(|(path, bytes)| replacement.add(path, bytes))?;
+        replacement.finish()
+    }
+
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
-        replace([(&path, b"old")]).unwrap();
+        replace(&[(&path, b"old")]).unwrap();
         // A folder cannot be replaced by a file: the rename fails after the write.
         let taken = folder.path().join("taken");
         fs::create_dir_all(taken.join("inside")).unwrap();
-        let error = replace([(&taken, b"new")]).unwrap_err();
+        let error = replace(&[(&taken, b"new")]).unwrap_err();
         assert!(format!("{error:#}").contains("taken: 3 bytes could not be written"), "{error:#}");
-        replace([(&path, b"new")]).unwrap();
+        replace(&[(&path, b"new")]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
         // What belongs together is written before any of it is replaced.
         let nowhere = folder.path().join("nowhere/metrics");
-        let error = replace([(&path, b"newer"), (&nowhere, b"newer")]).unwrap_err();
+        let error = replace(&[(&path, b"newer"), (&nowhere, b"newer")]).unwrap_err();
         assert!(format!("{error:#}").contains("nowhere/metrics: 5 bytes could not be written"), "{error:#}");
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");

@@ -17,7 +17,7 @@ fn with_cause(text: String, cause: String) -> String {
 /// The advice that follows an error, if there is any.
 pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
     if let Some(Interrupted { resume, .. }) = error.downcast_ref() {
-        return resume.as_ref().map(|path| format!("`kiln train --resume {}` goes on", path.display()));
+        return resume.as_ref().map(|path| format!("`kiln train --resume` goes on from {}", path.display()));
     }
     let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
     let text = match error {

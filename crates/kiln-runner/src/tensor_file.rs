@@ -1,11 +1,12 @@
 //! Named tensors of float32 in a safetensors file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::ensure;
 use kiln_engine::Tensor;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 
 /// Largest file that is read: more is not a multilayer perceptron that this machine could train.
 const BYTES_MAX: u64 = 1 << 36;
@@ -15,13 +16,28 @@ pub(crate) fn bytes<'t>(
     tensors: impl Iterator<Item = (String, &'t Tensor)>,
     metadata: HashMap<String, String>,
 ) -> anyhow::Result<Vec<u8>> {
-    let tensors: Vec<_> =
-        tensors.map(|(name, tensor)| (name, &tensor.shape, little_endian(&tensor.data))).collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    Ok(serialize(views, Some(metadata))?)
+    Ok(serialize(tensors.map(|(name, tensor)| (name, LittleEndian(tensor))), Some(metadata))?)
+}
+
+/// A tensor whose bytes are made when they are written.
+struct LittleEndian<'t>(&'t Tensor);
+
+impl View for LittleEndian<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.data.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.data.len() * size_of::<f32>()
+    }
 }
 
 /// Reads all tensors, which must be of float32, and the metadata.
@@ -37,8 +53,4 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Tensor>, HashMap<String, 
         tensors.push(Tensor { name, shape: view.shape().to_vec(), data: data.collect() });
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
-}
-
-fn little_endian(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

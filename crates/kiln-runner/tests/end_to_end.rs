@@ -466,7 +466,7 @@ fn asked_to_end_it_ends_after_the_epoch() {
     );
     assert!(stdout(&output).contains(&format!("Trained {lines} steps in ")), "{}", stdout(&output));
     let checkpoint = out.path().join("checkpoint.safetensors");
-    let help = format!("help: `kiln train --resume {}` goes on", checkpoint.display());
+    let help = format!("help: `kiln train --resume` goes on from {}", checkpoint.display());
     assert!(stderr(&output).contains(&help), "{}", stderr(&output));
     let resumed = resume(&data, &checkpoint, &["--epochs", &(lines + 1).to_string()]);
     assert!(stdout(&resumed).contains(&format!("Resumed after epoch {lines} from ")), "{}", stderr(&resumed));
@@ -494,7 +494,8 @@ fn metrics(folder: &Path) -> Vec<serde_json::Value> {
 #[test]
 fn a_resumed_run_comes_to_what_it_would_have_come_to() {
     let data = tiny_data();
-    let cases: [&[&str]; 3] = [
+    let cases: [&[&str]; 4] = [
+        &["--schedule", "one-cycle", "--max-lr", "0.1", "--schedule-steps", "25"],
         &["--dampening", "0.3", "--weight-decay", "0.01", "--seed", "7"],
         &["--optimizer", "adamw", "--schedule", "cosine", "--schedule-steps", "40", "--warmup-steps", "3"],
         &["--loss", "mse", "--momentum", "0", "--lr", "0.3", "--schedule", "step", "--schedule-steps", "8"],
@@ -532,7 +533,19 @@ fn a_resumed_run_comes_to_what_it_would_have_come_to() {
         is_whole(part.path());
         let output = resume(&data, &checkpoint, &[]);
         assert!(output.status.success(), "{}", stderr(&output));
-        assert!(stdout(&output).contains("All 5 epochs are done: "), "{}", stdout(&output));
+        assert!(stdout(&output).contains("No epoch is left to train: "), "{}", stdout(&output));
+        is_whole(part.path());
+        // What a kill between two renames has left behind, or somebody has removed, comes back.
+        fs::remove_file(part.path().join("model.safetensors")).unwrap();
+        fs::write(part.path().join("metrics.jsonl"), "").unwrap();
+        let output = resume(&data, &checkpoint, &["--json"]);
+        let summary = stdout(&output).lines().last().unwrap().to_owned();
+        let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        assert_eq!(
+            (summary["steps"].as_u64(), summary["us_per_step"].is_null()),
+            (Some(0), true),
+            "{summary}"
+        );
         is_whole(part.path());
     }
 }
@@ -576,9 +589,46 @@ fn what_a_run_cannot_go_on_from_is_named() {
         assert_eq!(output.status.code(), Some(1), "{file}: {}", stderr(&output));
         assert!(stderr(&output).contains(file) && stderr(&output).contains(expected), "{}", stderr(&output));
     }
+    // Other data under the same name.
+    for (from, to) in [("t10k-images-idx3", "train-images-idx3"), ("t10k-labels-idx1", "train-labels-idx1")] {
+        let path = |name: &str| data.path().join("mnist").join(format!("{name}-ubyte"));
+        fs::copy(path(from), path(to)).unwrap();
+    }
+    let output = resume(&data, &checkpoint, &["--epochs", "3"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("a run on 40 samples of mnist, found 10"), "{}", stderr(&output));
     for command in ["sweep", "profile"] {
         assert_eq!(run(&[command, "--resume", text(&checkpoint)]).status.code(), Some(2));
     }
+}
+
+/// A schedule stays what it was when the run began, and a person is told where it ends before the run; and so is what a run was
+/// computed in that cannot go on here.
+#[test]
+fn a_resumed_run_says_what_it_keeps() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let flags = ["--epochs", "2", "--schedule", "cosine", "--warmup-steps", "1"];
+    assert!(train_tiny(&data, out.path(), &flags).status.success());
+    let checkpoint = out.path().join("checkpoint.safetensors");
+    let output = resume(&data, &checkpoint, &["--epochs", "4"]);
+    assert!(
+        stdout(&output).contains("Schedule: as the run began, for 10 of 20 steps"),
+        "{}",
+        stdout(&output)
+    );
+
+    let bytes = fs::read(&checkpoint).unwrap();
+    let at = bytes.windows(5).position(|part| part == b"f32\\\"").unwrap();
+    let changed = [&bytes[..at], b"bf16", &bytes[at + 3..]].concat();
+    let header = u64::from_le_bytes(changed[..8].try_into().unwrap()) + 1;
+    // The header is padded with spaces to a multiple of 8 bytes: one more byte, and 7 of padding.
+    let end = 8 + header as usize;
+    let changed = [&(header + 7).to_le_bytes(), &changed[8..end], &[b' '; 7], &changed[end..]].concat();
+    fs::write(&checkpoint, changed).unwrap();
+    let output = resume(&data, &checkpoint, &["--epochs", "5"]);
+    let text = stderr(&output);
+    assert!(text.contains("checkpoint.safetensors, in bf16: --precision bf16 needs a GPU"), "{text}");
+    assert!(resume(&data, &checkpoint, &["--epochs", "5", "--precision", "f32"]).status.success());
 }
 
 /// By the loss that it was trained with, unless another is named.

@@ -15,8 +15,8 @@ pub(crate) fn scalars(optimizer: &Optimizer, schedule: &Schedule, first: u64, st
     let row = |step: u64| {
         let lr = schedule.lr(optimizer.lr(), step) as f32;
         match optimizer {
-            // The velocity of the very first step has no past: it is the gradient.
-            Optimizer::Sgd(_) if step == 0 => Scalars::sgd(lr, 0.0, 1.0),
+            // The velocity of the very first step has no past, and where there is no momentum none has: it is the gradient.
+            Optimizer::Sgd(sgd) if step == 0 || sgd.momentum == 0.0 => Scalars::sgd(lr, 0.0, 1.0),
             Optimizer::Sgd(sgd) => Scalars::sgd(lr, sgd.momentum as f32, (1.0 - sgd.dampening) as f32),
             Optimizer::AdamW(adamw) => {
                 let (correction1, correction2) = adamw.corrections(step);

@@ -292,8 +292,17 @@ pub(crate) struct Resident<'d> {
     ahead: Option<Ahead>,
     core: Core<'d>,
     runs: [RunState; 1],
-    /// Steps before the last launch of [`Engine::epochs`], and in each of its epochs.
-    launch: (u64, usize),
+    /// The last of [`Engine::epochs`].
+    launch: Launch,
+}
+
+/// Where the epochs of a launch stand in the run.
+#[derive(Default)]
+struct Launch {
+    /// Steps before the first.
+    before: u64,
+    /// Steps of each.
+    epoch: usize,
 }
 
 impl<'d> Resident<'d> {
@@ -302,7 +311,7 @@ impl<'d> Resident<'d> {
         let (sgd, schedule) = (plan::check(&job, options.batch)?, job.schedule);
         let mut core = Core::new(job, options, false)?;
         let run = RunState::new(&mut core.graph, sgd, schedule)?.with_snapshots(&core.graph.gpu)?;
-        Ok(Self { ahead: None, core, runs: [run], launch: (0, 0) })
+        Ok(Self { ahead: None, core, runs: [run], launch: Launch::default() })
     }
 }
 
@@ -347,7 +356,7 @@ impl Engine for Resident<'_> {
         let started = Instant::now();
         self.runs[0].begin(&self.core.graph.gpu, &sizes, orders)?;
         let epochs = self.core.train(&sizes, &self.runs, stop)?[0];
-        self.launch = (self.runs[0].steps, rows.div_ceil(batch));
+        self.launch = Launch { before: self.runs[0].steps, epoch: rows.div_ceil(batch) };
         let mut trained = self.runs[0].end(&self.core.graph.gpu, &sizes, epochs)?;
         share_out(&mut trained, started.elapsed().as_secs_f64());
         self.look_at(trained.len() - 1)?;
@@ -386,7 +395,12 @@ impl Engine for Resident<'_> {
     }
 
     fn settle(&mut self) -> Result<(), Error> {
-        self.ahead.as_mut().map_or(Ok(()), |ahead| ahead.settle(&mut self.core, &mut self.runs[0]))
+        let [run] = &mut self.runs;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.settle(&mut self.core, run)?;
+        }
+        // Of a launch of several epochs an earlier one may be seen.
+        if run.seen == run.steps { Ok(()) } else { run.show(&mut self.core.graph) }
     }
 
     fn keep(&mut self, samples: Option<&Samples<'_>>) -> Result<(), Error> {
@@ -394,9 +408,9 @@ impl Engine for Resident<'_> {
     }
 
     fn look_at(&mut self, epoch: usize) -> Result<(), Error> {
-        let ([run], (before, steps)) = (&mut self.runs, self.launch);
+        let ([run], launch) = (&mut self.runs, &self.launch);
         run.span.show(&mut self.core.graph, epoch)?;
-        run.seen = before + ((epoch + 1) * steps) as u64;
+        run.seen = launch.before + ((epoch + 1) * launch.epoch) as u64;
         Ok(())
     }
 

@@ -76,8 +76,10 @@ impl RunState {
     pub(super) fn restore(&mut self, graph: &mut Graph<'_>, steps: u64) -> Result<(), Error> {
         let (gpu, parameters, velocities) = graph.arenas();
         self.parameters.copy_from(gpu, parameters, 0..parameters.len())?;
-        if let Some(velocities) = velocities {
-            self.velocities.copy_from(gpu, velocities, 0..velocities.len())?;
+        match velocities {
+            Some(velocities) => self.velocities.copy_from(gpu, velocities, 0..velocities.len())?,
+            // Kernels multiply them by 0, which leaves infinite ones of a run that has diverged.
+            None => self.velocities.clear(gpu)?,
         }
         (self.steps, self.seen) = (steps, steps);
         Ok(())

@@ -266,14 +266,18 @@ fn report(
     let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
     let Output { table, model: model_path } = output;
     let lines = lines.join("\n") + "\n";
+    let mut results = files::Replacement::default();
     let Some((run, model)) = best else {
-        files::replace([(table, lines.as_bytes())])?;
+        results.add(table, lines.as_bytes())?;
+        results.finish()?;
         bail!("no run has a result: see {}", table.display())
     };
     let row = &rows[run];
     let TrainArgs { dataset, loss, .. } = arguments.train;
     let of_model = metadata(dataset, loss, row.variation.seed, row.epochs);
-    files::replace([(model_path, &model_file::bytes(&model, of_model)?), (table, lines.as_bytes())])?;
+    results.add(model_path, &model_file::bytes(&model, of_model)?)?;
+    results.add(table, lines.as_bytes())?;
+    results.finish()?;
     if !arguments.train.json {
         let Variation { seed, lr, momentum } = row.variation;
         say(&format!("Best: run {run}, seed {seed}, lr {lr}, momentum {momentum}"))?;

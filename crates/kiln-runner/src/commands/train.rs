@@ -3,12 +3,12 @@
 mod run;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kiln_data::{Source, WholeFile};
-use kiln_engine::{Job, Loss, Mlp};
+use kiln_engine::{Job, Loss, Mlp, Samples, StepRange};
 
 use super::data;
 use crate::checkpoint::{Checkpoint, Settings};
@@ -31,13 +31,18 @@ impl Interrupted {
     pub(crate) const EXIT_CODE: u8 = 130;
 }
 
+/// A run that is to go on.
+struct Resumed {
+    path: PathBuf,
+    checkpoint: Checkpoint,
+}
+
 pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::Result<()> {
-    let from = resume.as_deref().map(|path| resumed(path, &mut train)).transpose()?;
+    let from = resume.map(|path| Resumed::load(path, &mut train)).transpose()?;
     let arguments = &train;
-    let layers = arguments.widths();
     let initial = match &from {
-        Some(checkpoint) => checkpoint.state.model.clone(),
-        None => Mlp::new(&layers, arguments.seed)?,
+        Some(from) => from.checkpoint.state.model.clone(),
+        None => Mlp::new(&arguments.widths(), arguments.seed)?,
     };
     let folder = arguments.folder();
     let output = Output::in_folder(&folder);
@@ -46,47 +51,51 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
     let job = match &from {
-        Some(Checkpoint { settings, .. }) => {
-            let Settings { loss, optimizer, schedule, .. } = *settings;
-            Job { model: initial, loss, optimizer, schedule, train }
-        }
+        Some(from) => from.job(initial, train)?,
         None => arguments.job(initial, train)?,
     };
     let settings = settings(arguments, &job);
-    let (done, metrics) = from.as_ref().map_or((0, String::new()), |from| (from.epoch, from.metrics.clone()));
-    check_profile(arguments, train.len(), done)?;
+    let done = from.as_ref().map_or(0, |from| from.checkpoint.epoch);
+    check_profile(&settings, done, arguments.profile_steps)?;
+    let trainer = engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps);
+    let run = Run::new(settings, train, test, output, arguments.json);
+    let Some(Resumed { path, checkpoint }) = from else {
+        let (trainer, line) = trainer?;
+        return run.start(&line, None)?.epochs(trainer);
+    };
+    let name = path.display();
     let (mut trainer, line) =
-        engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps)?;
-    if let (Some(from), Some(path)) = (&from, &resume) {
-        trainer.restore(&from.state).with_context(|| path.display().to_string())?;
-    }
-    let (unsaved, saved, json) = (None, None, arguments.json);
-    let run = Run { settings, done, metrics, train, test, unsaved, saved, json, output };
-    run.start(&line, resume.as_deref())?;
-    run.epochs(trainer)
+        trainer.with_context(|| format!("going on from {name}, in {}", checkpoint.settings.precision))?;
+    trainer.restore(&checkpoint.state).with_context(|| name.to_string())?;
+    run.resumed(checkpoint).start(&line, Some(&path))?.epochs(trainer)
 }
 
-/// The checkpoint of a run that is to go on, whose flags the arguments then have.
-fn resumed(path: &Path, arguments: &mut TrainArgs) -> anyhow::Result<Checkpoint> {
-    let mut from = Checkpoint::load(path)?;
-    let settings = &mut from.settings;
-    settings.epochs = arguments.epochs.unwrap_or(settings.epochs);
-    ensure!(
-        settings.epochs.get() >= from.epoch,
-        Usage::new(format!(
-            "--epochs {}: {} has {} epochs behind it",
-            settings.epochs,
-            path.display(),
-            from.epoch
-        ))
-    );
-    arguments.layers = settings.layers.clone();
-    (arguments.dataset, arguments.loss) = (settings.dataset, settings.loss);
-    (arguments.batch, arguments.seed) = (settings.batch, settings.seed);
-    arguments.epochs = Some(settings.epochs);
-    arguments.engine.gpu.precision.get_or_insert(settings.precision);
-    arguments.out.get_or_insert_with(|| WholeFile::folder_of(path).to_path_buf());
-    Ok(from)
+impl Resumed {
+    /// The checkpoint of a run that is to go on, whose flags the arguments then have.
+    fn load(path: PathBuf, arguments: &mut TrainArgs) -> anyhow::Result<Self> {
+        let mut checkpoint = Checkpoint::load(&path)?;
+        let settings = &mut checkpoint.settings;
+        settings.epochs = arguments.epochs.unwrap_or(settings.epochs);
+        settings.precision = arguments.engine.gpu.precision.unwrap_or(settings.precision);
+        if settings.epochs.get() < checkpoint.epoch {
+            let (all, name, done) = (settings.epochs, path.display(), checkpoint.epoch);
+            bail!(Usage::new(format!("--epochs {all}: {name} has {done} epochs behind it")));
+        }
+        arguments.layers = settings.layers.clone();
+        (arguments.dataset, arguments.batch, arguments.seed) =
+            (settings.dataset, settings.batch, settings.seed);
+        arguments.epochs = Some(settings.epochs);
+        arguments.engine.gpu.precision = Some(settings.precision);
+        arguments.out.get_or_insert_with(|| WholeFile::folder_of(&path).to_path_buf());
+        Ok(Self { path, checkpoint })
+    }
+
+    fn job<'d>(&self, model: Mlp, train: Samples<'d>) -> anyhow::Result<Job<'d>> {
+        let Settings { dataset, loss, optimizer, schedule, samples, .. } = self.checkpoint.settings;
+        let (name, found) = (self.path.display(), train.len());
+        ensure!(found == samples, "{name}: a run on {samples} samples of {dataset}, found {found}");
+        Ok(Job { model, loss, optimizer, schedule, train })
+    }
 }
 
 /// What the run of a job is.
@@ -100,15 +109,16 @@ fn settings(arguments: &TrainArgs, job: &Job<'_>) -> Settings {
         batch: arguments.batch,
         epochs: arguments.epochs(),
         seed: arguments.seed,
+        samples: job.train.len(),
         precision: arguments.engine.gpu.precision(),
     }
 }
 
 /// Steps to profile are steps of this run that are still to come.
-fn check_profile(arguments: &TrainArgs, samples: usize, done: usize) -> anyhow::Result<()> {
-    let Some(range) = arguments.profile_steps else { return Ok(()) };
-    let epoch = samples.div_ceil(arguments.batch.get());
-    let [first, end] = [done, arguments.epochs().get()].map(|epochs| epoch.saturating_mul(epochs));
+fn check_profile(settings: &Settings, done: usize, range: Option<StepRange>) -> anyhow::Result<()> {
+    let Some(range) = range else { return Ok(()) };
+    let epoch = settings.samples.div_ceil(settings.batch.get());
+    let [first, end] = [done, settings.epochs.get()].map(|epochs| epoch.saturating_mul(epochs));
     ensure!(
         first <= range.first && range.end <= end,
         "--profile-steps {range}: expected steps of this run, which has {end}, from {first}"

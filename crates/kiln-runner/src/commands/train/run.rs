@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use kiln_data::Shuffle;
-use kiln_engine::{Evaluation, Samples, Schedule, Trained, Trainer, TrainingState};
+use kiln_engine::{Curve, Evaluation, Samples, Schedule, Trained, Trainer, TrainingState};
 use serde::Serialize;
 
 use super::{Interrupted, interrupted, metadata};
-use crate::checkpoint::{self, Settings};
+use crate::checkpoint::{self, Checkpoint, Settings};
 use crate::terminal::{bar, plural, say};
 use crate::{files, model_file};
 
@@ -64,7 +64,8 @@ enum Event<'a> {
     Summary {
         train_seconds: f64,
         steps: usize,
-        us_per_step: f64,
+        /// None where all epochs were done before.
+        us_per_step: Option<f64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         device_us_per_step: Option<f64>,
         model: String,
@@ -90,18 +91,18 @@ impl Output {
 
 /// A run, or the rest of one.
 pub(super) struct Run<'a> {
-    pub(super) settings: Settings,
+    settings: Settings,
     /// Epochs that are done.
-    pub(super) done: usize,
+    done: usize,
     /// Their lines of `metrics.jsonl`.
-    pub(super) metrics: String,
-    pub(super) train: Samples<'a>,
-    pub(super) test: Samples<'a>,
+    metrics: String,
+    train: Samples<'a>,
+    test: Samples<'a>,
     /// What the last of the epochs came to, where it is not written yet, and when those before were.
-    pub(super) unsaved: Option<TrainingState>,
-    pub(super) saved: Option<Instant>,
-    pub(super) json: bool,
-    pub(super) output: Output,
+    unsaved: Option<TrainingState>,
+    saved: Option<Instant>,
+    json: bool,
+    output: Output,
 }
 
 /// Time from one writing of results to the next, at least: an epoch may take milliseconds, and so does a disk.
@@ -124,8 +125,27 @@ impl Totals {
     }
 }
 
-impl Run<'_> {
-    pub(super) fn start(&self, engine: &str, resume: Option<&Path>) -> anyhow::Result<()> {
+impl<'a> Run<'a> {
+    /// A run that begins.
+    pub(super) fn new(
+        settings: Settings,
+        train: Samples<'a>,
+        test: Samples<'a>,
+        output: Output,
+        json: bool,
+    ) -> Self {
+        let (metrics, unsaved, saved) = (String::new(), None, None);
+        Self { settings, done: 0, metrics, train, test, unsaved, saved, json, output }
+    }
+
+    /// The rest of a run. Its results so far are written, too: they may have come from elsewhere, or be ahead of the files beside them.
+    pub(super) fn resumed(self, checkpoint: Checkpoint) -> Self {
+        let Checkpoint { epoch, metrics, state, .. } = checkpoint;
+        Self { done: epoch, metrics, unsaved: Some(state), ..self }
+    }
+
+    /// Says what it is.
+    pub(super) fn start(self, engine: &str, resume: Option<&Path>) -> anyhow::Result<Self> {
         let Settings { dataset, layers, loss, optimizer, schedule, batch, epochs, seed, .. } = &self.settings;
         let (samples, done) = (self.train.len(), self.done);
         if self.json {
@@ -133,7 +153,8 @@ impl Run<'_> {
             let (batch, epochs, seed) = (batch.get(), epochs.get(), *seed);
             let start =
                 Event::Start { engine, layers, samples, optimizer, schedule, batch, epochs, done, seed };
-            return say_json(&start);
+            say_json(&start)?;
+            return Ok(self);
         }
         say(engine)?;
         // The textbook's constant learning rate goes without saying.
@@ -145,10 +166,14 @@ impl Run<'_> {
             "Job: {dataset}, {samples} samples; layers {widths}; {loss}; {optimizer}{scheduled}; batch {batch}; {}; seed {seed}",
             plural(epochs.get(), "epoch"),
         ))?;
-        match resume {
-            Some(path) => say(&format!("Resumed after epoch {done} from {}", path.display())),
-            None => Ok(()),
+        if let Some(path) = resume {
+            say(&format!("Resumed after epoch {done} from {}", path.display()))?;
+            let steps = (samples.div_ceil(batch.get()) as u64).saturating_mul(epochs.get() as u64);
+            if let Some(span) = span(schedule).filter(|&span| span < steps) {
+                say(&format!("Schedule: as the run began, for {span} of {steps} steps"))?;
+            }
         }
+        Ok(self)
     }
 
     pub(super) fn epochs(mut self, trainer: Trainer<'_>) -> anyhow::Result<()> {
@@ -157,19 +182,15 @@ impl Run<'_> {
         // Whatever ended it, the epochs before are good.
         let saved = self.save();
         trained.and(saved)?;
-        if totals.steps > 0 {
+        let (epoch, epochs) = (self.done, self.settings.epochs.get());
+        if epoch > 0 {
             self.summary(&totals)?;
         }
-        let (epoch, epochs) = (self.done, self.settings.epochs.get());
-        if epoch < epochs {
-            let resume = (epoch > 0).then_some(self.output.checkpoint);
-            return Err(Interrupted { epoch, epochs, resume }.into());
+        if epoch == epochs {
+            return Ok(());
         }
-        if totals.steps == 0 && !self.json {
-            let all = plural(epochs, "epoch");
-            say(&format!("All {all} are done: --epochs N, N in all, makes the run longer"))?;
-        }
-        Ok(())
+        let resume = (epoch > 0).then_some(self.output.checkpoint);
+        Err(Interrupted { epoch, epochs, resume }.into())
     }
 
     /// Trains until the last epoch is done, or a wish to end it is heard.
@@ -211,11 +232,11 @@ impl Run<'_> {
         let Output { model, checkpoint, metrics } = &self.output;
         let Settings { dataset, loss, seed, .. } = self.settings;
         let metadata = metadata(dataset, loss, seed, self.done);
-        files::replace([
-            (model, &model_file::bytes(&state.model, metadata)?),
-            (checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, &state)?),
-            (metrics, self.metrics.as_bytes()),
-        ])?;
+        let mut results = files::Replacement::default();
+        results.add(model, &model_file::bytes(&state.model, metadata)?)?;
+        results.add(checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, &state)?)?;
+        results.add(metrics, self.metrics.as_bytes())?;
+        results.finish()?;
         self.saved = Some(Instant::now());
         Ok(())
     }
@@ -232,7 +253,7 @@ impl Run<'_> {
     }
 
     fn summary(&self, &Totals { train_seconds, device_seconds, steps }: &Totals) -> anyhow::Result<()> {
-        let us_per_step = train_seconds * 1e6 / steps as f64;
+        let us_per_step = (steps > 0).then_some(train_seconds * 1e6 / steps as f64);
         let device_us_per_step = (device_seconds > 0.0).then_some(device_seconds * 1e6 / steps as f64);
         let Output { model, checkpoint, metrics } = &self.output;
         let [model, checkpoint, metrics] =
@@ -251,9 +272,25 @@ impl Run<'_> {
         }
         let device =
             device_us_per_step.map_or_else(String::new, |us| format!(", {us:.2} µs by the device's clock"));
-        say(&format!("Trained {steps} steps in {train_seconds:.2} s, {us_per_step:.1} µs a step{device}"))?;
+        say(&match us_per_step {
+            Some(us) => format!("Trained {steps} steps in {train_seconds:.2} s, {us:.1} µs a step{device}"),
+            None if self.done == self.settings.epochs.get() => {
+                "No epoch is left to train: --epochs N, N in all, makes the run longer".to_owned()
+            }
+            None => "No epoch was trained".to_owned(),
+        })?;
         say(&format!("Wrote {model}, {checkpoint} and {metrics}"))
     }
+}
+
+/// Steps until a schedule is where it was to end, if it was.
+fn span(schedule: &Schedule) -> Option<u64> {
+    let curve = match schedule.curve {
+        Curve::Constant | Curve::Step { .. } => return None,
+        Curve::Cosine { half_period_steps, .. } => half_period_steps,
+        Curve::OneCycle(cycle) => cycle.total_steps,
+    };
+    schedule.warmup_steps.checked_add(curve)
 }
 
 fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
