@@ -180,6 +180,24 @@ impl<'d> Trainer<'d> {
     /// Takes over the parameters, the optimizer's moments and the count of steps of another trainer of the same layers and the same
     /// kind of optimizer. Schedules go on from that step.
     ///
+    /// ```
+    /// # use kiln_engine::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
+    /// # let (pixels, labels) = ([0u8, 255, 255, 0, 128, 7], [0u8, 1, 0]);
+    /// # let train = Samples::pixels(&pixels, 2, Targets::Labels(&labels))?;
+    /// # let optimizer = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() }.into();
+    /// # let model = Mlp::new(&[2, 8, 2], 0)?;
+    /// # let job = Job { model, loss: Loss::CrossEntropy, optimizer, schedule: Schedule::default(), train };
+    /// let mut trainer = Trainer::host(job.clone(), 1)?;
+    /// trainer.epoch(&[2, 0, 1], 2)?;
+    /// let state = trainer.state()?;
+    ///
+    /// let mut other = Trainer::host(job, 1)?;
+    /// other.restore(&state)?;
+    /// assert_eq!(other.epoch(&[1, 2, 0], 2)?, trainer.epoch(&[1, 2, 0], 2)?);
+    /// assert_eq!(other.state()?, trainer.state()?);
+    /// # Ok::<(), kiln_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::State`] where it is not of such a trainer, before anything is taken over; [`Error::OutOfMemory`]; [`Error::Gpu`].
     pub fn restore(&mut self, state: &TrainingState) -> Result<(), Error> {

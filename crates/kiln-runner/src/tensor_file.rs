@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::ensure;
@@ -42,9 +44,12 @@ impl View for LittleEndian<'_> {
 
 /// Reads all tensors, which must be of float32, and the metadata.
 pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Tensor>, HashMap<String, String>)> {
-    let size = std::fs::metadata(path)?.len();
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
     ensure!(size <= BYTES_MAX, "expected at most {BYTES_MAX} bytes, found {size}");
-    let bytes = std::fs::read(path)?;
+    // Of what has no size, such as a device, nothing is read.
+    let mut bytes = Vec::new();
+    file.by_ref().take(size).read_to_end(&mut bytes)?;
     let (_, header) = SafeTensors::read_metadata(&bytes)?;
     let mut tensors = Vec::new();
     for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {

@@ -583,6 +583,7 @@ fn what_a_run_cannot_go_on_from_is_named() {
         ("model.safetensors", "expected metadata \"format\", found none"),
         ("metrics.jsonl", "not a checkpoint that kiln can go on from"),
         ("nothing.safetensors", "No such file"),
+        ("/dev/zero", "not a checkpoint that kiln can go on from"),
         (".", "not a checkpoint that kiln can go on from"),
     ] {
         let output = resume(&data, &out.path().join(file), &[]);
