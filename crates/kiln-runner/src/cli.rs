@@ -172,7 +172,8 @@ impl TrainArgs {
     /// # Errors
     /// Where the warm-up leaves nothing of the run for its schedule.
     pub(crate) fn job<'d>(&self, model: Mlp, train: Samples<'d>) -> anyhow::Result<Job<'d>> {
-        let steps = train.len().div_ceil(self.batch.get()) as u64 * self.epochs().get() as u64;
+        let epoch = train.len().div_ceil(self.batch.get()) as u64;
+        let steps = epoch.saturating_mul(self.epochs().get() as u64);
         let (optimizer, schedule) = self.optimization.optimization(steps)?;
         Ok(Job { model, loss: self.loss, optimizer, schedule, train })
     }

@@ -444,10 +444,13 @@ fn killed_while_saving_nothing_is_half_written() {
 #[test]
 fn asked_to_end_it_ends_after_the_epoch() {
     let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
-    let epochs = "100000000";
+    let epochs = "18446744073709551615"; // whose steps no number can count
     let paths = ["--data-dir", data.path().to_str().unwrap(), "--out", out.path().to_str().unwrap()];
-    let arguments =
-        [&["train", "--engine", "host", "--layers", "16,8,10", "--epochs", epochs][..], &paths].concat();
+    let arguments = [
+        &["train", "--engine", "host", "--layers", "16,8,10", "--schedule", "cosine", "--epochs", epochs][..],
+        &paths,
+    ]
+    .concat();
     let mut child = kiln(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let metrics = out.path().join("metrics.jsonl");
     while !metrics.exists() {
