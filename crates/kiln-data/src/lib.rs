@@ -28,4 +28,4 @@ pub use fetch::{Attempt, FetchError, Fetcher, Progress, fetch, others};
 pub use idx::{BYTES_MAX, IdxError, Images, read_images, read_labels};
 pub use order::Shuffle;
 pub use source::{Source, SourceFile};
-pub use whole_file::WholeFile;
+pub use whole_file::{SyncedFile, WholeFile};

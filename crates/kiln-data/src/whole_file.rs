@@ -12,9 +12,13 @@ const SUFFIX: &str = ".tmp";
 /// A temporary file this old belongs to a process that was killed.
 const STALE: Duration = Duration::from_secs(3600);
 
-/// A file under a temporary name, which is removed unless [`WholeFile::keep`] gives it another.
+/// A file under a temporary name, which is removed unless [`SyncedFile::keep`] gives it another.
 #[derive(Debug)]
 pub struct WholeFile(NamedTempFile);
+
+/// A [`WholeFile`] that is on the disk.
+#[derive(Debug)]
+pub struct SyncedFile(NamedTempFile);
 
 impl WholeFile {
     /// An empty one.
@@ -63,20 +67,22 @@ impl WholeFile {
     ///
     /// # Errors
     /// Where it does not get there.
-    pub fn sync(&self) -> io::Result<()> {
-        self.0.as_file().sync_all()
+    pub fn sync(self) -> io::Result<SyncedFile> {
+        self.0.as_file().sync_all()?;
+        Ok(SyncedFile(self.0))
     }
+}
 
-    /// Syncs and renames, so that the name holds a whole file even if the power fails. The path is in the folder of
+impl SyncedFile {
+    /// Renames it, so that the name holds a whole file even if the power fails. The path is in the folder of
     /// [`WholeFile::new_in`].
     ///
     /// # Errors
-    /// Where either fails; a file that had the name stays.
+    /// Where that fails; a file that had the name stays.
     pub fn keep(self, path: &Path) -> io::Result<()> {
-        self.sync()?;
         self.0.persist(path).map_err(|error| error.error)?;
         #[cfg(unix)]
-        File::open(Self::folder_of(path))?.sync_all()?;
+        File::open(WholeFile::folder_of(path))?.sync_all()?;
         Ok(())
     }
 }

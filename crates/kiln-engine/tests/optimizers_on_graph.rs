@@ -50,15 +50,24 @@ fn data() -> (Vec<f32>, Vec<u8>) {
     (noise(SAMPLES * 7, 1), (0..SAMPLES).map(|i| (i * 5 % 3) as u8).collect())
 }
 
+/// A job on such data, from the model that a seed names.
+fn job<'d>(
+    (inputs, labels): &'d (Vec<f32>, Vec<u8>),
+    layers: &[usize],
+    seed: u64,
+    (optimizer, schedule): (Optimizer, Schedule),
+) -> Job<'d> {
+    let train = Samples::floats(inputs, 7, Targets::Labels(labels)).unwrap();
+    Job { model: Mlp::new(layers, seed).unwrap(), loss: Loss::CrossEntropy, optimizer, schedule, train }
+}
+
 #[test]
 fn graph_trains_as_host_does() {
     on_device!();
-    let (inputs, labels) = data();
-    let train = Samples::floats(&inputs, 7, Targets::Labels(&labels)).unwrap();
+    let data = data();
     for (optimizer, schedule) in cases() {
         let what = format!("{optimizer}, {schedule}");
-        let model = Mlp::new(&[7, 5, 3], 3).unwrap();
-        let job = Job { model, loss: Loss::CrossEntropy, optimizer, schedule, train };
+        let job = job(&data, &[7, 5, 3], 3, (optimizer, schedule));
         let (losses, host) = trained(Trainer::host(job.clone(), 1).unwrap());
         let graph = |submission| {
             let options = GraphOptions { submission, ..GraphOptions::default() };
@@ -83,13 +92,9 @@ fn graph_trains_as_host_does() {
 #[test]
 fn training_goes_on_from_a_state() {
     on_device!();
-    let (inputs, labels) = data();
-    let train = Samples::floats(&inputs, 7, Targets::Labels(&labels)).unwrap();
+    let data = data();
     for (optimizer, schedule) in cases() {
-        let job = |seed| {
-            let model = Mlp::new(&[7, 5, 3], seed).unwrap();
-            Job { model, loss: Loss::CrossEntropy, optimizer, schedule, train }
-        };
+        let job = |seed| job(&data, &[7, 5, 3], seed, (optimizer, schedule));
         let trainer = |engine, seed| match engine {
             "host" => Trainer::host(job(seed), 1).unwrap(),
             _ => Trainer::graph(job(seed), &GraphOptions::default()).unwrap(),
@@ -121,12 +126,8 @@ fn training_goes_on_from_a_state() {
 #[test]
 fn a_state_of_another_job_is_refused_and_nothing_of_it_is_taken() {
     on_device!();
-    let (inputs, labels) = data();
-    let train = Samples::floats(&inputs, 7, Targets::Labels(&labels)).unwrap();
-    let job = |layers: &[usize], (optimizer, schedule): (Optimizer, Schedule)| {
-        let model = Mlp::new(layers, 3).unwrap();
-        Job { model, loss: Loss::CrossEntropy, optimizer, schedule, train }
-    };
+    let data = data();
+    let job = |layers: &[usize], case| job(&data, layers, 3, case);
     let [adamw, _, momentum, descent] = cases();
     let state = |layers: &[usize], case| Trainer::host(job(layers, case), 1).unwrap().state().unwrap();
     let others = [state(&[7, 6, 3], momentum), state(&[7, 5, 3], adamw), state(&[7, 5, 3], descent)];

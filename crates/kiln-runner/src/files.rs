@@ -5,14 +5,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use kiln_data::WholeFile;
+use kiln_data::{SyncedFile, WholeFile};
 
 /// Files that belong together: each is written under a temporary name when it is added, and all are renamed once they are there.
 #[derive(Default)]
 pub(crate) struct Replacement(Vec<Written>);
 
 struct Written {
-    file: WholeFile,
+    file: SyncedFile,
     path: PathBuf,
     bytes: usize,
 }
@@ -34,11 +34,10 @@ fn failed(path: &Path, bytes: usize) -> String {
     format!("{}: {bytes} bytes could not be written", path.display())
 }
 
-fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<WholeFile> {
+fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<SyncedFile> {
     let mut file = WholeFile::new_in(folder)?;
     file.write_all(bytes)?;
-    file.sync()?;
-    Ok(file)
+    file.sync()
 }
 
 /// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be

@@ -35,7 +35,7 @@ pub(super) fn install(
         whole.write_all(chunk).map_err(InstallError::Write)
     })?;
     check(file, bytes, &sha256).map_err(InstallError::Source)?;
-    whole.keep(&folder.join(file.name)).map_err(InstallError::Write)
+    whole.sync().and_then(|synced| synced.keep(&folder.join(file.name))).map_err(InstallError::Write)
 }
 
 /// Reads a file to its end, hands each chunk on with the bytes so far, and answers bytes and SHA-256. One byte

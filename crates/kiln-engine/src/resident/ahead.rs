@@ -110,11 +110,10 @@ impl Ahead {
         Ok(trained)
     }
 
-    /// Waits for all epochs under way; the run's parameters are then those that the engine evaluates.
-    pub(super) fn settle(&mut self, core: &mut Core<'_>, run: &mut RunState) -> Result<(), Error> {
+    /// Has the engine wait for all epochs under way.
+    pub(super) fn settle(&mut self, core: &Core<'_>) -> Result<(), Error> {
         let Some(last) = self.under_way.drain(..).next_back() else { return Ok(()) };
-        core.graph.gpu.after(&last.done)?;
-        run.show(&mut core.graph)
+        core.graph.gpu.after(&last.done)
     }
 }
 

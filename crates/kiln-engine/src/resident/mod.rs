@@ -397,9 +397,9 @@ impl Engine for Resident<'_> {
     fn settle(&mut self) -> Result<(), Error> {
         let [run] = &mut self.runs;
         if let Some(ahead) = &mut self.ahead {
-            ahead.settle(&mut self.core, run)?;
+            ahead.settle(&self.core)?;
         }
-        // Of a launch of several epochs an earlier one may be seen.
+        // An epoch before the last may be seen: others were under way, or followed in its launch.
         if run.seen == run.steps { Ok(()) } else { run.show(&mut self.core.graph) }
     }
 

@@ -54,7 +54,10 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
         Some(from) => from.job(initial, train)?,
         None => arguments.job(initial, train)?,
     };
-    let settings = settings(arguments, &job);
+    let settings = match &from {
+        Some(from) => from.checkpoint.settings.clone(),
+        None => settings(arguments, &job),
+    };
     let done = from.as_ref().map_or(0, |from| from.checkpoint.epoch);
     check_profile(&settings, done, arguments.profile_steps)?;
     let trainer = engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps);
@@ -71,7 +74,7 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
 }
 
 impl Resumed {
-    /// The checkpoint of a run that is to go on, whose flags the arguments then have.
+    /// The checkpoint of a run that is to go on, and in the arguments what data and engine are chosen by.
     fn load(path: PathBuf, arguments: &mut TrainArgs) -> anyhow::Result<Self> {
         let mut checkpoint = Checkpoint::load(&path)?;
         let settings = &mut checkpoint.settings;
@@ -81,10 +84,7 @@ impl Resumed {
             let (all, name, done) = (settings.epochs, path.display(), checkpoint.epoch);
             bail!(Usage::new(format!("--epochs {all}: {name} has {done} epochs behind it")));
         }
-        arguments.layers = settings.layers.clone();
-        (arguments.dataset, arguments.batch, arguments.seed) =
-            (settings.dataset, settings.batch, settings.seed);
-        arguments.epochs = Some(settings.epochs);
+        (arguments.dataset, arguments.batch) = (settings.dataset, settings.batch);
         arguments.engine.gpu.precision = Some(settings.precision);
         arguments.out.get_or_insert_with(|| WholeFile::folder_of(&path).to_path_buf());
         Ok(Self { path, checkpoint })
@@ -98,7 +98,7 @@ impl Resumed {
     }
 }
 
-/// What the run of a job is.
+/// What a run is that begins with a job.
 fn settings(arguments: &TrainArgs, job: &Job<'_>) -> Settings {
     Settings {
         dataset: arguments.dataset,
