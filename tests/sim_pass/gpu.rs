@@ -169,8 +169,9 @@ pub(crate) fn run(name: &str, runner: fn(&mut Gpu)) {
     let read = |extension: &str| fs::read_to_string(folder().join(name).with_extension(extension)).unwrap();
     let (source, ptx) = (read("cu"), read("ptx"));
     let least = source.lines().next().and_then(|line| line.strip_prefix("//@ arch: ")).unwrap();
+    let (least, only) = least.strip_suffix('a').map_or((least, false), |least| (least, true));
     let least: Arch = least.parse().unwrap();
-    for arch in ARCHITECTURES.into_iter().filter(|arch| *arch >= least) {
+    for arch in ARCHITECTURES.into_iter().filter(|arch| *arch == least || *arch > least && !only) {
         for schedule in SCHEDULES {
             let mut gpu = Gpu::new(name, &ptx, arch, schedule);
             runner(&mut gpu);

@@ -66,6 +66,7 @@ programs! {
     softmax_xent: reductions::softmax_xent,
     transpose: copies::transpose,
     warp_ops: warps::warp_ops,
+    wgmma: products::wgmma,
 }
 
 /// The folder of the programs.

@@ -159,3 +159,62 @@ pub(crate) fn fragments(gpu: &mut Gpu) {
     let (expected, _) = product(&hidden, &wide(&w), [16, 8, 16]);
     bits("chained", &gpu.get(d), &expected.iter().map(|v| *v as f32).collect::<Vec<f32>>());
 }
+
+/// The bytes of a whole number in a type.
+fn element(ty: &str, value: i32) -> Vec<u8> {
+    match ty {
+        "bf16" => bf16::from_f32(value as f32).to_le_bytes().into(),
+        "f16" => f16::from_f32(value as f32).to_le_bytes().into(),
+        "tf32" => (value as f32).to_le_bytes().into(),
+        _ => vec![value as u8],
+    }
+}
+
+/// Kernels of `wgmma.cu`: name, columns, terms, types, and the sign of the result.
+const WARPGROUP_PRODUCTS: [(&str, usize, usize, [&str; 2], i32); 17] = [
+    ("bf16_plain", 8, 16, ["bf16", "bf16"], 1),
+    ("bf16_swizzled_32", 16, 16, ["bf16", "bf16"], 1),
+    ("bf16_swizzled_64", 24, 16, ["bf16", "bf16"], 1),
+    ("bf16_swizzled_128", 32, 16, ["bf16", "bf16"], 1),
+    ("bf16_across_plain", 24, 16, ["bf16", "bf16"], 1),
+    ("bf16_across_32", 32, 16, ["bf16", "bf16"], 1),
+    ("bf16_across_64", 64, 16, ["bf16", "bf16"], 1),
+    ("bf16_across_128", 64, 16, ["bf16", "bf16"], 1),
+    ("bf16_a_across", 16, 16, ["bf16", "bf16"], 1),
+    ("bf16_held", 64, 16, ["bf16", "bf16"], -1),
+    ("f16_negated", 16, 16, ["f16", "f16"], -1),
+    ("f16_b_across", 32, 16, ["f16", "f16"], 1),
+    ("tf32_swizzled_128", 16, 8, ["tf32", "tf32"], 1),
+    ("tf32_held", 8, 8, ["tf32", "tf32"], -1),
+    ("s8_swizzled_64", 16, 32, ["s8", "s8"], 1),
+    ("u8_s8_held", 24, 32, ["u8", "s8"], 1),
+    ("s8_u8_saturated", 8, 32, ["s8", "u8"], 1),
+];
+
+/// Whole numbers, of which every sum is exact in whatever order: what counts is which element meets which.
+pub(crate) fn wgmma(gpu: &mut Gpu) {
+    let mut random = Random(10);
+    for (kernel, n, k, types, sign) in WARPGROUP_PRODUCTS {
+        let mut draw = |ty: &str, len: usize| match ty {
+            "s8" => random.ints(len, -128, 127),
+            "u8" => random.ints(len, 0, 255),
+            _ => random.ints(len, -100, 100),
+        };
+        let (a, b) = (draw(types[0], 64 * k), draw(types[1], n * k));
+        let bytes =
+            |ty, values: &[i32]| values.iter().flat_map(|value| element(ty, *value)).collect::<Vec<u8>>();
+        let (da, db) = (gpu.put(&bytes(types[0], &a)), gpu.put(&bytes(types[1], &b)));
+        for twice in [0u32, 1] {
+            let d = gpu.space::<u32>(64 * n);
+            gpu.launch(kernel, &linear(1, 128), &[&da, &db, &d, &twice]);
+            let sum = |at: usize| -> i32 {
+                let (row, column) = (at / n, at % n);
+                let terms = (0..k).map(|term| a[row * k + term] * b[column * k + term]);
+                sign * (1 + twice as i32) * terms.sum::<i32>()
+            };
+            let is_int = types[0].ends_with('8');
+            let word = |sum: i32| if is_int { sum as u32 } else { (sum as f32).to_bits() };
+            exactly(kernel, &gpu.get(d), &(0..64 * n).map(|at| word(sum(at))).collect::<Vec<u32>>());
+        }
+    }
+}

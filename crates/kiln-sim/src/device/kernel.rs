@@ -7,7 +7,7 @@ use crate::arch::Arch;
 use crate::check::view::MAX_BLOCKS;
 use crate::isa::Param;
 use crate::isa::decode::{self, DecodeError, Symbols, Variable, variable_bytes};
-use crate::isa::{CODE_BASE, CODE_STEP, Program};
+use crate::isa::{CODE_BASE, CODE_STEP, Origin, Program};
 use crate::memory::{MemoryError, Owner};
 use crate::ptx::ast::{self, Init, Space};
 use crate::ptx::{SyntaxError, parse};
@@ -214,6 +214,16 @@ fn target(text: &str) -> Option<(u32, bool)> {
     digits.trim_end_matches(['a', 'f']).parse().ok().map(|number| (number, exact))
 }
 
+/// Products of warpgroups are for one architecture, and no other has to run them.
+fn check_warpgroups(tree: &ast::Module, program: &Program) -> Result<(), LoadError> {
+    let target = tree.target.first().map_or("", String::as_str);
+    let at = program.code.iter().position(|inst| inst.op.is_of_warpgroups());
+    let Some(at) = at.filter(|_| target != "sm_90a") else { return Ok(()) };
+    let Origin { ptx_line, text, .. } = &program.origins[program.origin_of[at] as usize];
+    let message = format!("expected `.target sm_90a`, found {target}, for `{text}`");
+    Err(LoadError::Invalid { line: *ptx_line, message })
+}
+
 impl Device {
     /// Loads a module: parses it, decodes it, and places its variables.
     ///
@@ -225,6 +235,7 @@ impl Device {
         let mut placed = Placed::default();
         let loaded = self.place(&tree, &mut placed).and_then(|()| {
             let program = decode::decode(&tree, &placed.symbols, placed.shared_bytes)?;
+            check_warpgroups(&tree, &program)?;
             self.initialise(&tree, &placed, &program)?;
             Ok(program)
         });

@@ -45,7 +45,7 @@ fn mention(ranges: &mut [Range], reg: Reg, at: u32, defines: bool) {
     if range.first == u32::MAX {
         *range = Range { first: at, last: at, defined: defines };
     }
-    range.last = at;
+    range.last = range.last.max(at);
 }
 
 /// Instruction `i` of the function is at time `2 i + 2` when it reads and one later when it writes; time 0 is the entry.
@@ -60,6 +60,11 @@ fn mention_all(program: &Program, function: &Function, start: usize, class: RegC
         }
         RegClass::R64 => function.constants64.iter().for_each(|&(reg, _)| whole(reg)),
         RegClass::Pred => {}
+    }
+    // Who touches them while a product is under way, or without a fence before the next, is watched: they share no place.
+    for (inst, product) in wgmmas(program, start).filter(|_| class == RegClass::R32) {
+        product.d.iter().for_each(|&reg| whole(reg));
+        (0..4).filter(|slot| product.a_held && inst.has(*slot)).for_each(|slot| whole(inst.r[slot]));
     }
     for (n, inst) in program.code[start..].iter().enumerate() {
         let at = 2 * n as u32 + 2;
@@ -79,6 +84,12 @@ fn mention_all(program: &Program, function: &Function, start: usize, class: RegC
             }
         }
     }
+}
+
+/// The products of a function.
+fn wgmmas(program: &Program, start: usize) -> impl Iterator<Item = (&Inst, &super::Wgmma)> {
+    let products = program.code[start..].iter().filter(|inst| inst.op == Op::Wgmma);
+    products.map(|inst| (inst, &program.wgmmas[inst.imm as usize]))
 }
 
 fn call_site<'a>(program: &'a Program, inst: &Inst) -> Option<&'a super::CallSite> {
@@ -177,7 +188,7 @@ fn scan(ranges: &[Range]) -> (Vec<Reg>, u32) {
 
 fn rename_all(program: &mut Program, function: &mut Function, start: usize, class: RegClass, names: &[Reg]) {
     let rename = |reg: &mut Reg| *reg = names[usize::from(*reg)];
-    let mut sites = Vec::new();
+    let (mut sites, mut products) = (Vec::new(), Vec::new());
     for inst in &mut program.code[start..] {
         if let (Some((reg, _)), RegClass::Pred) = (&mut inst.guard, class) {
             rename(reg);
@@ -187,8 +198,10 @@ fn rename_all(program: &mut Program, function: &mut Function, start: usize, clas
                 rename(&mut inst.r[slot]);
             }
         }
-        if matches!(inst.op, Op::Call | Op::CallIndirect) {
-            sites.push(inst.imm as usize);
+        match inst.op {
+            Op::Call | Op::CallIndirect => sites.push(inst.imm as usize),
+            Op::Wgmma => products.push(inst.imm as usize),
+            _ => {}
         }
     }
     match class {
@@ -197,6 +210,7 @@ fn rename_all(program: &mut Program, function: &mut Function, start: usize, clas
                 let site = &mut program.calls[site];
                 site.arguments.iter_mut().chain(&mut site.results).for_each(rename);
             }
+            products.into_iter().for_each(|product| program.wgmmas[product].d.iter_mut().for_each(rename));
             function.constants32.iter_mut().for_each(|(reg, _)| rename(reg));
             function.argument_words.iter_mut().chain(&mut function.result_words).for_each(rename);
         }

@@ -752,6 +752,13 @@ pub(crate) enum Op {
     MovMatrix,
     /// Registers: d, a, b, c, each as many as the shape has.
     Mma(Mma),
+    /// Product `imm` of the program. Registers: a (descriptor, or 4 of a fragment), then at slot 4 b's descriptor, and the predicate
+    /// that says whether the sums so far count.
+    Wgmma,
+    WgmmaFence,
+    WgmmaCommit,
+    /// Waits until at most `imm` groups are pending.
+    WgmmaWait,
     /// To instruction `imm`; `uniform` is a promise.
     Branch,
     /// By a table: `imm` is its number.
@@ -812,4 +819,11 @@ pub(crate) enum Op {
     NanoSleep,
     /// Checks a prefetch's or a discard's address as a read of nothing: no effect.
     Hint,
+}
+
+impl Op {
+    /// Whether it is one of `wgmma`.
+    pub(crate) fn is_of_warpgroups(&self) -> bool {
+        matches!(self, Op::Wgmma | Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait)
+    }
 }

@@ -86,6 +86,51 @@ pub(crate) struct CallSite {
     pub(crate) results: Vec<Reg>,
 }
 
+/// Operands of `wgmma.mma_async`, and what they are summed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WgmmaType {
+    /// f16, to f32.
+    F16,
+    /// bf16, to f32.
+    Bf16,
+    /// tf32, to f32.
+    Tf32,
+    /// Bytes, to s32: whether a's and b's have a sign, and whether the sum saturates.
+    Int(bool, bool, bool),
+}
+
+/// A matrix operand of `wgmma.mma_async`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WgmmaOperand {
+    /// Whether the terms of the sum lie across the lines in memory.
+    pub(crate) transposed: bool,
+    pub(crate) negated: bool,
+}
+
+/// Whether a product is added to the sums so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accumulate {
+    Always,
+    Never,
+    /// As a predicate says, or its opposite.
+    If {
+        negated: bool,
+    },
+}
+
+/// A `wgmma.mma_async`: 64 rows, `d.len() / 4` times 8 columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wgmma {
+    pub(crate) ty: WgmmaType,
+    /// 32-bit registers of the sums.
+    pub(crate) d: Vec<Reg>,
+    /// Whether a comes from registers.
+    pub(crate) a_held: bool,
+    pub(crate) a: WgmmaOperand,
+    pub(crate) b: WgmmaOperand,
+    pub(crate) accumulate: Accumulate,
+}
+
 /// A line of PTX and of its source.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
@@ -143,6 +188,7 @@ pub(crate) struct Program {
     pub(crate) functions: Vec<Function>,
     pub(crate) kernels: HashMap<String, usize>,
     pub(crate) calls: Vec<CallSite>,
+    pub(crate) wgmmas: Vec<Wgmma>,
     /// Tables of `brx.idx`: indices of instructions.
     pub(crate) tables: Vec<Vec<u32>>,
     pub(crate) files: HashMap<u32, Arc<str>>,

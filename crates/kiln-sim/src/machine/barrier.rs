@@ -337,6 +337,9 @@ impl Machine<'_> {
         let block = run.block;
         self.note_end(run, gone);
         self.note_strays(run, gone);
+        if run.warp.live == 0 {
+            self.leave_warpgroup(run);
+        }
         self.blocks[block].live_threads -= gone.count_ones();
         let cluster = self.blocks[block].cluster;
         let generation = self.clusters[cluster].generation;

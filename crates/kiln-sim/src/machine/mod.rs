@@ -27,6 +27,7 @@ mod state;
 mod step;
 mod system;
 mod tensor;
+mod wgmma;
 mod words;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

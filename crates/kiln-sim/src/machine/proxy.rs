@@ -1,6 +1,6 @@
-//! Fences between ordinary accesses and bulk copies (PTX ISA, "Async proxy").
+//! Fences between ordinary accesses and bulk copies, or products of warpgroups (PTX ISA, "Async proxy").
 //!
-//! A bulk copy reads, writes and completes in the async proxy. A store that it reads or overwrites, and the initialisation of the
+//! A bulk copy reads, writes and completes in the async proxy, and a product reads in it. A store that it reads or overwrites, and the initialisation of the
 //! mbarrier that it completes on, must be covered by a proxy fence: one by a thread that knew of the store, and that the thread
 //! which issues the copy knows of. It does not matter which of the two has fenced. For mbarriers `fence.mbarrier_init` will do, which
 //! also makes the initialisation known to the cluster through a barrier that is arrived at relaxed. That ordinary *reads* come
@@ -104,6 +104,12 @@ impl Machine<'_> {
     /// A bulk copy reads or overwrites memory: whether a fence covers the stores to it.
     pub(super) fn check_fenced(&mut self, spot: Spot, bytes: u32, run: &Running<'_>, lane: usize) {
         let message = "a store and a bulk copy of the same memory, and no proxy fence between";
+        self.check_fence(spot, bytes, message, run, lane);
+    }
+
+    /// A product of a warpgroup reads memory: whether a fence covers the stores to it.
+    pub(super) fn check_multiplied(&mut self, spot: Spot, bytes: u32, run: &Running<'_>, lane: usize) {
+        let message = "a store and a product that reads the same memory, and no proxy fence between";
         self.check_fence(spot, bytes, message, run, lane);
     }
 

@@ -66,8 +66,11 @@ impl Machine<'_> {
             + function.shared_bytes * u32::from(launch.dynamic_shared == 0)
             + launch.dynamic_shared;
         let words = shared_bytes.div_ceil(4) as usize;
+        // Where there are none, nothing need be watched.
+        let products = (!launch.program.wgmmas.is_empty()).then(Box::default);
         let warps = (0..threads.div_ceil(32))
             .map(|index| Warp::new(number, index, threads - 32 * index, function, launch.function as u32))
+            .map(|warp| Warp { products: products.clone(), ..warp })
             .collect();
         Block {
             number,
@@ -87,6 +90,7 @@ impl Machine<'_> {
             mbars: Default::default(),
             visitors: Default::default(),
             known_at_end: View::default(),
+            warpgroups: Vec::new(),
         }
     }
 

@@ -1,8 +1,9 @@
-//! What asynchronous copies read.
+//! What asynchronous copies read, and products of warpgroups.
 //!
 //! The bytes are taken when a copy is issued, and the read lasts until it is known to have ended: for `cp.async` and bulk copies to
 //! global memory at their own thread's wait, which counts as a read at that time for all others; for copies that complete on an
-//! mbarrier, when they complete. Cells of a source carry a mark, so that only writes to them look for the copies.
+//! mbarrier, when they complete; for products ([`super::wgmma`]) at their warp's wait. Cells of a source carry a mark, so that only
+//! writes to them look for the copies.
 //!
 //! Errs towards silence: a copy that completes on an mbarrier and has come through in this schedule is not told from one that the
 //! writer has waited for; nor is one that `cp.async.mbarrier.arrive` has handed over.
@@ -88,23 +89,30 @@ impl Machine<'_> {
     }
 
     fn check_source(&mut self, word: Spot, run: &Running<'_>, lane: usize) {
-        let others = self.blocks.iter().flat_map(|block| &block.warps);
-        let copies = others.chain([&*run.warp]).flat_map(|warp| &warp.copies);
-        let sources = copies
-            .flat_map(|copies| copies.groups.iter().flatten().chain(&copies.open))
-            .filter_map(|copy| copy.source);
-        let Some(source) =
-            self.sources.values().map(|bulk| bulk.source).chain(sources).find(|source| source.has(word))
-        else {
+        let found = |source: Source| Event { who: COPIER | source.who, time: self.now, pc: source.pc };
+        let bulk = self.sources.values().map(|bulk| bulk.source).find(|source| source.has(word)).map(found);
+        let reader = bulk.or_else(|| match word {
+            Spot::Shared(block, offset) => self.product_that_reads(block, offset as usize / 4, run),
+            // Of global memory alone.
+            _ => self.copy_that_reads(word, run).map(found),
+        });
+        let Some(first) = reader else {
             self.set_reading(word, false);
             return;
         };
-        let first = Event { who: COPIER | source.who, time: self.now, pc: source.pc };
         let (space, address) = self.spot_name(word, 0, run);
         self.race(self.event(run, lane), first, space, address, 4);
     }
 
-    fn set_reading(&mut self, word: Spot, reading: bool) {
+    /// A `cp.async` of any thread that reads a word.
+    fn copy_that_reads(&self, word: Spot, run: &Running<'_>) -> Option<Source> {
+        let others = self.blocks.iter().flat_map(|block| &block.warps);
+        let copies = others.chain([&*run.warp]).flat_map(|warp| &warp.copies);
+        let copies = copies.flat_map(|copies| copies.groups.iter().flatten().chain(&copies.open));
+        copies.filter_map(|copy| copy.source).find(|source| source.has(word))
+    }
+
+    pub(super) fn set_reading(&mut self, word: Spot, reading: bool) {
         if let Some((cell, _)) = self.cell(word) {
             cell.init = if reading { cell.init | READING } else { cell.init & !READING };
         }

@@ -11,6 +11,7 @@ use crate::isa::{Function, Registers};
 
 use super::regs::{Row, Row64, lanes};
 use super::sources::Source;
+use super::wgmma::{Products, Warpgroup};
 
 /// Where a frame's registers start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,6 +138,8 @@ pub(super) struct Warp {
     pub(super) turns: u32,
     /// Whether it ended its slice because it made that load again.
     pub(super) looks_again: bool,
+    /// Its part in the products of its warpgroup, where the program has any.
+    pub(super) products: Option<Box<Products>>,
 }
 
 impl Warp {
@@ -164,6 +167,7 @@ impl Warp {
             looked: (u32::MAX, 0),
             turns: 0,
             looks_again: false,
+            products: None,
         };
         warp.set_constants(function, Base::default(), u32::MAX);
         warp.groups.push(Group {
@@ -206,6 +210,7 @@ impl Warp {
             looked: (u32::MAX, 0),
             turns: 0,
             looks_again: false,
+            products: None,
         }
     }
 
@@ -330,6 +335,8 @@ pub(super) struct Block {
     pub(super) visitors: BTreeMap<Who, (Event, u32)>,
     /// What its threads knew that have exited.
     pub(super) known_at_end: View,
+    /// By the number of the first warp, divided by four.
+    pub(super) warpgroups: Vec<Warpgroup>,
 }
 
 impl Block {

@@ -180,6 +180,9 @@ impl Machine<'_> {
                 continue;
             }
             let mut run = Running { warp: &mut *warp, block, group: index, pc, base, active, who };
+            if run.warp.products.is_some() && !self.watch_registers(inst, &mut run) {
+                return false;
+            }
             match self.execute(inst, &mut run, mask) {
                 Flow::Next => pc += 1,
                 Flow::Changed => return false,
@@ -311,7 +314,14 @@ impl Machine<'_> {
             | Op::Redux(_)
             | Op::ActiveMask
             | Op::Elect => self.exchange(inst, run),
-            Op::LdMatrix { .. } | Op::StMatrix { .. } | Op::MovMatrix | Op::Mma(_) => self.tensor(inst, run),
+            Op::LdMatrix { .. }
+            | Op::StMatrix { .. }
+            | Op::MovMatrix
+            | Op::Mma(_)
+            | Op::Wgmma
+            | Op::WgmmaFence
+            | Op::WgmmaCommit
+            | Op::WgmmaWait => self.tensor(inst, run),
             Op::Mbar(op, sem) => self.mbarrier(inst, op, sem, run),
             _ => self.asynchronous(inst, run),
         }

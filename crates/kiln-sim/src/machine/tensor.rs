@@ -44,6 +44,10 @@ impl Machine<'_> {
                 product(kind, self.launch.tensor_core, inst, run);
                 Flow::Next
             }
+            Op::Wgmma => self.wgmma(inst, run),
+            Op::WgmmaFence => self.wgmma_fence(run),
+            Op::WgmmaCommit => self.wgmma_commit(run),
+            Op::WgmmaWait => self.wgmma_wait(inst.imm as usize, run),
             _ => Flow::Next,
         }
     }

@@ -513,7 +513,7 @@ impl Decoder<'_> {
         self.copy_async(mods, operands)
     }
 
-    fn group_wait(&mut self, op: Op, operands: &[Operand]) -> Result<()> {
+    pub(super) fn group_wait(&mut self, op: Op, operands: &[Operand]) -> Result<()> {
         let [Operand::Int(count)] = operands else { return self.invalid("expected a number of groups") };
         let mut inst = Inst::new(op);
         match i64::try_from(*count) {

@@ -15,6 +15,7 @@ mod moves;
 pub(crate) mod names;
 mod sync;
 mod tensor;
+mod wgmma;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -331,7 +332,8 @@ impl<'a> Decoder<'a> {
             || self.memory(mnemonic, &mut mods, operands)?
             || self.control(mnemonic, &mut mods, operands)?
             || self.sync(mnemonic, &mut mods, operands)?
-            || self.tensor(mnemonic, &mut mods, operands)?;
+            || self.tensor(mnemonic, &mut mods, operands)?
+            || self.wgmma(mnemonic, &mut mods, operands)?;
         if !known {
             return self.unsupported(format!("instruction `{mnemonic}`"));
         }

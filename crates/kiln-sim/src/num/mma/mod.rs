@@ -52,9 +52,15 @@ fn widen_bf16(word: u32) -> [f32; 2] {
     halves(word).map(bf16_to_f32)
 }
 
+/// What tensor cores take of a tf32.
+#[inline(always)]
+pub fn tf32_to_f32(word: u32) -> f32 {
+    f32::from_bits(word & !0x1fff)
+}
+
 #[inline(always)]
 fn widen_tf32(word: u32) -> [f32; 1] {
-    [f32::from_bits(word & !0x1fff)]
+    [tf32_to_f32(word)]
 }
 
 macro_rules! float_mma {
@@ -113,6 +119,47 @@ float_mma!(
     /// `mma.m16n8k8.row.col.f16.f16.f16.f16`: C and D are f16, two a register.
     m16n8k8_f16_f16, widen_f16, F16, 2, 8, 2, 1, f16
 );
+
+macro_rules! warpgroup_product {
+    ($(#[$doc:meta])* $name:ident, $operand:ident, $k:literal) => {
+        $(#[$doc])*
+        pub fn $name(unit: TensorCore, a: &[[f32; $k]; 16], b: &[[f32; 8]; $k], c: &[Row; 4]) -> [Row; 4] {
+            dispatch(
+                #[inline(always)]
+                || pack_c(&unit.product(Operand::$operand, a, b, unpack_c(c))),
+            )
+        }
+    };
+}
+
+warpgroup_product!(
+    /// `a b + c` of f16 in f32, of 16 rows, 8 columns and 16 terms: a part of a `wgmma`.
+    product_f16, F16, 16
+);
+warpgroup_product!(
+    /// The same of bf16.
+    product_bf16, Bf16, 16
+);
+warpgroup_product!(
+    /// The same of tf32, of 8 terms.
+    product_tf32, Tf32, 8
+);
+
+/// The same of bytes in s32, of 32 terms, which are whole numbers.
+pub fn product_int(a: &[[f32; 32]; 16], b: &[[f32; 8]; 32], c: &[Row; 4], satfinite: bool) -> [Row; 4] {
+    dispatch(
+        #[inline(always)]
+        || pack_c(&int_product::<32, 16>(a, b, unpack_c(c), satfinite)),
+    )
+}
+
+/// The 16 rows of a fragment of a in four registers, of which each holds `E` of the `K` terms of a row.
+pub fn rows_of_fragment<const E: usize, const K: usize>(
+    registers: &[Row; 4],
+    widen: impl Fn(u32) -> [f32; E],
+) -> [[f32; K]; 16] {
+    unpack_a::<_, _, E, 4, K, 16>(registers, widen)
+}
 
 /// `mma.m8n8k4.row.col.f64.f64.f64.f64`, rounded to nearest.
 pub fn m8n8k4_f64(a: &Row64, b: &Row64, c: &[Row64; 2]) -> [Row64; 2] {

@@ -1,0 +1,426 @@
+//@ arch: sm_90a
+// d (64, N) = a (64, K) b (N, K)^T by one warpgroup (wgmma.mma_async), once or twice: what d held before is dropped by the first product,
+// and the second is added where `twice` is not 0.
+//
+// A kernel for each way in which a matrix can lie in shared memory: swizzled by 128, 64, 32 bytes or not at all, terms along the lines
+// or, of 16-bit types, across them; or a in registers. Elements are placed one by one, by the canonical layouts of the PTX ISA
+// ("Asynchronous warpgroup-level matrix operation"), of which a chunk of 16 bytes is the unit.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// Where the byte `at` of a line lies, for `line` and CHUNKS chunks a line of a pattern of eight lines, as if lines were next to each other;
+// patterns are PATTERN bytes apart in the direction of the lines, and APART bytes where a line goes on in the next one.
+template <int CHUNKS>
+__device__ u32 place(u32 line, u32 at, u32 pattern, u32 apart) {
+    const u32 width = 16 * CHUNKS;
+    const u32 offset = at / width * apart + line / 8 * pattern + line % 8 * width + at % width;
+    return offset ^ (offset >> 7 & (CHUNKS - 1)) << 4;
+}
+
+// Lays out `rows` x K elements of BYTES each, terms along the lines or across them, and makes the descriptor.
+template <int BYTES, int K, int CHUNKS, bool ACROSS>
+__device__ u64 laid(unsigned char* tile, const unsigned char* from, u32 rows) {
+    // Lines of a pattern are rows, or terms; a line's bytes are terms, or rows.
+    const u32 lines = ACROSS ? K : rows, bytes = BYTES * (ACROSS ? rows : K);
+    // Patterns one below the other, and those that continue their lines after all of them.
+    const u32 pattern = 128 * CHUNKS, apart = lines / 8 * pattern;
+    for (u32 e = threadIdx.x; e < rows * K; e += 128) {
+        const u32 row = e / K, term = e % K;
+        const u32 at = place<CHUNKS>(ACROSS ? term : row, BYTES * (ACROSS ? row : term), pattern, apart);
+        for (int byte = 0; byte < BYTES; byte++) tile[at + byte] = from[e * BYTES + byte];
+    }
+    const bool goes_on = bytes > 16 * CHUNKS;
+    u32 leading = goes_on ? apart : 0, stride = pattern;
+    if (ACROSS && CHUNKS == 1) { // without a swizzle the two change places
+        const u32 other = leading;
+        leading = stride;
+        stride = other;
+    }
+    const u64 swizzle = CHUNKS == 8 ? 1 : CHUNKS == 4 ? 2 : CHUNKS == 2 ? 3 : 0;
+    return ((u32)__cvta_generic_to_shared(tile) & 0x3ffff) >> 4 | (u64)(leading >> 4) << 16 | (u64)(stride >> 4) << 32 | swizzle << 62;
+}
+
+// The rows of a that this thread holds, in four registers: two rows, and two places of 4 bytes in each half of the terms.
+template <int BYTES, int K>
+__device__ void held(u32 (&r)[4], const unsigned char* from) {
+    const u32 row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, at = threadIdx.x % 4 * 4;
+    for (int i = 0; i < 4; i++) r[i] = *(const u32*)(from + (row + i % 2 * 8) * K * BYTES + at + i / 2 * 16);
+}
+
+// The compiler does not know that a fence is about registers: a value that it cannot make later than here.
+__device__ u32 started(u32 value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+__device__ void fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ void finish() {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+template <int N>
+__device__ void store(const u32 (&s)[N / 2], u32* d) {
+    const u32 row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+    for (int e = 0; e < N / 2; e++) d[(row + e / 2 % 2 * 8) * N + e / 4 * 8 + threadIdx.x % 4 * 2 + e % 2] = s[e];
+}
+
+#define KERNEL(name) extern "C" __global__ void __launch_bounds__(128) name(const unsigned char* a, const unsigned char* b, u32* d, u32 twice)
+
+KERNEL(bf16_plain) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 1, false>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 1, false>(tiles[1], b, 8);
+    u32 s[4];
+    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %6, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, "
+                     "%4, %5, p, 1, 1, 0, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<8>(s, d);
+}
+
+KERNEL(bf16_swizzled_32) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 2, false>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 2, false>(tiles[1], b, 16);
+    u32 s[8];
+    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7}, "
+                     "%8, %9, p, 1, 1, 0, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<16>(s, d);
+}
+
+KERNEL(bf16_swizzled_64) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 4, false>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 4, false>(tiles[1], b, 24);
+    u32 s[12];
+    for (int e = 0; e < 12; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %14, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n24k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "
+                     "%12, %13, p, 1, 1, 0, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<24>(s, d);
+}
+
+KERNEL(bf16_swizzled_128) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 8, false>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 8, false>(tiles[1], b, 32);
+    u32 s[16];
+    for (int e = 0; e < 16; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+                     "%16, %17, p, 1, 1, 0, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<32>(s, d);
+}
+
+KERNEL(bf16_across_plain) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 1, true>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 1, true>(tiles[1], b, 24);
+    u32 s[12];
+    for (int e = 0; e < 12; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %14, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n24k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "
+                     "%12, %13, p, 1, 1, 1, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<24>(s, d);
+}
+
+KERNEL(bf16_across_32) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 2, true>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 2, true>(tiles[1], b, 32);
+    u32 s[16];
+    for (int e = 0; e < 16; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+                     "%16, %17, p, 1, 1, 1, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<32>(s, d);
+}
+
+KERNEL(bf16_across_64) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 4, true>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 4, true>(tiles[1], b, 64);
+    u32 s[32];
+    for (int e = 0; e < 32; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+                     "%32, %33, p, 1, 1, 1, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15]),
+                       "+r"(s[16]), "+r"(s[17]), "+r"(s[18]), "+r"(s[19]), "+r"(s[20]), "+r"(s[21]), "+r"(s[22]), "+r"(s[23]),
+                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<64>(s, d);
+}
+
+KERNEL(bf16_across_128) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 8, true>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 8, true>(tiles[1], b, 64);
+    u32 s[32];
+    for (int e = 0; e < 32; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+                     "%32, %33, p, 1, 1, 1, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15]),
+                       "+r"(s[16]), "+r"(s[17]), "+r"(s[18]), "+r"(s[19]), "+r"(s[20]), "+r"(s[21]), "+r"(s[22]), "+r"(s[23]),
+                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<64>(s, d);
+}
+
+KERNEL(bf16_a_across) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 8, true>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 2, false>(tiles[1], b, 16);
+    u32 s[8];
+    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7}, "
+                     "%8, %9, p, 1, 1, 1, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<16>(s, d);
+}
+
+KERNEL(bf16_held) {
+    __shared__ alignas(1024) unsigned char tile[8192];
+    u32 r[4];
+    held<2, 16>(r, a);
+    const u64 db = laid<2, 16, 8, true>(tile, b, 64);
+    u32 s[32];
+    for (int e = 0; e < 32; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %37, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+                     "{%32, %33, %34, %35}, %36, p, 1, -1, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15]),
+                       "+r"(s[16]), "+r"(s[17]), "+r"(s[18]), "+r"(s[19]), "+r"(s[20]), "+r"(s[21]), "+r"(s[22]), "+r"(s[23]),
+                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31])
+                     : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<64>(s, d);
+}
+
+KERNEL(f16_negated) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 4, false>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 1, false>(tiles[1], b, 16);
+    u32 s[8];
+    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, "
+                     "%8, %9, p, -1, 1, 0, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<16>(s, d);
+}
+
+KERNEL(f16_b_across) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 16, 1, false>(tiles[0], a, 64);
+    const u64 db = laid<2, 16, 4, true>(tiles[1], b, 32);
+    u32 s[16];
+    for (int e = 0; e < 16; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+                     "%16, %17, p, -1, -1, 0, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<32>(s, d);
+}
+
+KERNEL(tf32_swizzled_128) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<4, 8, 8, false>(tiles[0], a, 64);
+    const u64 db = laid<4, 8, 8, false>(tiles[1], b, 16);
+    u32 s[8];
+    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n16k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7}, "
+                     "%8, %9, p, 1, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<16>(s, d);
+}
+
+KERNEL(tf32_held) {
+    __shared__ alignas(1024) unsigned char tile[8192];
+    u32 r[4];
+    held<4, 8>(r, a);
+    const u64 db = laid<4, 8, 2, false>(tile, b, 8);
+    u32 s[4];
+    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %9, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, "
+                     "{%4, %5, %6, %7}, %8, p, -1, 1; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
+                     : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<8>(s, d);
+}
+
+KERNEL(s8_swizzled_64) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<1, 32, 4, false>(tiles[0], a, 64);
+    const u64 db = laid<1, 32, 4, false>(tiles[1], b, 16);
+    u32 s[8];
+    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 {%0, %1, %2, %3, %4, %5, %6, %7}, "
+                     "%8, %9, p; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<16>(s, d);
+}
+
+KERNEL(u8_s8_held) {
+    __shared__ alignas(1024) unsigned char tile[8192];
+    u32 r[4];
+    held<1, 32>(r, a);
+    const u64 db = laid<1, 32, 1, false>(tile, b, 24);
+    u32 s[12];
+    for (int e = 0; e < 12; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %17, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n24k32.s32.u8.s8 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "
+                     "{%12, %13, %14, %15}, %16, p; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
+                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11])
+                     : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<24>(s, d);
+}
+
+KERNEL(s8_u8_saturated) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<1, 32, 1, false>(tiles[0], a, 64);
+    const u64 db = laid<1, 32, 8, false>(tiles[1], b, 8);
+    u32 s[4];
+    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %6, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n8k32.satfinite.s32.s8.u8 {%0, %1, %2, %3}, "
+                     "%4, %5, p; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    store<8>(s, d);
+}
