@@ -20,7 +20,7 @@ struct Arguments {
     /// Number of the GPU
     #[arg(long, default_value_t = 0)]
     device: usize,
-    /// Questions to ask, by name: head, tiles, copies, captured-steps, blocks [default: all]
+    /// Questions to ask, by name: head, tiles, copies, warpgroups, captured-steps, blocks [default: all]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Epochs that each variant is measured for
@@ -100,6 +100,17 @@ fn questions() -> Vec<Question> {
                 ("copies".into(), Choices { copied_weights_max: 0, ..own }),
                 ("no copies".into(), Choices { copied_weights_max: usize::MAX, ..own }),
             ]),
+        },
+        Question {
+            name: "warpgroups",
+            layers: &[&[784, 1024, 1024, 10], &[784, 4096, 4096, 10]],
+            batches: &[1024, 8192],
+            precisions: &[Precision::Bf16],
+            variants: graph(
+                [(128, "128 columns"), (0, "none")]
+                    .map(|(most, name)| (name.into(), Choices { warpgroup_columns_max: most, ..own }))
+                    .into(),
+            ),
         },
         Question {
             name: "captured-steps",

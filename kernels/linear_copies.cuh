@@ -10,7 +10,7 @@
 // numbers until the sum is complete. The parts are what the gradient of the layer's biases is made of: see
 // weight_gradient_copies.cuh.
 //
-// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side. Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient
+// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side (warpgroups.cuh has others). Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient
 // (ceil(B / tile), ceil(K / tile)). Threads: 128. Every output is written, nothing else is, gaps neither. Runs are equal bit for bit.
 #pragma once
 #include "pipeline.cuh"
@@ -57,18 +57,20 @@ struct InputGradient {
 
 template <class T, class E, class Epilogue>
 __device__ __forceinline__ void linear(const E* x, const E* w, u32 B, u32 K, u32 N, Epilogue epilogue) {
+    using P = Product<T, E>;
     const Place place;
-    pipelined<T, CopyAlong<T, E, T::TM>, CopyAlong<T, E, T::TN>>(Copy<E>{x, B, K}, Copy<E>{w, N, K}, place.m * T::TM,
-                                                               place.n * T::TN, B, N, K, epilogue);
+    P::template tile<typename P::template Along<T::TM>, typename P::template Along<T::TN>>(
+        Copy<E>{x, B, K}, Copy<E>{w, N, K}, place.m * T::TM, place.n * T::TN, B, N, K, epilogue);
 }
 
 template <class T, class E>
 __device__ __forceinline__ void input_gradient(const E* dz, const E* w, const E* x, E* dx, float* parts, u32 B, u32 K, u32 N) {
+    using P = Product<T, E>;
     const Place place;
     const u32 k0 = place.n * T::TN;
     InputGradient<E> epilogue{x, dx, K, 0.0f};
-    pipelined<T, CopyAlong<T, E, T::TM>, CopyAcross<T, E, T::TN>>(Copy<E>{dz, B, N}, Copy<E>{w, N, K}, place.m * T::TM, k0, B, K, N,
-                                                                epilogue);
+    P::template tile<typename P::template Along<T::TM>, typename P::template Across<T::TN>>(
+        Copy<E>{dz, B, N}, Copy<E>{w, N, K}, place.m * T::TM, k0, B, K, N, epilogue);
     const float part = sum_of_column<T, T::TN>(epilogue.share);
     if (threadIdx.x < T::TN && k0 + threadIdx.x < K) parts[(size_t)place.m * K + k0 + threadIdx.x] = part;
 }

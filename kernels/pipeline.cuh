@@ -210,15 +210,42 @@ struct Place {
 
 extern __shared__ unsigned char shared_memory[]; // begins at 16 bytes
 
-// Makes the tile at (m0, n0). An epilogue is given each sum of the tile that lies in (M, N), once: what `load(m, n)` gave for its
-// place goes into `store(m, n, sum, loaded)`. A thread's places are in one column, and it loads for several before it stores.
+// Gives an epilogue each sum of the tile at (m0, n0) that lies in (M, N), once: what `load(m, n)` gave for its place goes into
+// `store(m, n, sum, loaded)`. A thread's places are in one column, and it loads for several before it stores. The tile is added up
+// from its slices, which are gathered in shared memory, lines PITCH apart.
+template <class T, int PITCH, class Epilogue>
+__device__ __forceinline__ void store_tile(const float* gathered, u32 m0, u32 n0, u32 M, u32 N, Epilogue& epilogue) {
+    constexpr int STEP = T::THREADS / T::TN, TOGETHER = 8;
+    static_assert(T::THREADS % T::TN == 0, "a thread has one column");
+    static_assert(T::TM % (STEP * TOGETHER) == 0, "");
+    const int column = threadIdx.x % T::TN;
+    if (n0 + column >= N) return;
+#pragma unroll 1
+    for (int row = threadIdx.x / T::TN; row < T::TM; row += STEP * TOGETHER) {
+        typename Epilogue::Loaded loaded[TOGETHER];
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            const u32 m = m0 + row + i * STEP;
+            if (m < M) loaded[i] = epilogue.load(m, n0 + column);
+        }
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            const u32 m = m0 + row + i * STEP;
+            float sum = 0.0f;
+#pragma unroll
+            for (int s = 0; s < T::SLICES; s++) sum += gathered[(s * T::TM + row + i * STEP) * PITCH + column];
+            if (m < M) epilogue.store(m, n0 + column, sum, loaded[i]);
+        }
+    }
+}
+
+// Makes the tile at (m0, n0), and gives its sums to the epilogue.
 template <class T, class SA, class SB, class E, class Epilogue>
 __device__ __forceinline__ void pipelined(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Epilogue& epilogue) {
     using Math = typename Multiplied<E>::Math;
     constexpr int STAGE = SA::SIZE + SB::SIZE;
     static_assert(STAGES * STAGE * sizeof(E) <= T::SHARED && T::SLICES * T::TM * (T::TN + 1) * sizeof(float) <= T::SHARED, "");
     static_assert(SA::SIZE % CHUNK<E> == 0 && SB::SIZE % CHUNK<E> == 0, "tiles begin at 16 bytes");
-    static_assert(T::THREADS % T::TN == 0, "a thread has one column");
     E* stages = reinterpret_cast<E*>(shared_memory);
 
     const int warp = threadIdx.x / 32;
@@ -258,29 +285,22 @@ __device__ __forceinline__ void pipelined(const Copy<E>& a, const Copy<E>& b, u3
         gather[(wm + at.x) * (T::TN + 1) + wn + at.y] = sums[s];
     }
     __syncthreads();
-    constexpr int STEP = T::THREADS / T::TN, TOGETHER = 8;
-    static_assert(T::TM % (STEP * TOGETHER) == 0, "");
-    const int column = threadIdx.x % T::TN;
-    if (n0 + column < N) {
-#pragma unroll 1
-        for (int row = threadIdx.x / T::TN; row < T::TM; row += STEP * TOGETHER) {
-            typename Epilogue::Loaded loaded[TOGETHER];
-#pragma unroll
-            for (int i = 0; i < TOGETHER; i++) {
-                const u32 m = m0 + row + i * STEP;
-                if (m < M) loaded[i] = epilogue.load(m, n0 + column);
-            }
-#pragma unroll
-            for (int i = 0; i < TOGETHER; i++) {
-                const u32 m = m0 + row + i * STEP;
-                float sum = 0.0f;
-#pragma unroll
-                for (int s = 0; s < T::SLICES; s++) sum += gathered[(s * T::TM + row + i * STEP) * (T::TN + 1) + column];
-                if (m < M) epilogue.store(m, n0 + column, sum, loaded[i]);
-            }
-        }
-    }
+    store_tile<T, T::TN + 1>(gathered, m0, n0, M, N, epilogue);
 }
+
+// How tiles of a kind T are staged, and made. (warpgroups.cuh has others.)
+template <class T, class E>
+struct Product {
+    template <int ROWS>
+    using Along = CopyAlong<T, E, ROWS>;
+    template <int ROWS>
+    using Across = CopyAcross<T, E, ROWS>;
+    template <class SA, class SB, class Epilogue>
+    static __device__ __forceinline__ void tile(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
+                                                Epilogue& epilogue) {
+        pipelined<T, SA, SB>(a, b, m0, n0, M, N, terms, epilogue);
+    }
+};
 
 // Adds what the threads of each of COLUMNS columns have, and gives it to the first of them: threads below COLUMNS.
 template <class T, int COLUMNS>

@@ -12,7 +12,7 @@
 // them. Parameters, velocities and gradients are float32 and without gaps; the last two kernels also write the copy of the new
 // weights (N, K). lr, keep, fresh, and what PyTorch's SGD makes of them: as in weight_gradients.cuh.
 //
-// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side. Grid: (ceil(N / tile), ceil(K / tile)). Threads: 128. The blocks of the first column sum db.
+// <E>: bf16 or tf32. <tile>: 128, 64 or 32, its side (warpgroups.cuh has others). Grid: (ceil(N / tile), ceil(K / tile)). Threads: 128. The blocks of the first column sum db.
 // Parameters of other layers are not touched; runs are equal bit for bit.
 //
 // w of the layer must have been read before: the gradient at the inputs comes first.
@@ -98,10 +98,12 @@ struct Scaled {
 template <class T, class E, class Sink>
 __device__ __forceinline__ void weight_gradient(const E* x, float scale, const E* dz, const float* parts, u32 count,
                                                 const Sink& sink, u32 B, u32 K, u32 N) {
+    using P = Product<T, E>;
     const Place place;
     const u32 n0 = place.m * T::TM, k0 = place.n * T::TN;
     Scaled<Sink> epilogue{sink, scale};
-    pipelined<T, CopyAcross<T, E, T::TM>, CopyAcross<T, E, T::TN>>(Copy<E>{dz, B, N}, Copy<E>{x, B, K}, n0, k0, N, K, B, epilogue);
+    P::template tile<typename P::template Across<T::TM>, typename P::template Across<T::TN>>(
+        Copy<E>{dz, B, N}, Copy<E>{x, B, K}, n0, k0, N, K, B, epilogue);
     if (k0 != 0) return; // the whole block
     const u32 unit = n0 + threadIdx.x % T::TM;
     float share = 0.0f;

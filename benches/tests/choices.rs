@@ -22,7 +22,10 @@ fn every_question_is_asked_of_every_variant() {
     let lines = lines(&choices(&["--quick", "--rounds", "2", "--json"], &[("KILN_SIM_ARCH", "sm_90")]));
     assert_eq!(lines[0]["simulated"], true, "{}", lines[0]);
     let questions: BTreeSet<&str> = lines[1..].iter().filter_map(|line| line["question"].as_str()).collect();
-    assert_eq!(questions, BTreeSet::from(["blocks", "captured-steps", "copies", "head", "tiles"]));
+    assert_eq!(
+        questions,
+        BTreeSet::from(["blocks", "captured-steps", "copies", "head", "tiles", "warpgroups"])
+    );
     for line in &lines[1..] {
         let number = |key: &str| line[key].as_f64().unwrap_or(f64::NAN);
         assert!(line["error"].is_null(), "{line}");
@@ -54,5 +57,8 @@ fn questions_that_are_not_known_are_refused() {
     let output = choices(&["--only", "heads"], &[]);
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("expected head, tiles, copies, captured-steps, blocks, found heads"), "{error}");
+    assert!(
+        error.contains("expected head, tiles, copies, warpgroups, captured-steps, blocks, found heads"),
+        "{error}"
+    );
 }

@@ -11,6 +11,9 @@ pub struct Choices {
     pub head_products_max: u64,
     /// Weights of a layer above which a model is trained on rounded copies of its operands, in `bf16` and `tf32`.
     pub copied_weights_max: usize,
+    /// Columns of the widest tile that warpgroups multiply, on copies in bfloat16, where the device is of sm_90: 256, or 128; below
+    /// that none does.
+    pub warpgroup_columns_max: u32,
     /// Blocks that a product of larger tiles must have, in percent of the multiprocessors; one that has fewer is made of smaller tiles.
     pub tile_blocks_percent: u32,
     /// Steps that are captured in one graph, and replayed by one launch; at least 1.
@@ -22,6 +25,7 @@ impl Choices {
     pub(crate) const DEFAULT: Self = Self {
         head_products_max: 1 << 27,
         copied_weights_max: 1 << 18,
+        warpgroup_columns_max: 256,
         tile_blocks_percent: 100,
         captured_steps: 16,
     };

@@ -1,5 +1,6 @@
 //! Launches of `kernels/copies.cuh`, `linear_copies.cuh` and `weight_gradient_copies.cuh`: layers whose operands lie in device
-//! memory as copies, rounded to what tensor cores multiply. The kernels are those of [`super::copies_modules`].
+//! memory as copies, rounded to what tensor cores multiply. The kernels are those of [`super::copies_modules`]
+//! and [`super::WARPGROUP_MODULES`].
 
 use super::kernels::{Launch, STRIDING_THREADS, fills, striding_grid};
 use super::{Dims, Gpu, Position, Region, Sink, Source};
@@ -70,42 +71,83 @@ impl Copied<'_> {
     }
 }
 
-/// The side of a tile.
+/// A tile of a product, and who makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tile {
+    /// A square, by warps.
     Side32,
     Side64,
     Side128,
+    /// 128 rows and so many columns, by two warpgroups.
+    Warpgroups128,
+    Warpgroups256,
 }
-
-/// Threads of a block of any tile.
-const THREADS: u32 = 128;
 
 impl Tile {
     /// The largest that gives every multiprocessor a block, for a product of rows x columns.
-    fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Self {
+    fn pick(gpu: &Gpu, format: Format, rows: u32, columns: u32) -> Self {
+        let by_warpgroups = gpu.warpgroups && format == Format::Bf16;
+        let has = |tile: &Tile| match tile {
+            Tile::Warpgroups128 | Tile::Warpgroups256 => {
+                by_warpgroups && tile.columns() <= gpu.choices.warpgroup_columns_max
+            }
+            _ => true,
+        };
         let fills = |tile: &Tile| fills(gpu, tile.grid(rows, columns));
-        [Tile::Side128, Tile::Side64].into_iter().find(fills).unwrap_or(Tile::Side32)
+        [Tile::Warpgroups256, Tile::Warpgroups128, Tile::Side128, Tile::Side64]
+            .into_iter()
+            .find(|tile| has(tile) && fills(tile))
+            .unwrap_or(Tile::Side32)
     }
 
-    fn side(self) -> u32 {
+    /// As kernels are named.
+    fn name(self) -> &'static str {
         match self {
-            Tile::Side32 => 32,
-            Tile::Side64 => 64,
-            Tile::Side128 => 128,
+            Tile::Side32 => "32",
+            Tile::Side64 => "64",
+            Tile::Side128 => "128",
+            Tile::Warpgroups128 => "warpgroups_128",
+            Tile::Warpgroups256 => "warpgroups_256",
         }
     }
 
-    /// Of a block: `SHARED` in `kernels/pipeline.cuh`.
+    fn rows(self) -> u32 {
+        match self {
+            Tile::Side32 => 32,
+            Tile::Side64 => 64,
+            Tile::Side128 | Tile::Warpgroups128 | Tile::Warpgroups256 => 128,
+        }
+    }
+
+    fn columns(self) -> u32 {
+        if self == Tile::Warpgroups256 { 256 } else { self.rows() }
+    }
+
+    /// Of a block.
+    fn threads(self) -> u32 {
+        match self {
+            Tile::Side32 | Tile::Side64 | Tile::Side128 => 128,
+            Tile::Warpgroups128 | Tile::Warpgroups256 => 256,
+        }
+    }
+
+    /// Of a block: `SHARED` in `kernels/pipeline.cuh` and `warpgroups.cuh`.
     fn shared_bytes(self) -> u32 {
         match self {
             Tile::Side32 | Tile::Side64 => 40 << 10,
             Tile::Side128 => 80 << 10,
+            Tile::Warpgroups128 => 97 << 10,
+            Tile::Warpgroups256 => 193 << 10,
         }
     }
 
     fn grid(self, rows: u32, columns: u32) -> (u32, u32, u32) {
-        (rows.div_ceil(self.side()), columns.div_ceil(self.side()), 1)
+        (rows.div_ceil(self.rows()), columns.div_ceil(self.columns()), 1)
+    }
+
+    /// Submits a launch for a product of rows x columns.
+    fn submit(self, launch: Launch<'_>, rows: u32, columns: u32) -> Result<(), Error> {
+        launch.shared(self.shared_bytes()).submit(self.grid(rows, columns), self.threads())
     }
 }
 
@@ -133,8 +175,8 @@ pub(crate) fn parts_of_last(rows: u32) -> u32 {
 }
 
 /// Parts of a gradient (rows, columns) that [`input_gradient`] makes.
-pub(crate) fn parts_of_hidden(gpu: &Gpu, rows: u32, columns: u32) -> u32 {
-    rows.div_ceil(Tile::pick(gpu, rows, columns).side())
+pub(crate) fn parts_of_hidden(gpu: &Gpu, format: Format, rows: u32, columns: u32) -> u32 {
+    rows.div_ceil(Tile::pick(gpu, format, rows, columns).rows())
 }
 
 /// The most parts that a gradient of so many rows has.
@@ -222,19 +264,17 @@ pub(crate) fn linear(
     dims: Dims,
 ) -> Result<(), Error> {
     let _range = range(format_args!("linear"));
-    let tile = Tile::pick(gpu, dims.b, dims.n);
+    let tile = Tile::pick(gpu, w.format, dims.b, dims.n);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let what = if matches!(y, Output::Hidden(_)) { "hidden" } else { "outputs" };
-    let name = format!("linear_copies_{what}_{}_{}", w.format.name(), tile.side());
+    let name = format!("linear_copies_{what}_{}_{}", w.format.name(), tile.name());
     let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
     let launch = w.push(launch, outputs, inputs).pointer(&b, outputs);
-    match y {
+    let launch = match y {
         Output::Hidden(y) => y.push(launch, rows, outputs),
         Output::Last(y) => launch.pointer(y, rows * outputs),
-    }
-    .dims(&dims)
-    .shared(tile.shared_bytes())
-    .submit(tile.grid(dims.b, dims.n), THREADS)
+    };
+    tile.submit(launch.dims(&dims), dims.b, dims.n)
 }
 
 /// `dx (B, K) = dz (B, N) w (N, K)` where `x (B, K) > 0`, else 0, and its parts, [`parts_of_hidden`] of them.
@@ -247,17 +287,14 @@ pub(crate) fn input_gradient(
     dims: Dims,
 ) -> Result<(), Error> {
     let _range = range(format_args!("input_gradient"));
-    let tile = Tile::pick(gpu, dims.b, dims.k);
+    let tile = Tile::pick(gpu, w.format, dims.b, dims.k);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
-    let name = format!("input_gradient_copies_{}_{}", w.format.name(), tile.side());
+    let name = format!("input_gradient_copies_{}_{}", w.format.name(), tile.name());
     let launch = dz.push(Launch::new(gpu, &name, dims), rows, outputs);
     let launch = x.push(w.push(launch, outputs, inputs), rows, inputs);
-    dx.dz
-        .push(launch, rows, inputs)
-        .pointer(&dx.parts, rows.div_ceil(tile.side() as usize) * inputs)
-        .dims(&dims)
-        .shared(tile.shared_bytes())
-        .submit(tile.grid(dims.b, dims.k), THREADS)
+    let launch = dx.dz.push(launch, rows, inputs);
+    let launch = launch.pointer(&dx.parts, rows.div_ceil(tile.rows() as usize) * inputs);
+    tile.submit(launch.dims(&dims), dims.b, dims.k)
 }
 
 /// `dw (N, K) = dz (B, N)ᵀ x (B, K)` and `db (N)`, the sum of the parts, into the sink. Where the sink updates the weights (N, K),
@@ -272,9 +309,9 @@ pub(crate) fn weight_gradient(
     dims: Dims,
 ) -> Result<(), Error> {
     let _range = range(format_args!("weight_gradient"));
-    let tile = Tile::pick(gpu, dims.n, dims.k);
+    let tile = Tile::pick(gpu, copy.format, dims.n, dims.k);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
-    let name = format!("weight_gradient_copies_{}_{}_{}", sink.name(), copy.format.name(), tile.side());
+    let name = format!("weight_gradient_copies_{}_{}_{}", sink.name(), copy.format.name(), tile.name());
     let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
     let mut launch = gradient
         .dz
@@ -284,8 +321,5 @@ pub(crate) fn weight_gradient(
     if !matches!(sink, Sink::Store { .. } | Sink::Add { .. }) {
         launch = copy.push(launch, outputs, inputs).pointer(&at.step, 1).number(&at.slot);
     }
-    sink.push(launch, at.slot, dims)
-        .dims(&dims)
-        .shared(tile.shared_bytes())
-        .submit(tile.grid(dims.n, dims.k), THREADS)
+    tile.submit(sink.push(launch, at.slot, dims).dims(&dims), dims.n, dims.k)
 }

@@ -21,6 +21,8 @@ pub(crate) struct Gpu {
     pub(crate) multiprocessors: u32,
     /// Most shared memory of a block.
     pub(crate) shared_bytes: u32,
+    /// Whether warpgroups can multiply (`wgmma`): sm_90 alone has that.
+    pub(crate) warpgroups: bool,
     /// How blocks that train a run can work together, in the order in which they are tried.
     pub(crate) teams: &'static [Team],
     /// Whether a kernel that runs for seconds is stopped.
@@ -63,6 +65,7 @@ impl Gpu {
             kernels,
             multiprocessors: found.multiprocessors,
             shared_bytes: found.shared_bytes,
+            warpgroups: found.warpgroups(),
             teams: found.teams(),
             watchdog: found.watchdog,
             name: found.to_string(),

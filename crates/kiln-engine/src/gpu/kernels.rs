@@ -77,6 +77,10 @@ pub(crate) fn copies_modules(format: Format) -> [Module; 3] {
     }
 }
 
+/// The modules of products of copies in bfloat16 that warpgroups make: for sm_90 alone.
+pub(crate) const WARPGROUP_MODULES: [Module; 2] =
+    [module!("linear_warpgroups_bf16"), module!("weight_gradient_warpgroups_bf16")];
+
 /// What the inputs of a model are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InputForm {
@@ -581,5 +585,15 @@ mod tests {
         let expected: [Vec<String>; 3] = names(Format::Bf16, "_bf16");
         assert_eq!(expected.each_ref().map(Vec::len), [4, 9, 12]);
         assert_eq!(names(Format::Tf32, "_tf32"), expected);
+
+        // Of one tile, those of warpgroups are the same, whatever their tile.
+        let names = |ptx, tile: &str| -> Vec<String> {
+            entries(ptx).filter_map(|entry| Some(entry.0.strip_suffix(tile)?.to_owned())).collect()
+        };
+        let [_, linear, weight_gradient] = copies_modules(Format::Bf16).map(|(_, ptx)| names(ptx, "_128"));
+        for tile in ["_warpgroups_128", "_warpgroups_256"] {
+            let [found, gradient] = WARPGROUP_MODULES.map(|(_, ptx)| names(ptx, tile));
+            assert_eq!((found, gradient), (linear.clone(), weight_gradient.clone()), "{tile}");
+        }
     }
 }

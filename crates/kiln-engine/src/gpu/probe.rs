@@ -68,6 +68,11 @@ impl GpuInfo {
         }
     }
 
+    /// Whether warpgroups can multiply (`wgmma`): what is compiled for sm_90a runs on no other.
+    pub(crate) fn warpgroups(&self) -> bool {
+        self.capability == (9, 0)
+    }
+
     /// Whether Kiln's kernels can run on it.
     ///
     /// # Errors

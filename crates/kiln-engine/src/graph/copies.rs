@@ -130,7 +130,7 @@ impl Graph<'_> {
     fn gradient_of<'b>(&self, copies: &'b Copies, layer: usize, batch: Batch) -> Gradient<'b> {
         let count = match layer + 1 == self.net.depth() {
             true => parts_of_last(batch.rows),
-            false => parts_of_hidden(&self.gpu, batch.rows, self.net.widths[layer + 1] as u32),
+            false => parts_of_hidden(&self.gpu, copies.format, batch.rows, self.net.widths[layer + 1] as u32),
         };
         Gradient { dz: copies.of(&copies.deltas[layer]), parts: copies.parts[layer].all(), count }
     }
@@ -166,12 +166,11 @@ mod tests {
         optimizer: Optimizer,
         layers: &[usize],
         precision: Precision,
-        (copied, micro_batch): (bool, Option<usize>),
+        choices: Choices,
+        micro_batch: Option<usize>,
     ) -> Outcome {
         let model = Mlp::new(layers, 3).unwrap();
         let (loss, schedule) = (Loss::CrossEntropy, Schedule::default());
-        let copied_weights_max = if copied { 0 } else { usize::MAX };
-        let choices = Choices { copied_weights_max, ..Choices::default() };
         let options = GraphOptions { precision, micro_batch, choices, ..GraphOptions::default() };
         let mut graph = Graph::new(Job { model, loss, optimizer, schedule, train }, options).unwrap();
         let order: Vec<u32> = (0..ROWS as u32).map(|at| at * 7 % ROWS as u32).collect();
@@ -182,6 +181,25 @@ mod tests {
         losses.push(gradients.loss);
         let flat = |tensors: &[crate::Tensor]| tensors.iter().flat_map(|t| t.data.clone()).collect();
         (losses, flat(&gradients.tensors), flat(graph.model().unwrap().tensors()))
+    }
+
+    /// Two trainings that round the same operands.
+    fn assert_alike(what: &str, layers: &[usize], got: &Outcome, expected: &Outcome) {
+        for (got, expected) in got.0.iter().zip(&expected.0) {
+            let off = (got - expected).abs();
+            assert!(off <= 1e-5 * expected, "{what}: {got}, expected {expected}");
+        }
+        // An output that is zero but for rounding passes its gradient or does not, where there is a ReLU.
+        let gradients = if layers.len() > 2 { 1e-2 } else { 1e-5 };
+        for (got, expected, most) in [(&got.1, &expected.1, gradients), (&got.2, &expected.2, 1e-4)] {
+            let norm = |values: &mut dyn Iterator<Item = f32>| {
+                values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+            };
+            let off = norm(&mut got.iter().zip(expected).map(|(a, b)| a - b));
+            let share = off / norm(&mut expected.iter().copied());
+            println!("{what}: off by {share:.1e}");
+            assert!(share <= most, "{what}: off by {share:e}");
+        }
     }
 
     /// Copies change the order of sums and nothing else: operands are rounded the same either way.
@@ -203,32 +221,48 @@ mod tests {
         {
             for optimizer in optimizers {
                 for layers in [&[WIDTH, 131, 67, 7][..], &[WIDTH, 33, 7], &[WIDTH, 7]] {
-                    let [on_copies, in_parts, on_floats] = [(true, None), (true, Some(13)), (false, None)]
-                        .map(|how| train(samples, optimizer, layers, precision, how));
+                    let own = Choices::default();
+                    let [copies, floats] =
+                        [0, usize::MAX].map(|most| Choices { copied_weights_max: most, ..own });
+                    let [on_copies, in_parts, on_floats] =
+                        [(copies, None), (copies, Some(13)), (floats, None)].map(|(choices, micro_batch)| {
+                            train(samples, optimizer, layers, precision, choices, micro_batch)
+                        });
                     assert_ne!(on_copies.2, in_parts.2, "parts change the order of sums");
                     for (got, expected) in in_parts.0.iter().zip(&on_floats.0) {
                         let off = (got - expected).abs();
                         assert!(off <= 1e-4 * expected, "{layers:?}: in parts {got}, expected {expected}");
                     }
-                    for (got, expected) in on_copies.0.iter().zip(&on_floats.0) {
-                        let off = (got - expected).abs();
-                        assert!(off <= 1e-5 * expected, "{layers:?}: {got}, expected {expected}");
-                    }
-                    // An output that is zero but for rounding passes its gradient or does not, where there is a ReLU.
-                    let gradients = if layers.len() > 2 { 1e-2 } else { 1e-5 };
-                    for (got, expected, most) in
-                        [(on_copies.1, on_floats.1, gradients), (on_copies.2, on_floats.2, 1e-4)]
-                    {
-                        let norm = |values: &mut dyn Iterator<Item = f32>| {
-                            values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
-                        };
-                        let off = norm(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
-                        let share = off / norm(&mut expected.iter().copied());
-                        println!("{precision} {layers:?} {optimizer:?}: off by {share:.1e}");
-                        assert!(share <= most, "{layers:?}: off by {share:e}");
-                    }
+                    let what = format!("{precision} {layers:?} {optimizer:?}");
+                    assert_alike(&what, layers, &on_copies, &on_floats);
                 }
             }
+        }
+    }
+
+    /// So does who multiplies: warps, or warpgroups where the device has them.
+    #[test]
+    fn warpgroups_change_nothing_but_the_order_of_sums() {
+        on_device!();
+        let pixels: Vec<u8> = (0..ROWS * WIDTH).map(|at| (at * at * 31 % 251) as u8).collect();
+        let labels: Vec<u8> = (0..ROWS).map(|row| (row * 5 % 7) as u8).collect();
+        let samples = Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap();
+        let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
+        let layers = [WIDTH, 131, 67, 7];
+        let trained = |warpgroup_columns_max| {
+            // Of the largest tile that there is, whatever the device has to do.
+            let choices = Choices {
+                copied_weights_max: 0,
+                tile_blocks_percent: 0,
+                warpgroup_columns_max,
+                ..Choices::default()
+            };
+            train(samples, optimizer, &layers, Precision::Bf16, choices, None)
+        };
+        let by_warps = trained(0);
+        for columns in [128, 256] {
+            let what = format!("warpgroups, {columns} columns");
+            assert_alike(&what, &layers, &trained(columns), &by_warps);
         }
     }
 }

@@ -18,8 +18,8 @@ mod tests;
 use crate::engine::Engine;
 use crate::gpu::copies::Format;
 use crate::gpu::{
-    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums,
-    copies_modules, head, input_gradient, linear, loss, sgd, weight_gradients,
+    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, WARPGROUP_MODULES, Wanted, adamw,
+    batch_sums, copies_modules, head, input_gradient, linear, loss, sgd, weight_gradients,
 };
 use crate::nvtx::range;
 use crate::{
@@ -163,6 +163,9 @@ impl<'d> Graph<'d> {
         let copied = Format::of(options.precision).filter(|_| copies::pay(model.layers(), &options.choices));
         if let Some(format) = copied {
             gpu.load(&copies_modules(format))?;
+            if format == Format::Bf16 && gpu.warpgroups {
+                gpu.load(&WARPGROUP_MODULES)?;
+            }
         }
         let net = Net::new(&gpu, model, &optimizer, copied)?;
         let train = Data::new(&gpu, train, options.placement)?;

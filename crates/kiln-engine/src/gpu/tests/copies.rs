@@ -9,7 +9,7 @@ use super::*;
 use crate::gpu::copies::{
     self, Chunk, Copied, Format, Gradient, Input, Output, parts_of_hidden, parts_of_last,
 };
-use crate::gpu::{Scalars, Sink, Source, copies_modules};
+use crate::gpu::{Scalars, Sink, Source, WARPGROUP_MODULES, copies_modules};
 
 /// Beside those of the other products, one past the edges of the largest tile, and enough terms for every stage.
 const MORE_SIZES: [Dims; 3] =
@@ -19,15 +19,20 @@ const FORMATS: [Format; 2] = [Format::Bf16, Format::Tf32];
 
 /// A device with the kernels of a format.
 fn open(format: Format) -> Gpu {
-    Gpu::with_modules(0, &copies_modules(format)).unwrap()
+    let mut gpu = Gpu::with_modules(0, &copies_modules(format)).unwrap();
+    if gpu.warpgroups && format == Format::Bf16 {
+        gpu.load(&WARPGROUP_MODULES).unwrap();
+    }
+    gpu
 }
 
-/// A device for each format and each tile that some size is made of.
+/// A device for each format and each tile that some size is made of by warps.
 fn gpus() -> impl Iterator<Item = (Gpu, Format)> {
     FORMATS.into_iter().flat_map(|format| {
         [u32::MAX, 2, 1].map(|multiprocessors| {
             let mut gpu = open(format);
             gpu.multiprocessors = multiprocessors;
+            gpu.choices.warpgroup_columns_max = 0;
             (gpu, format)
         })
     })
@@ -147,6 +152,27 @@ fn products_of_copies() {
     }
 }
 
+/// A device on which every product is made by warpgroups, in tiles of so many columns; none where the device has no such instructions.
+pub(super) fn with_warpgroups(mut gpu: Gpu, columns: u32) -> Option<Gpu> {
+    gpu.multiprocessors = 1;
+    gpu.choices.warpgroup_columns_max = columns;
+    gpu.warpgroups.then_some(gpu)
+}
+
+#[test]
+fn products_of_copies_by_warpgroups() {
+    on_device!();
+    for columns in [128, 256] {
+        let Some(gpu) = with_warpgroups(open(Format::Bf16), columns) else { return };
+        // Among them one past the edges of the wider tile, and more stages than are kept.
+        let sizes = [SIZES[0], SIZES[3], SIZES[6]].into_iter().chain(MORE_SIZES);
+        for (number, dims) in sizes.enumerate() {
+            let values = if number % 2 == 0 { Values::Integers } else { Values::Floats };
+            cases(&gpu, Format::Bf16, dims, values);
+        }
+    }
+}
+
 /// All products of one size.
 pub(super) fn cases(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
     outputs(gpu, format, dims, values);
@@ -204,7 +230,7 @@ fn input_gradients(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
     let x: Vec<f32> = draw_rounded(format, 3, values, rows * inputs).iter().map(|v| v.max(0.0)).collect();
     let [dz_device, w_device, x_device] = [(&dz, outputs), (&w, inputs), (&x, inputs)]
         .map(|(values, width)| copied(gpu, format, values, width));
-    let count = parts_of_hidden(gpu, dims.b, dims.k);
+    let count = parts_of_hidden(gpu, format, dims.b, dims.k);
     let (dx, parts) = (unwritten(gpu, format, rows, inputs), poisoned(gpu, count as usize * inputs));
     let gradient = Gradient { dz: dx.all(), parts: parts.all(), count };
     copies::input_gradient(gpu, dz_device.all(), w_device.all(), x_device.all(), &gradient, dims).unwrap();

@@ -18,7 +18,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::copies::Format;
-use super::kernels::{InputForm, Team, copies_modules, modules, resident_modules};
+use super::kernels::{InputForm, Team, WARPGROUP_MODULES, copies_modules, modules, resident_modules};
 use super::{Buffer, Dims, Gpu, Position};
 use crate::Precision;
 
@@ -68,6 +68,7 @@ fn nothing_is_left_for_an_assembler_to_fuse() {
         })
     });
     let copies = [Format::Bf16, Format::Tf32].into_iter().flat_map(|format| copies_modules(format));
+    let copies = copies.chain(WARPGROUP_MODULES);
     let all = precisions.into_iter().flat_map(|precision| modules(precision)).chain(resident).chain(copies);
     for (name, text) in all {
         for (number, line) in text.lines().enumerate() {

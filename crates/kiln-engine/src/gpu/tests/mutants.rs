@@ -4,8 +4,8 @@ use kiln_tests::{on_device, sim, test_name};
 
 use super::*;
 use crate::gpu::copies::Format;
-use crate::gpu::copies_modules;
 use crate::gpu::kernels::{Module, modules};
+use crate::gpu::{WARPGROUP_MODULES, copies_modules};
 
 /// Text of one kernel that is replaced: which kernel, what, and how often it stands there at least.
 struct Mutant {
@@ -32,7 +32,49 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 31] = [
+const MUTANTS: [Mutant; 37] = [
+    Mutant {
+        name: "products of warpgroups read copies that no proxy fence covers",
+        module: "linear_warpgroups_bf16",
+        kernel: "linear_copies_outputs_bf16_warpgroups_128",
+        mutate: |text| without_all(text, "fence.proxy.async"),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "warpgroups do not wait for the copies of other warps",
+        module: "linear_warpgroups_bf16",
+        kernel: "linear_copies_outputs_bf16_warpgroups_128",
+        mutate: |text| without(text, "bar.sync", 0),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "a stage is overwritten while warpgroups may multiply it",
+        module: "linear_warpgroups_bf16",
+        kernel: "linear_copies_outputs_bf16_warpgroups_128",
+        mutate: |text| replaced(text, "wgmma.wait_group.sync.aligned 1", "wgmma.wait_group.sync.aligned 2"),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "sums are read before their products have been waited for",
+        module: "linear_warpgroups_bf16",
+        kernel: "input_gradient_copies_bf16_warpgroups_128",
+        mutate: |text| replaced(text, "wgmma.wait_group.sync.aligned 0", "wgmma.wait_group.sync.aligned 1"),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "a matrix is taken for one that is not swizzled",
+        module: "linear_warpgroups_bf16",
+        kernel: "input_gradient_copies_bf16_warpgroups_128",
+        mutate: |text| replaced(text, "4611686293305294848", "274877906944"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "products follow what sets their sums without a fence",
+        module: "weight_gradient_warpgroups_bf16",
+        kernel: "weight_gradient_copies_store_bf16_warpgroups_128",
+        mutate: |text| without_all(text, "wgmma.fence"),
+        status: &[FOUND],
+    },
     Mutant {
         name: "a fragment of TF32 is transposed as if its values were of 16 bits",
         module: "linear_copies_tf32",
@@ -309,7 +351,15 @@ fn shifted_store(text: &str, bytes: u32) -> String {
 
 /// All modules of a precision.
 fn unharmed(precision: Precision) -> Vec<Module> {
-    modules(precision).into_iter().chain(copies_modules(format(precision))).collect()
+    let format = format(precision);
+    let warpgroups = (has_warpgroups() && format == Format::Bf16).then_some(WARPGROUP_MODULES);
+    let copies = copies_modules(format).into_iter().chain(warpgroups.into_iter().flatten());
+    modules(precision).into_iter().chain(copies).collect()
+}
+
+/// Whether the device multiplies by warpgroups.
+fn has_warpgroups() -> bool {
+    crate::inspect(0).unwrap().warpgroups()
 }
 
 /// The format of the copies that are multiplied beside the products of a precision.
@@ -368,12 +418,19 @@ fn run_one() {
     super::optimizer::case_of_adamw(&gpu, 257);
     super::optimizer::case_of_sgd(&gpu, 257);
     super::copies::cases(&gpu, format(precision), Dims { b: 66, k: 131, n: 35 }, Values::Floats);
+    let of_warpgroups = mutant.is_some_and(|mutant| mutant.module.contains("warpgroups"));
+    let gpu = of_warpgroups.then(|| super::copies::with_warpgroups(gpu, 128)).flatten();
+    if let Some(gpu) = gpu {
+        // More terms than all stages together have.
+        super::copies::cases(&gpu, Format::Bf16, Dims { b: 66, k: 197, n: 35 }, Values::Floats);
+    }
 }
 
 #[test]
 fn mutations_change_the_text() {
     on_device!();
-    for mutant in &MUTANTS {
+    let is_there = |mutant: &&Mutant| has_warpgroups() || !mutant.module.contains("warpgroups");
+    for mutant in MUTANTS.iter().filter(is_there) {
         assert_ne!(mutated(mutant), unharmed(mutant.precision()), "{}", mutant.name);
     }
 }
