@@ -62,59 +62,66 @@ pub(crate) enum Level {
     Thread(Who),
 }
 
-impl Level {
-    /// Blocks first, threads last.
+/// A level as a number: blocks first, threads last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u64);
+
+impl From<Level> for Key {
     #[inline(always)]
-    fn key(self) -> u64 {
-        match self {
+    fn from(level: Level) -> Key {
+        Key(match level {
             Level::Block(block) => u64::from(block),
             Level::Warp(warp) => 1 << 32 | u64::from(warp),
             Level::Thread(who) => 2 << 32 | u64::from(who),
+        })
+    }
+}
+
+impl Key {
+    fn level(self) -> Level {
+        let number = self.0 as u32;
+        match self.0 >> 32 {
+            0 => Level::Block(number),
+            1 => Level::Warp(number),
+            _ => Level::Thread(number),
         }
-    }
-}
-
-impl Ord for Level {
-    #[inline(always)]
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-impl PartialOrd for Level {
-    #[inline(always)]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
 /// Knowledge: levels in ascending order, each with a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct View(Vec<(Level, u32)>);
+pub(crate) struct View(Vec<(Key, u32)>);
 
 impl View {
     /// The time up to which a level is known.
+    #[inline]
     pub(crate) fn get(&self, level: Level) -> u32 {
-        match self.0.binary_search_by(|entry| entry.0.cmp(&level)) {
+        match self.find(level.into()) {
             Ok(at) => self.0[at].1,
             Err(_) => 0,
         }
     }
 
+    #[inline]
+    fn find(&self, key: Key) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&key, |entry| entry.0)
+    }
+
     /// Learns of a level.
     pub(crate) fn learn(&mut self, level: Level, time: u32) {
-        match self.0.binary_search_by(|entry| entry.0.cmp(&level)) {
+        let key = level.into();
+        match self.find(key) {
             Ok(at) => self.0[at].1 = self.0[at].1.max(time),
-            Err(at) => self.0.insert(at, (level, time)),
+            Err(at) => self.0.insert(at, (key, time)),
         }
     }
 
     /// Whether it knows all that `other` knows.
     pub(crate) fn includes(&self, other: &View) -> bool {
         let mut own = self.0.iter();
-        other.0.iter().all(|&(level, time)| {
-            let found = own.find(|entry| entry.0 >= level);
-            found.is_some_and(|&(known, until)| known == level && until >= time)
+        other.0.iter().all(|&(key, time)| {
+            let found = own.find(|entry| entry.0 >= key);
+            found.is_some_and(|&(known, until)| known == key && until >= time)
         })
     }
 
@@ -144,7 +151,7 @@ impl View {
 
     /// Forgets what a newer level of a block covers: its warps and threads up to `time`.
     pub(crate) fn compact(&mut self, block: u32, time: u32) {
-        self.0.retain(|&(level, known)| match level {
+        self.0.retain(|&(key, known)| match key.level() {
             Level::Warp(warp) => warp >> 5 != block || known > time,
             Level::Thread(who) => who & COPIER != 0 || block_of(who) != block || known > time,
             Level::Block(_) => true,
@@ -154,8 +161,8 @@ impl View {
     /// Whether a block is known to have started: anything that it did is.
     pub(crate) fn has_started(&self, block: u32) -> bool {
         let within = |from: Level, to: Level| {
-            let first = self.0.partition_point(|entry| entry.0 < from);
-            self.0.get(first).is_some_and(|entry| entry.0 <= to)
+            let first = self.0.partition_point(|entry| entry.0 < from.into());
+            self.0.get(first).is_some_and(|entry| entry.0 <= to.into())
         };
         self.get(Level::Block(block)) >= START
             || within(Level::Warp(block << 5), Level::Warp(block << 5 | 31))

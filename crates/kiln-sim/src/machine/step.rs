@@ -175,7 +175,7 @@ impl Machine<'_> {
                     continue;
                 }
             }
-            if active == mask && meet == u32::MAX && inst.op == Op::Branch {
+            if active == mask && meet == u32::MAX && matches!(inst.op, Op::Branch) {
                 pc = inst.imm as u32;
                 continue;
             }
