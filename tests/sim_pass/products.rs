@@ -171,7 +171,7 @@ fn element(ty: &str, value: i32) -> Vec<u8> {
 }
 
 /// Kernels of `wgmma.cu`: name, columns, terms, types, and the sign of the result.
-const WARPGROUP_PRODUCTS: [(&str, usize, usize, [&str; 2], i32); 17] = [
+const WARPGROUP_PRODUCTS: [(&str, usize, usize, [&str; 2], i32); 19] = [
     ("bf16_plain", 8, 16, ["bf16", "bf16"], 1),
     ("bf16_swizzled_32", 16, 16, ["bf16", "bf16"], 1),
     ("bf16_swizzled_64", 24, 16, ["bf16", "bf16"], 1),
@@ -179,9 +179,11 @@ const WARPGROUP_PRODUCTS: [(&str, usize, usize, [&str; 2], i32); 17] = [
     ("bf16_across_plain", 24, 16, ["bf16", "bf16"], 1),
     ("bf16_across_32", 32, 16, ["bf16", "bf16"], 1),
     ("bf16_across_64", 64, 16, ["bf16", "bf16"], 1),
-    ("bf16_across_128", 64, 16, ["bf16", "bf16"], 1),
+    ("bf16_across_128", 128, 16, ["bf16", "bf16"], 1),
     ("bf16_a_across", 16, 16, ["bf16", "bf16"], 1),
     ("bf16_held", 64, 16, ["bf16", "bf16"], -1),
+    ("bf16_advanced", 8, 64, ["bf16", "bf16"], 1),
+    ("bf16_released", 8, 16, ["bf16", "bf16"], 1),
     ("f16_negated", 16, 16, ["f16", "f16"], -1),
     ("f16_b_across", 32, 16, ["f16", "f16"], 1),
     ("tf32_swizzled_128", 16, 8, ["tf32", "tf32"], 1),
@@ -206,7 +208,8 @@ pub(crate) fn wgmma(gpu: &mut Gpu) {
         let (da, db) = (gpu.put(&bytes(types[0], &a)), gpu.put(&bytes(types[1], &b)));
         for twice in [0u32, 1] {
             let d = gpu.space::<u32>(64 * n);
-            gpu.launch(kernel, &linear(1, 128), &[&da, &db, &d, &twice]);
+            let threads = if kernel == "bf16_released" { 160 } else { 128 };
+            gpu.launch(kernel, &linear(1, threads), &[&da, &db, &d, &twice]);
             let sum = |at: usize| -> i32 {
                 let (row, column) = (at / n, at % n);
                 let terms = (0..k).map(|term| a[row * k + term] * b[column * k + term]);

@@ -217,24 +217,28 @@ KERNEL(bf16_across_64) {
 KERNEL(bf16_across_128) {
     __shared__ alignas(1024) unsigned char tiles[2][8192];
     const u64 da = laid<2, 16, 8, true>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 8, true>(tiles[1], b, 64);
-    u32 s[32];
-    for (int e = 0; e < 32; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    const u64 db = laid<2, 16, 8, true>(tiles[1], b, 128); // goes on in a second pattern
+    u32 s[64];
+    for (int e = 0; e < 64; e++) s[e] = started(0x7f800000); // of which nothing may be left
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     __syncthreads();
     fence();
     for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-                     "%32, %33, p, 1, 1, 1, 1; }"
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+                     "%64, %65, p, 1, 1, 1, 1; }"
                      : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
                        "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15]),
                        "+r"(s[16]), "+r"(s[17]), "+r"(s[18]), "+r"(s[19]), "+r"(s[20]), "+r"(s[21]), "+r"(s[22]), "+r"(s[23]),
-                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31])
+                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31]),
+                       "+r"(s[32]), "+r"(s[33]), "+r"(s[34]), "+r"(s[35]), "+r"(s[36]), "+r"(s[37]), "+r"(s[38]), "+r"(s[39]),
+                       "+r"(s[40]), "+r"(s[41]), "+r"(s[42]), "+r"(s[43]), "+r"(s[44]), "+r"(s[45]), "+r"(s[46]), "+r"(s[47]),
+                       "+r"(s[48]), "+r"(s[49]), "+r"(s[50]), "+r"(s[51]), "+r"(s[52]), "+r"(s[53]), "+r"(s[54]), "+r"(s[55]),
+                       "+r"(s[56]), "+r"(s[57]), "+r"(s[58]), "+r"(s[59]), "+r"(s[60]), "+r"(s[61]), "+r"(s[62]), "+r"(s[63])
                      : "l"(da), "l"(db), "r"(adds * twice));
     }
     finish();
-    store<64>(s, d);
+    store<128>(s, d);
 }
 
 KERNEL(bf16_a_across) {
@@ -422,5 +426,60 @@ KERNEL(s8_u8_saturated) {
                      : "l"(da), "l"(db), "r"(adds * twice));
     }
     finish();
+    store<8>(s, d);
+}
+
+// 64 terms, 16 at a time: the next ones begin 32 bytes further on, inside the pattern.
+KERNEL(bf16_advanced) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    const u64 da = laid<2, 64, 8, false>(tiles[0], a, 64);
+    const u64 db = laid<2, 64, 8, false>(tiles[1], b, 8);
+    u32 s[4];
+    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fence();
+    for (u32 step = 0; step < 8; step++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %6, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, "
+                     "%4, %5, p, 1, 1, 0, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
+                     : "l"(da + step % 4 * 2), "l"(db + step % 4 * 2), "r"(step % 4 + step / 4 * twice));
+    }
+    finish();
+    store<8>(s, d);
+}
+
+// One lane of each warp tells by an mbarrier that its warp has read the matrices; a fifth warp waits for that and overwrites them.
+extern "C" __global__ void __launch_bounds__(160) bf16_released(const unsigned char* a, const unsigned char* b, u32* d, u32 twice) {
+    __shared__ alignas(1024) unsigned char tiles[2][8192];
+    __shared__ alignas(8) u64 released;
+    const u32 mbarrier = (u32)__cvta_generic_to_shared(&released);
+    u64 da = 0, db = 0;
+    if (threadIdx.x < 128) {
+        da = laid<2, 16, 8, false>(tiles[0], a, 64);
+        db = laid<2, 16, 8, false>(tiles[1], b, 8);
+    } else if (threadIdx.x == 128) {
+        asm volatile("mbarrier.init.shared.b64 [%0], 4;" ::"r"(mbarrier) : "memory");
+    }
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    if (threadIdx.x >= 128) {
+        asm volatile("{ .reg .pred p; WAIT: mbarrier.try_wait.parity.shared.b64 p, [%0], 0; @!p bra WAIT; }" ::"r"(mbarrier) : "memory");
+        for (u32 at = threadIdx.x - 128; at < 4096; at += 32) ((u32*)tiles)[at] = at;
+        return;
+    }
+    u32 s[4];
+    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
+    fence();
+    for (u32 adds = 0; adds < 2; adds++) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %6, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, "
+                     "%4, %5, p, 1, 1, 0, 0; }"
+                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
+                     : "l"(da), "l"(db), "r"(adds * twice));
+    }
+    finish();
+    if (threadIdx.x % 32 == 5) asm volatile("{ .reg .b64 t; mbarrier.arrive.shared.b64 t, [%0]; }" ::"r"(mbarrier) : "memory");
     store<8>(s, d);
 }

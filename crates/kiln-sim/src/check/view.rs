@@ -285,6 +285,14 @@ impl WarpView {
         }
     }
 
+    /// All lanes learn of a level.
+    pub(crate) fn learn_all(&mut self, level: Level, time: u32) {
+        match &mut self.lanes {
+            Lanes::Same(view) => Rc::make_mut(view).learn(level, time),
+            Lanes::Each(views) => views.iter_mut().for_each(|view| Rc::make_mut(view).learn(level, time)),
+        }
+    }
+
     /// All that the lanes of a mask know together.
     pub(crate) fn joined(&self, mask: u32) -> Rc<View> {
         match &self.lanes {

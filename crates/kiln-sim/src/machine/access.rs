@@ -11,6 +11,7 @@ use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, windo
 
 use super::Machine;
 use super::regs::{Row64, lanes};
+use super::state::Block;
 use super::step::{Flow, Running};
 
 /// Set in [`Cell::init`] of shared memory that is an mbarrier.
@@ -488,6 +489,22 @@ impl Machine<'_> {
         }
         for problem in problems.into_iter().flatten() {
             self.complain(spot, bytes, problem, run, lane);
+        }
+    }
+
+    /// Judges 16 bytes of shared memory that a product reads. That they are read is recorded once the product has been waited for.
+    pub(super) fn check_operand(&mut self, block: usize, offset: u32, run: &Running<'_>) {
+        let judge = self.judge(run, 0, None);
+        let spot = Spot::Shared(block, offset);
+        for at in (0..16).step_by(4) {
+            let Block { cells, lists, .. } = &self.blocks[block];
+            let cell = &cells[((offset + at) / 4) as usize];
+            let race = judge.unordered_write_of(cell, WHOLE, lists);
+            let unwritten = cell.init & WHOLE != WHOLE && !cell.is_pending();
+            if race.is_some() || unwritten || cell.init & MBAR != 0 {
+                let problem = Problem { at, race, unwritten, init: cell.init };
+                return self.complain(spot, 16, problem, run, 0);
+            }
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Fence {
 impl Fence {
     /// Whether it comes after what thread `who` did at `time`, for a lane of `warp`; and for which of its lanes.
     fn covers(&self, warp: u32, who: Who, time: u32) -> u32 {
-        let own = warp_of(who) == warp;
+        let own = who & COPIER == 0 && warp_of(who) == warp;
         let itself = if own && time <= self.time { self.lanes & 1 << (who & 31) } else { 0 };
         let all = self.known.knows(who, time) || own && time <= self.warp_floor;
         if all { self.lanes } else { itself }
@@ -120,8 +120,13 @@ impl Machine<'_> {
         for at in (0..bytes).step_by(4) {
             let Some((cell, lists)) = self.cell(spot.moved(at)) else { return };
             for write in cell.writes(lists).into_iter().flatten() {
-                // What a bulk copy has written needs no fence, also after its thread's wait.
-                let by_copy = write.who & COPIER != 0 || matches!(code[write.pc as usize].op, Op::Bulk(_));
+                // What a bulk copy has written needs no fence, also after its thread's wait; `cp.async` is an ordinary store, also
+                // where an mbarrier has told of it.
+                let by_copy = match code[write.pc as usize].op {
+                    Op::Bulk(_) => true,
+                    Op::CpAsync { .. } => false,
+                    _ => write.who & COPIER != 0,
+                };
                 let again = |(_, last): &(u32, Event)| (last.who, last.time) == (write.who, write.time);
                 if !by_copy && !stores.last().is_some_and(again) {
                     stores.push((at, write));

@@ -12,6 +12,7 @@ use crate::finding::{Finding, Kind};
 use super::Machine;
 use super::report::place;
 use super::state::{Barrier, Block, Cluster, Wait, Warp};
+use super::wgmma::Products;
 
 /// Instructions that a warp may execute at a stretch on the fixed schedule.
 const SLICE: u32 = 4096;
@@ -67,7 +68,7 @@ impl Machine<'_> {
             + launch.dynamic_shared;
         let words = shared_bytes.div_ceil(4) as usize;
         // Where there are none, nothing need be watched.
-        let products = (!launch.program.wgmmas.is_empty()).then(Box::default);
+        let products: Option<Box<Products>> = (!launch.program.wgmmas.is_empty()).then(Box::default);
         let warps = (0..threads.div_ceil(32))
             .map(|index| Warp::new(number, index, threads - 32 * index, function, launch.function as u32))
             .map(|warp| Warp { products: products.clone(), ..warp })
@@ -91,6 +92,10 @@ impl Machine<'_> {
             visitors: Default::default(),
             known_at_end: View::default(),
             warpgroups: Vec::new(),
+            multiplied: vec![
+                Mark::default();
+                products.as_ref().map_or(0, |_| words * threads.div_ceil(32) as usize)
+            ],
         }
     }
 

@@ -11,7 +11,7 @@ use crate::isa::{Function, Registers};
 
 use super::regs::{Row, Row64, lanes};
 use super::sources::Source;
-use super::wgmma::{Products, Warpgroup};
+use super::wgmma::{Products, Warpgroup, product_agent};
 
 /// Where a frame's registers start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -337,6 +337,8 @@ pub(super) struct Block {
     pub(super) known_at_end: View,
     /// By the number of the first warp, divided by four.
     pub(super) warpgroups: Vec<Warpgroup>,
+    /// Reads by products that have been waited for: as `reads`, where the program has products.
+    pub(super) multiplied: Vec<Mark>,
 }
 
 impl Block {
@@ -347,7 +349,14 @@ impl Block {
         if block_of(writer.who) != self.number {
             writer.block_floor = writer.view.get(Level::Block(self.number));
         }
-        unknown_reader(&self.reads[word * warps..(word + 1) * warps], self.number << 5, &writer)
+        let own = word * warps..(word + 1) * warps;
+        let by_products = self.multiplied.get(own.clone()).unwrap_or_default();
+        let product = by_products.iter().zip(self.number << 5..).find_map(|(mark, warp)| {
+            let agent = product_agent(warp);
+            let is_known = mark.time <= writer.block_floor || writer.knows(agent, mark.time);
+            (!is_known).then_some(Event { who: agent, time: mark.time, pc: mark.pc })
+        });
+        product.or_else(|| unknown_reader(&self.reads[own], self.number << 5, &writer))
     }
 }
 

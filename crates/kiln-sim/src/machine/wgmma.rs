@@ -4,10 +4,11 @@
 //! reads, and the warp may not touch the registers: neither is seen to go wrong here, both are found. So are registers that were
 //! accessed since the warp's last `wgmma.fence`, and stores to the matrices that no proxy fence covers ([`super::proxy`]).
 //!
-//! The four warps must issue the same products in the same order. What one warp reads counts as read by its first lane, all rows of
-//! the first matrix included.
+//! The four warps must issue the same in the same order. What a warp's products read, all rows of the first matrix included, each of its
+//! lanes knows to have been read once the warp has waited.
 //!
-//! Errs towards reports: threads that exit with products under way are a finding.
+//! Errs towards reports: a warp that has waited knows of its own products, not that those of the other three are done. Threads that
+//! exit with products under way are a finding.
 
 mod descriptor;
 mod watch;
@@ -15,7 +16,8 @@ mod watch;
 use std::collections::VecDeque;
 
 use crate::check::cell::Event;
-use crate::check::view::COPIER;
+use crate::check::reads::Mark;
+use crate::check::view::{COPIER, Level, Who};
 use crate::finding::Kind;
 use crate::isa::{Accumulate, Inst, Op, Place, RegClass, SLOTS, Wgmma, WgmmaOperand, WgmmaType};
 use crate::num::convert::{bf16_to_f32, f16_to_f32};
@@ -38,17 +40,29 @@ const PREDICATE: usize = 5;
 /// Rows of a product.
 const ROWS: u32 = 64;
 
-/// A product that some warps of a group have issued.
+/// Who reads for a warp's products, by the warp's number in the grid.
+pub(super) fn product_agent(warp: u32) -> Who {
+    COPIER | warp << 5
+}
+
+/// An instruction that some warps of a group have issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Issued {
     pc: u32,
-    /// Descriptors; of the first operand, where it has one.
+    /// A product's descriptors; of the first operand, where it has one.
     a: Option<u64>,
     b: u64,
     adds: bool,
 }
 
-/// Four warps, and the products that not all of them have issued.
+impl Issued {
+    /// One that is no product.
+    fn alone(run: &Running<'_>) -> Issued {
+        Issued { pc: run.pc, a: None, b: 0, adds: false }
+    }
+}
+
+/// Four warps, and the instructions that not all of them have issued.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Warpgroup {
     issued: VecDeque<Issued>,
@@ -133,29 +147,39 @@ impl Machine<'_> {
     }
 
     pub(super) fn wgmma_fence(&mut self, run: &mut Running<'_>) -> Flow {
+        if !self.wgmma_in_step(Issued::alone(run), run) {
+            return Flow::Changed;
+        }
         run.warp.products.get_or_insert_default().fence();
         Flow::Next
     }
 
     pub(super) fn wgmma_commit(&mut self, run: &mut Running<'_>) -> Flow {
+        if !self.wgmma_in_step(Issued::alone(run), run) {
+            return Flow::Changed;
+        }
         run.warp.products.get_or_insert_default().commit();
         Flow::Next
     }
 
     pub(super) fn wgmma_wait(&mut self, most: usize, run: &mut Running<'_>) -> Flow {
+        if !self.wgmma_in_step(Issued::alone(run), run) {
+            return Flow::Changed;
+        }
         let done = run.warp.products.get_or_insert_default().wait(most);
         if !self.launch.checks {
             return Flow::Next;
         }
-        let judge = self.judge(run, 0, None);
+        // All that wait know of it.
+        let now = self.tick();
         let block = &mut self.blocks[run.block];
         let (warps, warp) = (block.warps.len(), run.warp.index as usize);
-        let known = judge.me.block_floor.max(judge.me.warp_floor);
         for group in &done {
             for word in group.words.iter() {
-                block.reads[word * warps + warp].read(judge.now, 1, group.pc, known);
+                block.multiplied[word * warps + warp] = Mark { time: now, lanes: u32::MAX, pc: group.pc };
             }
         }
+        run.warp.view.learn_all(Level::Thread(product_agent(run.who >> 5)), now);
         Flow::Next
     }
 
@@ -237,9 +261,9 @@ impl Machine<'_> {
         }
         if ended || !same {
             let message = if ended {
-                "a product that a warp of the warpgroup has exited without"
+                "an instruction that a warp of the warpgroup has exited without"
             } else {
-                "warps of a warpgroup that issue different products"
+                "warps of a warpgroup that issue different instructions"
             };
             self.fault(Kind::Misuse, run.pc, run.first(), message);
         }
@@ -251,7 +275,7 @@ impl Machine<'_> {
         let (base, pc) = (run.base.r32, run.pc);
         let products = run.warp.products.get_or_insert_default();
         products.open().pc = pc;
-        let sum = Part::Sum(product.ty, product.d.len());
+        let sum = Part::Sum(32 / product.ty.bytes(), product.d.len());
         let fragment = inst.r[..if product.a_held { B } else { 0 }].iter().map(|reg| (*reg, Part::Operand));
         let sums = product.d.iter().map(|reg| (*reg, sum));
         let taken = fragment.chain(sums).map(|(reg, part)| products.take(base + u32::from(reg), part, pc));
@@ -308,7 +332,7 @@ impl Machine<'_> {
         let Spot::Shared(block, offset) = spot else { return None };
         let first = (offset / 4) as usize;
         if self.launch.checks {
-            self.check_read(spot, 16, None, run, 0, false);
+            self.check_operand(block, offset, run);
             self.check_multiplied(spot, 16, run, 0);
             let words = &mut run.warp.products.get_or_insert_default().open().words;
             for word in first..first + 4 {
@@ -326,7 +350,7 @@ impl Machine<'_> {
         let number = self.blocks[block].number;
         self.blocks[block].warps.iter().chain(own).find_map(|warp| {
             let pc = warp.products.as_ref()?.reader(word)?;
-            Some(Event { who: COPIER | number << 10 | warp.index << 5, time: self.now, pc })
+            Some(Event { who: product_agent(number << 5 | warp.index), time: self.now, pc })
         })
     }
 
@@ -344,7 +368,7 @@ impl Machine<'_> {
         let group = self.blocks[run.block].warpgroup(index / WARPS);
         group.ended[index % WARPS] = true;
         if group.by.iter().any(|by| *by > group.by[index % WARPS]) {
-            let message = "an exit of a warp before it has issued the products of its warpgroup";
+            let message = "an exit of a warp before it has issued what its warpgroup has";
             self.fault(Kind::Misuse, run.pc, run.who, message);
         }
     }

@@ -163,7 +163,9 @@ pub(super) fn with_warpgroups(mut gpu: Gpu, columns: u32) -> Option<Gpu> {
 fn products_of_copies_by_warpgroups() {
     on_device!();
     for columns in [128, 256] {
-        let Some(gpu) = with_warpgroups(open(Format::Bf16), columns) else { return };
+        let Some(gpu) = with_warpgroups(open(Format::Bf16), columns) else {
+            return println!("no warpgroups");
+        };
         // Among them one past the edges of the wider tile, and more stages than are kept.
         let sizes = [SIZES[0], SIZES[3], SIZES[6]].into_iter().chain(MORE_SIZES);
         for (number, dims) in sizes.enumerate() {

@@ -2,13 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::isa::WgmmaType;
-
 /// What a register is to a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A sum, of this type and with so many others.
-    Sum(WgmmaType, usize),
+    /// A sum of so many products at once, one of so many.
+    Sum(u32, usize),
     /// Of the first operand.
     Operand,
 }
@@ -167,7 +165,7 @@ impl Products {
 mod tests {
     use super::*;
 
-    const SUM: Part = Part::Sum(WgmmaType::Bf16, 4);
+    const SUM: Part = Part::Sum(16, 4);
 
     #[test]
     fn a_register_is_busy_until_its_group_is_waited_for() {
@@ -191,13 +189,13 @@ mod tests {
         products.touch(3);
         products.fence();
         products.take(3, SUM, 10).unwrap();
-        assert_eq!(products.take(3, Part::Sum(WgmmaType::Bf16, 8), 11), Err(Fault::OtherShape));
+        assert_eq!(products.take(3, Part::Sum(16, 8), 11), Err(Fault::OtherShape));
         assert_eq!(products.take(3, Part::Operand, 11), Err(Fault::Busy(10)));
         products.take(7, Part::Operand, 12).unwrap();
         products.take(7, Part::Operand, 13).unwrap();
         assert_eq!(products.take(7, SUM, 14), Err(Fault::Busy(13)));
         products.fence();
-        products.take(3, Part::Sum(WgmmaType::Bf16, 8), 15).unwrap();
+        products.take(3, Part::Sum(16, 8), 15).unwrap();
         products.touch(9);
         assert_eq!(products.take(9, SUM, 16), Err(Fault::Touched));
     }
