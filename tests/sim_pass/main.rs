@@ -67,6 +67,7 @@ programs! {
     transpose: copies::transpose,
     warp_ops: warps::warp_ops,
     wgmma: products::wgmma,
+    wgmma_pipeline: products::wgmma_pipeline,
 }
 
 /// The folder of the programs.

@@ -221,3 +221,24 @@ pub(crate) fn wgmma(gpu: &mut Gpu) {
         }
     }
 }
+
+/// A tile of 16 terms of each line: the first eight of all lines, then the others.
+fn tiles(values: &[f32], terms: usize) -> Vec<u16> {
+    let lines = values.len() / terms;
+    let chunks = (0..terms / 8).flat_map(|chunk| (0..lines).map(move |line| line * terms + chunk * 8));
+    chunks.flat_map(|at| values[at..at + 8].iter().map(|value| bf16::from_f32(*value).to_bits())).collect()
+}
+
+/// Fewer steps than stages, as many, and several rounds.
+pub(crate) fn wgmma_pipeline(gpu: &mut Gpu) {
+    let mut random = Random(11);
+    for steps in [1, 2, 7] {
+        let shape = [64, 8, 16 * steps];
+        let (a, b) = operands(&mut random, shape, true);
+        let by_columns = transposed(&b, 8);
+        let (da, db) = (gpu.put(&tiles(&a, shape[2])), gpu.put(&tiles(&by_columns, shape[2])));
+        let d = gpu.space::<f32>(64 * 8);
+        gpu.launch("wgmma_pipeline", &linear(1, 256), &[&da, &db, &d, &(steps as u32)]);
+        exactly("wgmma_pipeline", &wide(&gpu.get(d)), &product(&wide(&a), &wide(&b), shape).0);
+    }
+}

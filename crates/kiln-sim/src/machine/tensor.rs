@@ -45,9 +45,7 @@ impl Machine<'_> {
                 Flow::Next
             }
             Op::Wgmma => self.wgmma(inst, run),
-            Op::WgmmaFence => self.wgmma_fence(run),
-            Op::WgmmaCommit => self.wgmma_commit(run),
-            Op::WgmmaWait => self.wgmma_wait(inst.imm as usize, run),
+            Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait => self.wgmma_order(inst, run),
             _ => Flow::Next,
         }
     }

@@ -30,7 +30,7 @@ use super::state::Block;
 use super::step::{Flow, Running};
 use descriptor::Descriptor;
 pub(super) use watch::Products;
-use watch::{Fault, Part};
+use watch::{Fault, Group, Part};
 
 /// Warps of a group.
 const WARPS: usize = 4;
@@ -53,13 +53,6 @@ struct Issued {
     a: Option<u64>,
     b: u64,
     adds: bool,
-}
-
-impl Issued {
-    /// One that is no product.
-    fn alone(run: &Running<'_>) -> Issued {
-        Issued { pc: run.pc, a: None, b: 0, adds: false }
-    }
 }
 
 /// Four warps, and the instructions that not all of them have issued.
@@ -146,41 +139,38 @@ impl Machine<'_> {
         busy.is_none()
     }
 
-    pub(super) fn wgmma_fence(&mut self, run: &mut Running<'_>) -> Flow {
-        if !self.wgmma_in_step(Issued::alone(run), run) {
+    /// An instruction that orders products: a fence, the end of a group, a wait.
+    pub(super) fn wgmma_order(&mut self, inst: &Inst, run: &mut Running<'_>) -> Flow {
+        let issued = Issued { pc: run.pc, a: None, b: 0, adds: false };
+        if !self.wgmma_in_step(issued, run) {
             return Flow::Changed;
         }
-        run.warp.products.get_or_insert_default().fence();
+        let products = run.warp.products.get_or_insert_default();
+        match inst.op {
+            Op::WgmmaFence => products.fence(),
+            Op::WgmmaCommit => products.commit(),
+            _ => {
+                let done = products.wait(inst.imm as usize);
+                self.end_products(&done, run);
+            }
+        }
         Flow::Next
     }
 
-    pub(super) fn wgmma_commit(&mut self, run: &mut Running<'_>) -> Flow {
-        if !self.wgmma_in_step(Issued::alone(run), run) {
-            return Flow::Changed;
-        }
-        run.warp.products.get_or_insert_default().commit();
-        Flow::Next
-    }
-
-    pub(super) fn wgmma_wait(&mut self, most: usize, run: &mut Running<'_>) -> Flow {
-        if !self.wgmma_in_step(Issued::alone(run), run) {
-            return Flow::Changed;
-        }
-        let done = run.warp.products.get_or_insert_default().wait(most);
+    /// Products have been waited for: what they have read, all lanes know.
+    fn end_products(&mut self, done: &[Group], run: &mut Running<'_>) {
         if !self.launch.checks {
-            return Flow::Next;
+            return;
         }
-        // All that wait know of it.
         let now = self.tick();
         let block = &mut self.blocks[run.block];
         let (warps, warp) = (block.warps.len(), run.warp.index as usize);
-        for group in &done {
+        for group in done {
             for word in group.words.iter() {
                 block.multiplied[word * warps + warp] = Mark { time: now, lanes: u32::MAX, pc: group.pc };
             }
         }
         run.warp.view.learn_all(Level::Thread(product_agent(run.who >> 5)), now);
-        Flow::Next
     }
 
     pub(super) fn wgmma(&mut self, inst: &Inst, run: &mut Running<'_>) -> Flow {

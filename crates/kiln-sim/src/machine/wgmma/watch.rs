@@ -14,9 +14,9 @@ pub(super) enum Part {
 /// A register as products see it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
-    /// Fences before the last access by any other instruction; none since the kernel began, or a product has waited for it.
+    /// How many fences there had been at the last access by any other instruction, if there was one.
     touched: Option<u32>,
-    /// The last product that it was a sum of since that fence.
+    /// What it was to the last product that it was a sum of, and how many fences there had been.
     sum: Option<(u32, Part)>,
     /// What it is to a product under way, and that product's instruction.
     busy: Option<(Part, u32)>,
@@ -65,7 +65,7 @@ pub(in crate::machine) struct Products {
     groups: VecDeque<Group>,
 }
 
-/// What is wrong with a product, or an access to a register: the register's part in it, and the other instruction, if any.
+/// Why a product may not take a register.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// No fence at all.
