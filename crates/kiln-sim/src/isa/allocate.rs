@@ -51,20 +51,21 @@ fn mention(ranges: &mut [Range], reg: Reg, at: u32, defines: bool) {
 /// Instruction `i` of the function is at time `2 i + 2` when it reads and one later when it writes; time 0 is the entry.
 fn mention_all(program: &Program, function: &Function, start: usize, class: RegClass, ranges: &mut [Range]) {
     let end = 2 * (program.code.len() - start) as u32 + 4;
-    let mut whole = |reg: Reg| ranges[usize::from(reg)] = Range { first: 0, last: end, defined: true };
+    let mut from_entry = |reg: Reg, last| ranges[usize::from(reg)] = Range { first: 0, last, defined: true };
     match class {
         RegClass::R32 => {
-            function.constants32.iter().for_each(|&(reg, _)| whole(reg));
-            function.argument_words.iter().for_each(|&reg| whole(reg));
-            function.result_words.iter().for_each(|&reg| whole(reg));
+            function.constants32.iter().for_each(|&(reg, _)| from_entry(reg, 0));
+            function.argument_words.iter().for_each(|&reg| from_entry(reg, 0));
+            function.result_words.iter().for_each(|&reg| from_entry(reg, end));
         }
-        RegClass::R64 => function.constants64.iter().for_each(|&(reg, _)| whole(reg)),
+        RegClass::R64 => function.constants64.iter().for_each(|&(reg, _)| from_entry(reg, 0)),
         RegClass::Pred => {}
     }
     // Who touches them while a product is under way, or without a fence before the next, is watched: they share no place.
     for (inst, product) in wgmmas(program, start).filter(|_| class == RegClass::R32) {
-        product.d.iter().for_each(|&reg| whole(reg));
-        (0..4).filter(|slot| product.a_held && inst.has(*slot)).for_each(|slot| whole(inst.r[slot]));
+        product.d.iter().for_each(|&reg| from_entry(reg, end));
+        let fragment = (0..4).filter(|slot| product.a_held && inst.has(*slot));
+        fragment.for_each(|slot| from_entry(inst.r[slot], end));
     }
     for (n, inst) in program.code[start..].iter().enumerate() {
         let at = 2 * n as u32 + 2;
