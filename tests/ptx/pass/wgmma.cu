@@ -67,367 +67,93 @@ __device__ void store(const u32 (&s)[N / 2], u32* d) {
 
 #define KERNEL(name) extern "C" __global__ void __launch_bounds__(128) name(const unsigned char* a, const unsigned char* b, u32* d, u32 twice)
 
-KERNEL(bf16_plain) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 1, false>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 1, false>(tiles[1], b, 8);
-    u32 s[4];
-    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %6, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, "
-                     "%4, %5, p, 1, 1, 0, 0; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<8>(s, d);
-}
+// Of COUNT sums: their operands, their places in the text, and those of what comes after them.
+#define SUMS(i) "+r"(s[i]), "+r"(s[(i) + 1]), "+r"(s[(i) + 2]), "+r"(s[(i) + 3])
+#define SUMS_4 SUMS(0)
+#define SUMS_8 SUMS(0), SUMS(4)
+#define SUMS_12 SUMS(0), SUMS(4), SUMS(8)
+#define SUMS_16 SUMS(0), SUMS(4), SUMS(8), SUMS(12)
+#define SUMS_32 SUMS(0), SUMS(4), SUMS(8), SUMS(12), SUMS(16), SUMS(20), SUMS(24), SUMS(28)
+#define SUMS_64 SUMS(0), SUMS(4), SUMS(8), SUMS(12), SUMS(16), SUMS(20), SUMS(24), SUMS(28), SUMS(32), SUMS(36), SUMS(40), \
+    SUMS(44), SUMS(48), SUMS(52), SUMS(56), SUMS(60)
+#define TEXT_4 "{%0, %1, %2, %3}"
+#define TEXT_8 "{%0, %1, %2, %3, %4, %5, %6, %7}"
+#define TEXT_12 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}"
+#define TEXT_16 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
+#define TEXT_32 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
+    "%24, %25, %26, %27, %28, %29, %30, %31}"
+#define TEXT_64 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
+    "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, " \
+    "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
+#define LAID_4 "%4, %5"
+#define ADDS_LAID_4 "%6"
+#define LAID_8 "%8, %9"
+#define ADDS_LAID_8 "%10"
+#define LAID_12 "%12, %13"
+#define ADDS_LAID_12 "%14"
+#define LAID_16 "%16, %17"
+#define ADDS_LAID_16 "%18"
+#define LAID_32 "%32, %33"
+#define ADDS_LAID_32 "%34"
+#define LAID_64 "%64, %65"
+#define ADDS_LAID_64 "%66"
+#define HELD_4 "{%4, %5, %6, %7}, %8"
+#define ADDS_HELD_4 "%9"
+#define HELD_12 "{%12, %13, %14, %15}, %16"
+#define ADDS_HELD_12 "%17"
+#define HELD_32 "{%32, %33, %34, %35}, %36"
+#define ADDS_HELD_32 "%37"
 
-KERNEL(bf16_swizzled_32) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 2, false>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 2, false>(tiles[1], b, 16);
-    u32 s[8];
-    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7}, "
-                     "%8, %9, p, 1, 1, 0, 0; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<16>(s, d);
-}
+// Both products: `shape` with its types, COUNT sums, whether a is LAID out or HELD, and the numbers at the end of the instruction.
+#define PRODUCTS(shape, COUNT, WHERE, flags, ...)                                                                            \
+    u32 s[COUNT];                                                                                                            \
+    for (int e = 0; e < COUNT; e++) s[e] = started(0x7f800000); /* of which nothing may be left */                            \
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");                                                             \
+    __syncthreads();                                                                                                         \
+    fence();                                                                                                                 \
+    for (u32 adds = 0; adds < 2; adds++)                                                                                     \
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, " ADDS_##WHERE##_##COUNT ", 0; "                                        \
+                     "wgmma.mma_async.sync.aligned." shape " " TEXT_##COUNT ", " WHERE##_##COUNT ", p" flags "; }"           \
+                     : SUMS_##COUNT                                                                                          \
+                     : __VA_ARGS__, "r"(adds * twice));                                                                      \
+    finish();                                                                                                                \
+    store<2 * COUNT>(s, d)
 
-KERNEL(bf16_swizzled_64) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 4, false>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 4, false>(tiles[1], b, 24);
-    u32 s[12];
-    for (int e = 0; e < 12; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %14, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n24k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "
-                     "%12, %13, p, 1, 1, 0, 0; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11])
-                     : "l"(da), "l"(db), "r"(adds * twice));
+// a and b swizzled by so many CHUNKS, terms ACROSS the lines or along them.
+#define LAID(name, shape, BYTES, K, COUNT, CHUNKS_A, ACROSS_A, CHUNKS_B, ACROSS_B, flags)                                    \
+    KERNEL(name) {                                                                                                           \
+        __shared__ alignas(1024) unsigned char tiles[2][8192];                                                               \
+        const u64 da = laid<BYTES, K, CHUNKS_A, ACROSS_A>(tiles[0], a, 64);                                                  \
+        const u64 db = laid<BYTES, K, CHUNKS_B, ACROSS_B>(tiles[1], b, 2 * COUNT);                                           \
+        PRODUCTS(shape, COUNT, LAID, flags, "l"(da), "l"(db));                                                               \
     }
-    finish();
-    store<24>(s, d);
-}
+// a in registers.
+#define HELD(name, shape, BYTES, K, COUNT, CHUNKS_B, ACROSS_B, flags)                                                        \
+    KERNEL(name) {                                                                                                           \
+        __shared__ alignas(1024) unsigned char tile[8192];                                                                   \
+        u32 r[4];                                                                                                            \
+        held<BYTES, K>(r, a);                                                                                                \
+        const u64 db = laid<BYTES, K, CHUNKS_B, ACROSS_B>(tile, b, 2 * COUNT);                                               \
+        PRODUCTS(shape, COUNT, HELD, flags, "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "l"(db));                            \
+    }
 
-KERNEL(bf16_swizzled_128) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 8, false>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 8, false>(tiles[1], b, 32);
-    u32 s[16];
-    for (int e = 0; e < 16; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-                     "%16, %17, p, 1, 1, 0, 0; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<32>(s, d);
-}
-
-KERNEL(bf16_across_plain) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 1, true>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 1, true>(tiles[1], b, 24);
-    u32 s[12];
-    for (int e = 0; e < 12; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %14, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n24k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "
-                     "%12, %13, p, 1, 1, 1, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<24>(s, d);
-}
-
-KERNEL(bf16_across_32) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 2, true>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 2, true>(tiles[1], b, 32);
-    u32 s[16];
-    for (int e = 0; e < 16; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-                     "%16, %17, p, 1, 1, 1, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<32>(s, d);
-}
-
-KERNEL(bf16_across_64) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 4, true>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 4, true>(tiles[1], b, 64);
-    u32 s[32];
-    for (int e = 0; e < 32; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-                     "%32, %33, p, 1, 1, 1, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15]),
-                       "+r"(s[16]), "+r"(s[17]), "+r"(s[18]), "+r"(s[19]), "+r"(s[20]), "+r"(s[21]), "+r"(s[22]), "+r"(s[23]),
-                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<64>(s, d);
-}
-
-KERNEL(bf16_across_128) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 8, true>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 8, true>(tiles[1], b, 128); // goes on in a second pattern
-    u32 s[64];
-    for (int e = 0; e < 64; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-                     "%64, %65, p, 1, 1, 1, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15]),
-                       "+r"(s[16]), "+r"(s[17]), "+r"(s[18]), "+r"(s[19]), "+r"(s[20]), "+r"(s[21]), "+r"(s[22]), "+r"(s[23]),
-                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31]),
-                       "+r"(s[32]), "+r"(s[33]), "+r"(s[34]), "+r"(s[35]), "+r"(s[36]), "+r"(s[37]), "+r"(s[38]), "+r"(s[39]),
-                       "+r"(s[40]), "+r"(s[41]), "+r"(s[42]), "+r"(s[43]), "+r"(s[44]), "+r"(s[45]), "+r"(s[46]), "+r"(s[47]),
-                       "+r"(s[48]), "+r"(s[49]), "+r"(s[50]), "+r"(s[51]), "+r"(s[52]), "+r"(s[53]), "+r"(s[54]), "+r"(s[55]),
-                       "+r"(s[56]), "+r"(s[57]), "+r"(s[58]), "+r"(s[59]), "+r"(s[60]), "+r"(s[61]), "+r"(s[62]), "+r"(s[63])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<128>(s, d);
-}
-
-KERNEL(bf16_a_across) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 8, true>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 2, false>(tiles[1], b, 16);
-    u32 s[8];
-    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7}, "
-                     "%8, %9, p, 1, 1, 1, 0; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<16>(s, d);
-}
-
-KERNEL(bf16_held) {
-    __shared__ alignas(1024) unsigned char tile[8192];
-    u32 r[4];
-    held<2, 16>(r, a);
-    const u64 db = laid<2, 16, 8, true>(tile, b, 64);
-    u32 s[32];
-    for (int e = 0; e < 32; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %37, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-                     "{%32, %33, %34, %35}, %36, p, 1, -1, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15]),
-                       "+r"(s[16]), "+r"(s[17]), "+r"(s[18]), "+r"(s[19]), "+r"(s[20]), "+r"(s[21]), "+r"(s[22]), "+r"(s[23]),
-                       "+r"(s[24]), "+r"(s[25]), "+r"(s[26]), "+r"(s[27]), "+r"(s[28]), "+r"(s[29]), "+r"(s[30]), "+r"(s[31])
-                     : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<64>(s, d);
-}
-
-KERNEL(f16_negated) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 4, false>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 1, false>(tiles[1], b, 16);
-    u32 s[8];
-    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, "
-                     "%8, %9, p, -1, 1, 0, 0; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<16>(s, d);
-}
-
-KERNEL(f16_b_across) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<2, 16, 1, false>(tiles[0], a, 64);
-    const u64 db = laid<2, 16, 4, true>(tiles[1], b, 32);
-    u32 s[16];
-    for (int e = 0; e < 16; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-                     "%16, %17, p, -1, -1, 0, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11]), "+r"(s[12]), "+r"(s[13]), "+r"(s[14]), "+r"(s[15])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<32>(s, d);
-}
-
-KERNEL(tf32_swizzled_128) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<4, 8, 8, false>(tiles[0], a, 64);
-    const u64 db = laid<4, 8, 8, false>(tiles[1], b, 16);
-    u32 s[8];
-    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n16k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7}, "
-                     "%8, %9, p, 1, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<16>(s, d);
-}
-
-KERNEL(tf32_held) {
-    __shared__ alignas(1024) unsigned char tile[8192];
-    u32 r[4];
-    held<4, 8>(r, a);
-    const u64 db = laid<4, 8, 2, false>(tile, b, 8);
-    u32 s[4];
-    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %9, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, %8, p, -1, 1; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
-                     : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<8>(s, d);
-}
-
-KERNEL(s8_swizzled_64) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<1, 32, 4, false>(tiles[0], a, 64);
-    const u64 db = laid<1, 32, 4, false>(tiles[1], b, 16);
-    u32 s[8];
-    for (int e = 0; e < 8; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 {%0, %1, %2, %3, %4, %5, %6, %7}, "
-                     "%8, %9, p; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<16>(s, d);
-}
-
-KERNEL(u8_s8_held) {
-    __shared__ alignas(1024) unsigned char tile[8192];
-    u32 r[4];
-    held<1, 32>(r, a);
-    const u64 db = laid<1, 32, 1, false>(tile, b, 24);
-    u32 s[12];
-    for (int e = 0; e < 12; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %17, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n24k32.s32.u8.s8 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "
-                     "{%12, %13, %14, %15}, %16, p; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3]), "+r"(s[4]), "+r"(s[5]), "+r"(s[6]), "+r"(s[7]),
-                       "+r"(s[8]), "+r"(s[9]), "+r"(s[10]), "+r"(s[11])
-                     : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<24>(s, d);
-}
-
-KERNEL(s8_u8_saturated) {
-    __shared__ alignas(1024) unsigned char tiles[2][8192];
-    const u64 da = laid<1, 32, 1, false>(tiles[0], a, 64);
-    const u64 db = laid<1, 32, 8, false>(tiles[1], b, 8);
-    u32 s[4];
-    for (int e = 0; e < 4; e++) s[e] = started(0x7f800000); // of which nothing may be left
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    fence();
-    for (u32 adds = 0; adds < 2; adds++) {
-        asm volatile("{ .reg .pred p; setp.ne.b32 p, %6, 0; "
-                     "wgmma.mma_async.sync.aligned.m64n8k32.satfinite.s32.s8.u8 {%0, %1, %2, %3}, "
-                     "%4, %5, p; }"
-                     : "+r"(s[0]), "+r"(s[1]), "+r"(s[2]), "+r"(s[3])
-                     : "l"(da), "l"(db), "r"(adds * twice));
-    }
-    finish();
-    store<8>(s, d);
-}
+LAID(bf16_plain, "m64n8k16.f32.bf16.bf16", 2, 16, 4, 1, false, 1, false, ", 1, 1, 0, 0")
+LAID(bf16_swizzled_32, "m64n16k16.f32.bf16.bf16", 2, 16, 8, 2, false, 2, false, ", 1, 1, 0, 0")
+LAID(bf16_swizzled_64, "m64n24k16.f32.bf16.bf16", 2, 16, 12, 4, false, 4, false, ", 1, 1, 0, 0")
+LAID(bf16_swizzled_128, "m64n32k16.f32.bf16.bf16", 2, 16, 16, 8, false, 8, false, ", 1, 1, 0, 0")
+LAID(bf16_across_plain, "m64n24k16.f32.bf16.bf16", 2, 16, 12, 1, true, 1, true, ", 1, 1, 1, 1")
+LAID(bf16_across_32, "m64n32k16.f32.bf16.bf16", 2, 16, 16, 2, true, 2, true, ", 1, 1, 1, 1")
+LAID(bf16_across_64, "m64n64k16.f32.bf16.bf16", 2, 16, 32, 4, true, 4, true, ", 1, 1, 1, 1")
+LAID(bf16_across_128, "m64n128k16.f32.bf16.bf16", 2, 16, 64, 8, true, 8, true, ", 1, 1, 1, 1") // b goes on in a second pattern
+LAID(bf16_a_across, "m64n16k16.f32.bf16.bf16", 2, 16, 8, 8, true, 2, false, ", 1, 1, 1, 0")
+HELD(bf16_held, "m64n64k16.f32.bf16.bf16", 2, 16, 32, 8, true, ", 1, -1, 1")
+LAID(f16_negated, "m64n16k16.f32.f16.f16", 2, 16, 8, 4, false, 1, false, ", -1, 1, 0, 0")
+LAID(f16_b_across, "m64n32k16.f32.f16.f16", 2, 16, 16, 1, false, 4, true, ", -1, -1, 0, 1")
+LAID(tf32_swizzled_128, "m64n16k8.f32.tf32.tf32", 4, 8, 8, 8, false, 8, false, ", 1, 1")
+HELD(tf32_held, "m64n8k8.f32.tf32.tf32", 4, 8, 4, 2, false, ", -1, 1")
+LAID(s8_swizzled_64, "m64n16k32.s32.s8.s8", 1, 32, 8, 4, false, 4, false, "")
+HELD(u8_s8_held, "m64n24k32.s32.u8.s8", 1, 32, 12, 1, false, "")
+LAID(s8_u8_saturated, "m64n8k32.satfinite.s32.s8.u8", 1, 32, 4, 1, false, 8, false, "")
 
 // 64 terms, 16 at a time: the next ones begin 32 bytes further on, inside the pattern.
 KERNEL(bf16_advanced) {

@@ -21,7 +21,7 @@ use crate::check::view::{COPIER, Level, Who};
 use crate::finding::Kind;
 use crate::isa::{Accumulate, Inst, Op, Place, RegClass, SLOTS, Wgmma, WgmmaOperand, WgmmaType};
 use crate::num::convert::{bf16_to_f32, f16_to_f32};
-use crate::num::mma::{self, TensorCore};
+use crate::num::mma::{self, Operand, TensorCore};
 
 use super::Machine;
 use super::access::Spot;
@@ -380,12 +380,15 @@ fn held_rows(inst: &Inst, product: &Wgmma, run: &mut Running<'_>) -> Vec<f32> {
 
 /// Adds the product of a warp's 16 rows and of all columns to its sums, or puts it in their place.
 fn add(product: &Wgmma, unit: TensorCore, a: &[f32], b: &[f32], adds: bool, run: &mut Running<'_>) {
+    let of = |operand| move |a: &_, b: &_, c: &_| mma::product(unit, operand, a, b, c);
     match product.ty {
-        WgmmaType::F16 => add_typed(product, a, b, adds, run, |a, b, c| mma::product_f16(unit, a, b, c)),
-        WgmmaType::Bf16 => add_typed(product, a, b, adds, run, |a, b, c| mma::product_bf16(unit, a, b, c)),
-        WgmmaType::Tf32 => add_typed(product, a, b, adds, run, |a, b, c| mma::product_tf32(unit, a, b, c)),
+        WgmmaType::F16 => add_typed::<16>(product, a, b, adds, run, of(Operand::F16)),
+        WgmmaType::Bf16 => add_typed::<16>(product, a, b, adds, run, of(Operand::Bf16)),
+        WgmmaType::Tf32 => {
+            add_typed::<8>(product, a, b, adds, run, |a, b, c| mma::product(unit, Operand::Tf32, a, b, c))
+        }
         WgmmaType::Int(.., saturates) => {
-            add_typed(product, a, b, adds, run, |a, b, c| mma::product_int(a, b, c, saturates))
+            add_typed::<32>(product, a, b, adds, run, |a, b, c| mma::product_int(a, b, c, saturates))
         }
     }
 }

@@ -4,9 +4,6 @@
 //! the base offset, 62 and 63 the swizzle (PTX ISA, "Matrix Descriptor Format"). A chunk is 16 bytes; a pattern is a number of
 //! chunks, 1, 2, 4 or 8, that a line of a matrix has in one place, and the chunks of a line are permuted by bits of their address.
 
-/// What is wrong with a descriptor.
-pub(super) type Refusal = String;
-
 /// A matrix descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Descriptor {
@@ -23,7 +20,8 @@ const CHUNK: u32 = 16;
 const RESERVED: u64 = 0x3ff1_c000_c000_c000;
 
 impl Descriptor {
-    pub(super) fn new(bits: u64) -> Result<Descriptor, Refusal> {
+    /// Or what is wrong with it.
+    pub(super) fn new(bits: u64) -> Result<Descriptor, String> {
         let field = |at: u32| (bits >> at & 0x3fff) as u32 * CHUNK;
         if bits & RESERVED != 0 {
             return Err(format!("a matrix descriptor {bits:#018x}: expected no bits in {RESERVED:#018x}"));

@@ -20,8 +20,7 @@ mod unit;
 pub use fragment::{collect_8x8, distribute_8x8, movmatrix_trans};
 use fragment::{pack_c, pack_c_f16, pack_c_f64, unpack_a, unpack_b, unpack_c, unpack_c_f16, unpack_c_f64};
 use product::int_product;
-use unit::Operand;
-pub use unit::TensorCore;
+pub use unit::{Operand, TensorCore};
 
 use super::convert::{bf16_to_f32, f16_to_f32};
 use super::int::Sign;
@@ -120,30 +119,19 @@ float_mma!(
     m16n8k8_f16_f16, widen_f16, F16, 2, 8, 2, 1, f16
 );
 
-macro_rules! warpgroup_product {
-    ($(#[$doc:meta])* $name:ident, $operand:ident, $k:literal) => {
-        $(#[$doc])*
-        pub fn $name(unit: TensorCore, a: &[[f32; $k]; 16], b: &[[f32; 8]; $k], c: &[Row; 4]) -> [Row; 4] {
-            dispatch(
-                #[inline(always)]
-                || pack_c(&unit.product(Operand::$operand, a, b, unpack_c(c))),
-            )
-        }
-    };
+/// `a b + c` in f32 of 16 rows, 8 columns and `K` terms, unpacked: a part of a `wgmma`.
+pub fn product<const K: usize>(
+    unit: TensorCore,
+    operand: Operand,
+    a: &[[f32; K]; 16],
+    b: &[[f32; 8]; K],
+    c: &[Row; 4],
+) -> [Row; 4] {
+    dispatch(
+        #[inline(always)]
+        || pack_c(&unit.product(operand, a, b, unpack_c(c))),
+    )
 }
-
-warpgroup_product!(
-    /// `a b + c` of f16 in f32, of 16 rows, 8 columns and 16 terms: a part of a `wgmma`.
-    product_f16, F16, 16
-);
-warpgroup_product!(
-    /// The same of bf16.
-    product_bf16, Bf16, 16
-);
-warpgroup_product!(
-    /// The same of tf32, of 8 terms.
-    product_tf32, Tf32, 8
-);
 
 /// The same of bytes in s32, of 32 terms, which are whole numbers.
 pub fn product_int(a: &[[f32; 32]; 16], b: &[[f32; 8]; 32], c: &[Row; 4], satfinite: bool) -> [Row; 4] {

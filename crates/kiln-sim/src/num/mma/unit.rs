@@ -32,9 +32,12 @@ impl From<Arch> for TensorCore {
 
 /// Operands of a product, for what of their format the hardware shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operand {
+pub enum Operand {
+    /// f16.
     F16,
+    /// bf16.
     Bf16,
+    /// tf32.
     Tf32,
 }
 
