@@ -93,10 +93,9 @@ struct Share {
     static __device__ __forceinline__ u32 chunk() { return COLUMNS ? threadIdx.x / 8 % 4 : threadIdx.x % ACROSS; }
 };
 
-// The terms of the sum lie along the lines of the copy. A thread copies 16 bytes of CHUNKS rows STEP apart.
-template <class T, class E, int ROWS>
-struct CopyAlong : AlongTerms<T, E, ROWS> {
-    using Base = AlongTerms<T, E, ROWS>;
+// The terms of the sum lie along the lines of the copy. A thread copies 16 bytes of CHUNKS rows STEP apart. Base says where they go.
+template <class T, class E, int ROWS, class Base = AlongTerms<T, E, ROWS>>
+struct CopyAlong : Base {
     static constexpr int ACROSS = T::DEPTH / CHUNK<E>, STEP = T::THREADS / ACROSS, CHUNKS = ROWS / STEP;
     static_assert(T::THREADS % ACROSS == 0 && ROWS % STEP == 0, "threads share a stage evenly");
 
@@ -119,9 +118,8 @@ struct CopyAlong : AlongTerms<T, E, ROWS> {
 };
 
 // The lines of the copy are the terms of the sum. A thread copies 16 bytes of CHUNKS terms STEP apart.
-template <class T, class E, int ROWS>
-struct CopyAcross : AcrossTerms<T, E, ROWS> {
-    using Base = AcrossTerms<T, E, ROWS>;
+template <class T, class E, int ROWS, class Base = AcrossTerms<T, E, ROWS>>
+struct CopyAcross : Base {
     static constexpr int ACROSS = ROWS / CHUNK<E>, STEP = T::THREADS / ACROSS, CHUNKS = T::DEPTH / STEP;
     static_assert(T::THREADS % ACROSS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
 

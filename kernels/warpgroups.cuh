@@ -43,66 +43,25 @@ __device__ __forceinline__ u64 descriptor(const bf16* tile, u32 leading) {
     return (address & 0x3ffff) >> 4 | (u64)(leading >> 4) << 16 | (u64)(PATTERN >> 4) << 32 | 1ull << 62;
 }
 
-// The terms of the sum lie along the lines of the copy. A thread copies 16 bytes of CHUNKS rows STEP apart.
-template <class T, int ROWS>
+// ROWS of a stage whose terms lie along the lines: a line is a row.
+template <int ROWS>
 struct SwizzledAlong {
-    static constexpr int SIZE = ROWS * LINE, ACROSS = 0;
-    static constexpr int STEP = T::THREADS / 8, CHUNKS = ROWS / STEP;
-    static_assert(T::DEPTH == LINE && ROWS % STEP == 0, "threads share a stage evenly");
-
+    static constexpr int SIZE = ROWS * LINE, TRANSPOSED = 0;
+    static __device__ __forceinline__ u32 at(u32 row, u32 term) { return swizzled(row, term / CHUNK<bf16>); }
     // Of rows from `row` on, 16 terms from `term` on.
     static __device__ __forceinline__ u64 matrix(const bf16* tile, u32 row, u32 term) { return descriptor(tile + row * LINE + term, 0); }
-
-    struct Loader {
-        const bf16* line[CHUNKS];
-        u32 to, term, terms;
-
-        __device__ __forceinline__ Loader(const Copy<bf16>& from, u32 row0)
-            : to(swizzled(threadIdx.x / 8, threadIdx.x % 8)), term(threadIdx.x % 8 * CHUNK<bf16>), terms(from.width) {
-#pragma unroll
-            for (int i = 0; i < CHUNKS; i++) line[i] = from.line(min(row0 + threadIdx.x / 8 + i * STEP, from.lines - 1));
-        }
-        __device__ __forceinline__ void load(bf16* tile, u32 term0) const {
-            const u32 at = term0 + term, bytes = bytes_inside<bf16>(at, terms);
-            const u32 safe = bytes ? at : 0;
-#pragma unroll
-            for (int i = 0; i < CHUNKS; i++) copy_chunk(tile + to + i * STEP * LINE, line[i] + safe, bytes); // STEP: a multiple of 8
-        }
-    };
 };
 
-// The lines of the copy are the terms of the sum. A thread copies 16 bytes of CHUNKS terms STEP apart.
+// Terms lie across: a line is a term of 64 rows, and after all terms come those of the next 64.
 template <class T, int ROWS>
 struct SwizzledAcross {
-    static constexpr int SIZE = ROWS * T::DEPTH, ACROSS = 1;
-    static constexpr int A_LINE = ROWS / CHUNK<bf16>, STEP = T::THREADS / A_LINE, CHUNKS = T::DEPTH / STEP;
-    static_assert(T::THREADS % A_LINE == 0 && T::DEPTH % STEP == 0 && STEP % 8 == 0, "threads share a stage evenly");
-
-    static __device__ __forceinline__ u64 matrix(const bf16* tile, u32 row, u32 term) {
-        return descriptor(tile + row / LINE * (T::DEPTH * LINE) + term * LINE, T::DEPTH * LINE * sizeof(bf16));
+    static constexpr int SIZE = ROWS * T::DEPTH, TRANSPOSED = 1, BELOW = T::DEPTH * LINE;
+    static __device__ __forceinline__ u32 at(u32 row, u32 term) {
+        return row / LINE * BELOW + swizzled(term, row % LINE / CHUNK<bf16>);
     }
-
-    struct Loader {
-        const bf16* rows; // of the first term
-        size_t apart;
-        u32 to, term, terms, bytes;
-
-        __device__ __forceinline__ Loader(const Copy<bf16>& from, u32 row0)
-            : apart(pitch<bf16>(from.width)), term(threadIdx.x / A_LINE), terms(from.lines) {
-            const u32 chunk = threadIdx.x % A_LINE, row = row0 + chunk * CHUNK<bf16>;
-            to = chunk / 8 * (T::DEPTH * LINE) + swizzled(term, chunk % 8);
-            bytes = bytes_inside<bf16>(row, from.width);
-            rows = from.data + (bytes ? row : 0);
-        }
-        __device__ __forceinline__ void load(bf16* tile, u32 term0) const {
-#pragma unroll
-            for (int i = 0; i < CHUNKS; i++) {
-                const u32 at = term0 + term + i * STEP;
-                const bool inside = at < terms;
-                copy_chunk(tile + to + i * STEP * LINE, rows + (inside ? at : 0) * apart, inside ? bytes : 0);
-            }
-        }
-    };
+    static __device__ __forceinline__ u64 matrix(const bf16* tile, u32 row, u32 term) {
+        return descriptor(tile + row / LINE * BELOW + term * LINE, BELOW * sizeof(bf16));
+    }
 };
 
 #define KILN_SUMS_4(i) "+f"(s[i]), "+f"(s[(i) + 1]), "+f"(s[(i) + 2]), "+f"(s[(i) + 3])
@@ -168,6 +127,7 @@ template <class T, class SA, class SB, class Epilogue>
 __device__ __forceinline__ void by_warpgroups(const Copy<bf16>& a, const Copy<bf16>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
                                               Epilogue& epilogue) {
     constexpr int PITCH = T::TN + 8; // eight lines of pairs, and no two of a half warp meet in a bank
+    static_assert(T::DEPTH == LINE, "a line has the terms of a stage");
     static_assert(SA::SIZE + SB::SIZE == T::STAGE && SA::SIZE * sizeof(bf16) % PATTERN == 0, "matrices begin with a pattern");
     static_assert(T::TM * PITCH * sizeof(float) <= T::STAGES * T::STAGE * sizeof(bf16), "the tile fits where the stages were");
     // At the same place in every block, and so for all threads.
@@ -197,7 +157,7 @@ __device__ __forceinline__ void by_warpgroups(const Copy<bf16>& a, const Copy<bf
         fence_registers();
 #pragma unroll
         for (int k = 0; k < T::DEPTH; k += 16)
-            multiply_16<SA::ACROSS, SB::ACROSS>(sums, SA::matrix(tile, group * 64, k), SB::matrix(tile + SA::SIZE, 0, k));
+            multiply_16<SA::TRANSPOSED, SB::TRANSPOSED>(sums, SA::matrix(tile, group * 64, k), SB::matrix(tile + SA::SIZE, 0, k));
         end_products();
         stage(term + T::AHEAD * T::DEPTH, (buffer + T::AHEAD) % T::STAGES);
         await_products<1>();
@@ -222,9 +182,9 @@ template <int COLUMNS>
 struct Product<Warpgroups<COLUMNS>, bf16> {
     using T = Warpgroups<COLUMNS>;
     template <int ROWS>
-    using Along = SwizzledAlong<T, ROWS>;
+    using Along = CopyAlong<T, bf16, ROWS, SwizzledAlong<ROWS>>;
     template <int ROWS>
-    using Across = SwizzledAcross<T, ROWS>;
+    using Across = CopyAcross<T, bf16, ROWS, SwizzledAcross<T, ROWS>>;
     template <class SA, class SB, class Epilogue>
     static __device__ __forceinline__ void tile(const Copy<bf16>& a, const Copy<bf16>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
                                                 Epilogue& epilogue) {
