@@ -95,9 +95,9 @@ fn questions() -> Vec<Question> {
             name: "copies",
             layers: &[&[784, 256, 256, 10], &[784, 512, 512, 10], &[784, 1024, 1024, 10]],
             batches: &[64, 1024],
-            precisions: &[Precision::Tf32, Precision::Bf16],
+            precisions: ALL,
             variants: graph(vec![
-                ("copies".into(), Choices { copied_weights_max: 0, ..own }),
+                ("copies".into(), Choices { copied_weights_max: 0, copied_f32: Some(true), ..own }),
                 ("no copies".into(), Choices { copied_weights_max: usize::MAX, ..own }),
             ]),
         },
@@ -105,7 +105,7 @@ fn questions() -> Vec<Question> {
             name: "warpgroups",
             layers: &[&[784, 1024, 1024, 10], &[784, 4096, 4096, 10]],
             batches: &[1024, 8192],
-            precisions: &[Precision::Bf16],
+            precisions: &[Precision::F32, Precision::Bf16],
             variants: graph(
                 [(128, "128 columns"), (0, "none")]
                     .map(|(most, name)| (name.into(), Choices { warpgroup_columns_max: most, ..own }))

@@ -1,6 +1,8 @@
-// Makes the copies that pipeline.cuh multiplies, rounded as it says. The kernels of bf16 or of tf32 are made by KILN_COPIES(E).
+// Makes the copies that pipeline.cuh multiplies, in the formats that it names: bf16, tf32 or bf16x3. The kernels of a format are made by
+// KILN_COPIES(E).
 //
-//   copy_pixels_<E>      x (B, K) = rows of the data set (samples, K) u8 that the order of the batch names: whole numbers 0..255, exact
+//   copy_pixels_<E>      x (B, K) = rows of the data set (samples, K) u8 that the order of the batch names: whole numbers 0..255, exact; the
+//                        first plane of the format alone is written
 //   copy_floats_<E>      the same from (samples, K) f32
 //   copy_matrix_<E>      to (B, K) = from (B, K) f32
 //   copy_gradient_<E>    the same, and parts (ceil(B / 32), K): sums over 32 rows each of what is copied, before it is rounded
@@ -14,22 +16,28 @@
 
 typedef unsigned long long u64;
 
-template <class E, class Matrix>
-__device__ __forceinline__ void copy(const Matrix& from, E* to) {
-    const u32 chunks = (u32)(pitch<E>(from.width) / CHUNK<E>);
+template <class V, u32 PLANES, class Matrix>
+__device__ __forceinline__ void copy(const Matrix& from, V* to) {
+    const u32 chunks = (u32)(pitch<V>(from.width) / CHUNK<V>);
     const u64 places = (u64)from.lines * chunks;
     for (u64 place = (u64)blockIdx.x * 256 + threadIdx.x; place < places; place += (u64)gridDim.x * 256) {
-        const u32 line = (u32)(place / chunks), first = (u32)(place % chunks) * CHUNK<E>;
+        const u32 line = (u32)(place / chunks), first = (u32)(place % chunks) * CHUNK<V>;
         const typename Matrix::Element* values = from.line(line) + first;
-        alignas(16) E chunk[CHUNK<E>];
+        float rest[CHUNK<V>];
 #pragma unroll
-        for (u32 i = 0; i < CHUNK<E>; i++) chunk[i] = value_of<E>(first + i < from.width ? (float)values[i] : 0.0f);
-        reinterpret_cast<uint4*>(to)[place] = *reinterpret_cast<const uint4*>(chunk);
+        for (u32 i = 0; i < CHUNK<V>; i++) rest[i] = first + i < from.width ? (float)values[i] : 0.0f;
+#pragma unroll
+        for (u32 plane = 0; plane < PLANES; plane++) {
+            alignas(16) V chunk[CHUNK<V>];
+#pragma unroll
+            for (u32 i = 0; i < CHUNK<V>; i++) chunk[i] = taken_from<V>(rest[i]);
+            reinterpret_cast<uint4*>(to)[plane * places + place] = *reinterpret_cast<const uint4*>(chunk);
+        }
     }
 }
 
 template <class E>
-__device__ __forceinline__ void copy_gradient(const float* from, E* to, float* parts, u32 B, u32 K) {
+__device__ __forceinline__ void copy_gradient(const float* from, const NewCopy<E>& to, float* parts, u32 B, u32 K) {
     __shared__ float shares[8][32];
     const u32 column = threadIdx.x % 32, row = threadIdx.x / 32;
     const u32 k = blockIdx.y * 32 + column;
@@ -41,7 +49,7 @@ __device__ __forceinline__ void copy_gradient(const float* from, E* to, float* p
             if (m >= B) break;
             const float value = from[(size_t)m * K + k];
             share += value;
-            to[m * pitch<E>(K) + k] = value_of<E>(value);
+            to.put(m, k, value);
         }
     shares[row][column] = share;
     __syncthreads();
@@ -55,9 +63,13 @@ __device__ __forceinline__ void copy_gradient(const float* from, E* to, float* p
 #define KILN_COPY_KERNEL extern "C" __global__ void __launch_bounds__(256)
 
 #define KILN_COPIES(E)                                                                                                       \
-    KILN_COPY_KERNEL copy_pixels_##E(KILN_BATCH(u8), E* x, u32 B, u32 K) { copy(KILN_GATHERED(u8), x); }                          \
-    KILN_COPY_KERNEL copy_floats_##E(KILN_BATCH(float), E* x, u32 B, u32 K) { copy(KILN_GATHERED(float), x); }                    \
-    KILN_COPY_KERNEL copy_matrix_##E(const float* from, E* to, u32 B, u32 K) { copy(Lines<float>{from, B, K}, to); }              \
-    KILN_COPY_KERNEL copy_gradient_##E(const float* from, E* to, float* parts, u32 B, u32 K) {                                    \
-        copy_gradient<E>(from, to, parts, B, K);                                                                             \
+    KILN_COPY_KERNEL copy_pixels_##E(KILN_BATCH(u8), Value<E>* x, u32 B, u32 K) { copy<Value<E>, 1>(KILN_GATHERED(u8), x); } \
+    KILN_COPY_KERNEL copy_floats_##E(KILN_BATCH(float), Value<E>* x, u32 B, u32 K) {                                         \
+        copy<Value<E>, Format<E>::PLANES>(KILN_GATHERED(float), x);                                                          \
+    }                                                                                                                        \
+    KILN_COPY_KERNEL copy_matrix_##E(const float* from, Value<E>* to, u32 B, u32 K) {                                        \
+        copy<Value<E>, Format<E>::PLANES>(Lines<float>{from, B, K}, to);                                                     \
+    }                                                                                                                        \
+    KILN_COPY_KERNEL copy_gradient_##E(const float* from, Value<E>* to, float* parts, u32 B, u32 K) {                        \
+        copy_gradient<E>(from, {to, B, K}, parts, B, K);                                                                     \
     }

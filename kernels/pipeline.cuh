@@ -12,6 +12,10 @@
 // of 16 bytes; `pitch` says how many values apart. The gap is never read: cp.async is told how many bytes lie inside and fills
 // the rest of its 16 with zeros, and so it does for lines outside.
 //
+// A copy of format `bf16x3` holds float32 with no rounding at all, as three planes of bf16 one after the other, (lines, width) each:
+// the first is the value rounded, the second what that leaves, rounded, and the third the rest, which is exact. A product of two such
+// copies is six products of planes, or three where one of them has whole numbers up to 256, which its first plane holds: see Stages.
+//
 // Determinism: as in product.cuh. Shared memory: dynamic, T::SHARED bytes; the copies into it and the reads of fragments
 // meet no bank conflicts, as product.cuh explains.
 #pragma once
@@ -19,10 +23,25 @@
 
 typedef __nv_bfloat16 bf16;
 typedef float tf32;
+struct bf16x3;
+
+// What a format E has its copies made of.
+template <class E>
+struct Format {
+    using Value = E;
+    static constexpr u32 PLANES = 1;
+};
+template <>
+struct Format<bf16x3> {
+    using Value = bf16;
+    static constexpr u32 PLANES = 3;
+};
+template <class E>
+using Value = typename Format<E>::Value;
 
 // A value of a copy, rounded to nearest: ties to even in bfloat16, away from zero in TF32.
-template <class E>
-__device__ __forceinline__ E value_of(float x);
+template <class V>
+__device__ __forceinline__ V value_of(float x);
 template <>
 __device__ __forceinline__ bf16 value_of<bf16>(float x) {
     return __float2bfloat16_rn(x);
@@ -32,36 +51,88 @@ __device__ __forceinline__ tf32 value_of<tf32>(float x) {
     return Tf32::rounded(x);
 }
 
+// The same, and what it leaves, which is exact.
+template <class V>
+__device__ __forceinline__ V taken_from(float& x) {
+    const V value = value_of<V>(x);
+    x = __fsub_rn(x, (float)value);
+    return value;
+}
+
 // Tiles of 128 x 128, 64 x 64 and 32 x 32, of stages of 64 bytes a line, or 128 in the smallest. Four warps each; of the smallest
 // tile each has a quarter of the sum. Registers leave room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
 constexpr int STAGES = 4;
 template <class E>
-struct Tile128 : Tile<128, 128, 2, 2, 1, 64 / sizeof(E)> {
+struct Tile128 : Tile<128, 128, 2, 2, 1, 64 / sizeof(Value<E>)> {
     static constexpr int BLOCKS = 2, SHARED = 80 << 10;
 };
 template <class E>
-struct Tile64 : Tile<64, 64, 2, 2, 1, 64 / sizeof(E)> {
+struct Tile64 : Tile<64, 64, 2, 2, 1, 64 / sizeof(Value<E>)> {
     static constexpr int BLOCKS = 4, SHARED = 40 << 10;
 };
 template <class E>
-struct Tile32 : Tile<32, 32, 1, 1, 4, 32 / sizeof(E)> {
+struct Tile32 : Tile<32, 32, 1, 1, 4, 32 / sizeof(Value<E>)> {
     static constexpr int BLOCKS = 4, SHARED = 40 << 10;
 };
 
 // Values of 16 bytes.
-template <class E>
-constexpr u32 CHUNK = 16 / sizeof(E);
+template <class V>
+constexpr u32 CHUNK = 16 / sizeof(V);
 
-template <class E>
+template <class V>
 __device__ __forceinline__ size_t pitch(u32 width) {
-    return ((size_t)width + CHUNK<E> - 1) / CHUNK<E> * CHUNK<E>;
+    return ((size_t)width + CHUNK<V> - 1) / CHUNK<V> * CHUNK<V>;
 }
 
+// A copy that is read. `planes` of it are not zero.
 template <class E>
 struct Copy {
-    const E* data;
+    const Value<E>* data;
     u32 lines, width;
-    __device__ __forceinline__ const E* line(u32 at) const { return data + at * pitch<E>(width); }
+    u32 planes = Format<E>::PLANES;
+    __device__ __forceinline__ const Value<E>* line(u32 at) const { return data + at * pitch<Value<E>>(width); }
+    // Values from a plane to the next.
+    __device__ __forceinline__ size_t plane() const { return Format<E>::PLANES == 1 ? 0 : lines * pitch<Value<E>>(width); }
+};
+
+// One that is made.
+template <class E>
+struct NewCopy {
+    Value<E>* data;
+    u32 lines, width;
+    __device__ __forceinline__ void put(u32 line, u32 at, float x) const {
+        Value<E>* place = data + line * pitch<Value<E>>(width) + at;
+#pragma unroll
+        for (u32 plane = 0; plane < Format<E>::PLANES; plane++)
+            place[plane * (lines * pitch<Value<E>>(width))] = taken_from<Value<E>>(x);
+    }
+};
+
+// The stages of a sum of products, DEPTH terms at a time: all terms, for one pair of planes after the other. Of three planes and three,
+// pairs whose numbers, from 0, add up to more than two are left out: they weigh less than 2^-23 of a product. The least come first, so that
+// what tensor cores cut off of a sum is cut off of a small one until the last pair.
+template <class E, int DEPTH>
+struct Stages {
+    u32 term, terms, pairs, left; // pairs, four bits each: the plane of a, and above it that of b
+
+    __device__ __forceinline__ Stages(const Copy<E>& a, const Copy<E>& b, u32 terms) : term(0), terms(terms), pairs(0), left(1) {
+        if constexpr (Format<E>::PLANES == 1) return;
+        // (2, 0), (1, 1), (0, 2), (1, 0), (0, 1), (0, 0), or those of them that one plane leaves.
+        pairs = a.planes == 1 ? 0x048 : b.planes == 1 ? 0x012 : 0x041852;
+        left = a.planes == 1 || b.planes == 1 ? 3 : 6;
+    }
+    __device__ __forceinline__ u32 count() const { return (terms + DEPTH - 1) / DEPTH * left; }
+    __device__ __forceinline__ bool more() const { return term < terms; }
+    __device__ __forceinline__ void next() {
+        term += DEPTH;
+        if constexpr (Format<E>::PLANES == 1) return;
+        if (term < terms || left == 1) return;
+        term = 0;
+        pairs >>= 4;
+        left--;
+    }
+    __device__ __forceinline__ u32 plane_a() const { return Format<E>::PLANES == 1 ? 0 : pairs & 3; }
+    __device__ __forceinline__ u32 plane_b() const { return Format<E>::PLANES == 1 ? 0 : pairs >> 2 & 3; }
 };
 
 // Copies the first `bytes` of 16, and zeros for the rest.
@@ -77,9 +148,9 @@ __device__ __forceinline__ void await_stages() {
 }
 
 // Of the 16 bytes from value `at` on, those that lie before `end`.
-template <class E>
+template <class V>
 __device__ __forceinline__ u32 bytes_inside(u32 at, u32 end) {
-    return at < end ? sizeof(E) * min(end - at, CHUNK<E>) : 0;
+    return at < end ? sizeof(V) * min(end - at, CHUNK<V>) : 0;
 }
 
 // Which chunk of 16 bytes of which line of a stage a thread copies, where a line has ACROSS chunks. Eight threads that write to shared
@@ -94,23 +165,25 @@ struct Share {
 };
 
 // The terms of the sum lie along the lines of the copy. A thread copies 16 bytes of CHUNKS rows STEP apart. Base says where they go.
-template <class T, class E, int ROWS, class Base = AlongTerms<T, E, ROWS>>
+template <class T, class E, int ROWS, class Base = AlongTerms<T, Value<E>, ROWS>>
 struct CopyAlong : Base {
-    static constexpr int ACROSS = T::DEPTH / CHUNK<E>, STEP = T::THREADS / ACROSS, CHUNKS = ROWS / STEP;
+    using V = Value<E>;
+    static constexpr int ACROSS = T::DEPTH / CHUNK<V>, STEP = T::THREADS / ACROSS, CHUNKS = ROWS / STEP;
     static_assert(T::THREADS % ACROSS == 0 && ROWS % STEP == 0, "threads share a stage evenly");
 
     struct Loader {
-        const E* line[CHUNKS];
+        const V* line[CHUNKS]; // of the first plane
+        size_t plane;
         u32 row, term, terms;
 
         __device__ __forceinline__ Loader(const Copy<E>& from, u32 row0)
-            : row(Share<ACROSS>::line()), term(Share<ACROSS>::chunk() * CHUNK<E>), terms(from.width) {
+            : plane(from.plane()), row(Share<ACROSS>::line()), term(Share<ACROSS>::chunk() * CHUNK<V>), terms(from.width) {
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) line[i] = from.line(min(row0 + row + i * STEP, from.lines - 1));
         }
-        __device__ __forceinline__ void load(E* tile, u32 term0) const {
-            const u32 at = term0 + term, bytes = bytes_inside<E>(at, terms);
-            const u32 safe = bytes ? at : 0;
+        __device__ __forceinline__ void load(V* tile, u32 term0, u32 of_plane) const {
+            const u32 at = term0 + term, bytes = bytes_inside<V>(at, terms);
+            const size_t safe = of_plane * plane + (bytes ? at : 0);
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) copy_chunk(tile + Base::at(row + i * STEP, term), line[i] + safe, bytes);
         }
@@ -118,27 +191,29 @@ struct CopyAlong : Base {
 };
 
 // The lines of the copy are the terms of the sum. A thread copies 16 bytes of CHUNKS terms STEP apart.
-template <class T, class E, int ROWS, class Base = AcrossTerms<T, E, ROWS>>
+template <class T, class E, int ROWS, class Base = AcrossTerms<T, Value<E>, ROWS>>
 struct CopyAcross : Base {
-    static constexpr int ACROSS = ROWS / CHUNK<E>, STEP = T::THREADS / ACROSS, CHUNKS = T::DEPTH / STEP;
+    using V = Value<E>;
+    static constexpr int ACROSS = ROWS / CHUNK<V>, STEP = T::THREADS / ACROSS, CHUNKS = T::DEPTH / STEP;
     static_assert(T::THREADS % ACROSS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
 
     struct Loader {
-        const E* rows; // of the first term
-        size_t apart;
+        const V* rows; // of the first term, in the first plane
+        size_t apart, plane;
         u32 row, term, terms, bytes;
 
         __device__ __forceinline__ Loader(const Copy<E>& from, u32 row0)
-            : apart(pitch<E>(from.width)), row(Share<ACROSS>::chunk() * CHUNK<E>), term(Share<ACROSS>::line()), terms(from.lines),
-              bytes(bytes_inside<E>(row0 + row, from.width)) {
+            : apart(pitch<V>(from.width)), plane(from.plane()), row(Share<ACROSS>::chunk() * CHUNK<V>), term(Share<ACROSS>::line()),
+              terms(from.lines), bytes(bytes_inside<V>(row0 + row, from.width)) {
             rows = from.data + (bytes ? row0 + row : 0);
         }
-        __device__ __forceinline__ void load(E* tile, u32 term0) const {
+        __device__ __forceinline__ void load(V* tile, u32 term0, u32 of_plane) const {
+            const V* first = rows + of_plane * plane;
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) {
                 const u32 at = term0 + term + i * STEP;
                 const bool inside = at < terms;
-                copy_chunk(tile + Base::at(row, term + i * STEP), rows + (inside ? at : 0) * apart, inside ? bytes : 0);
+                copy_chunk(tile + Base::at(row, term + i * STEP), first + (inside ? at : 0) * apart, inside ? bytes : 0);
             }
         }
     };
@@ -192,6 +267,10 @@ template <>
 struct Multiplied<tf32> {
     using Math = RoundedTf32;
 };
+template <>
+struct Multiplied<bf16x3> {
+    using Math = Bf16;
+};
 
 // The tile of this block: tiles are taken in bands of BAND along the first dimension, so that those that run at the same time
 // share operands in both and the L2 cache holds what they read.
@@ -241,10 +320,11 @@ __device__ __forceinline__ void store_tile(const float* gathered, u32 m0, u32 n0
 template <class T, class SA, class SB, class E, class Epilogue>
 __device__ __forceinline__ void pipelined(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Epilogue& epilogue) {
     using Math = typename Multiplied<E>::Math;
+    using V = Value<E>;
     constexpr int STAGE = SA::SIZE + SB::SIZE;
-    static_assert(STAGES * STAGE * sizeof(E) <= T::SHARED && T::SLICES * T::TM * (T::TN + 1) * sizeof(float) <= T::SHARED, "");
-    static_assert(SA::SIZE % CHUNK<E> == 0 && SB::SIZE % CHUNK<E> == 0, "tiles begin at 16 bytes");
-    E* stages = reinterpret_cast<E*>(shared_memory);
+    static_assert(STAGES * STAGE * sizeof(V) <= T::SHARED && T::SLICES * T::TM * (T::TN + 1) * sizeof(float) <= T::SHARED, "");
+    static_assert(SA::SIZE % CHUNK<V> == 0 && SB::SIZE % CHUNK<V> == 0, "tiles begin at 16 bytes");
+    V* stages = reinterpret_cast<V*>(shared_memory);
 
     const int warp = threadIdx.x / 32;
     const int slice = warp / (T::WARPS_M * T::WARPS_N);
@@ -253,23 +333,26 @@ __device__ __forceinline__ void pipelined(const Copy<E>& a, const Copy<E>& b, u3
     float sums[T::SUMS] = {};
     const typename SA::Loader from_a(a, m0);
     const typename SB::Loader from_b(b, n0);
-    auto stage = [&](u32 term, int buffer) {
-        if (term < terms) {
-            from_a.load(stages + buffer * STAGE, term);
-            from_b.load(stages + buffer * STAGE + SA::SIZE, term);
+    Stages<E, T::DEPTH> ahead(a, b, terms);
+    const u32 count = ahead.count();
+    auto stage = [&](int buffer) {
+        if (ahead.more()) {
+            from_a.load(stages + buffer * STAGE, ahead.term, ahead.plane_a());
+            from_b.load(stages + buffer * STAGE + SA::SIZE, ahead.term, ahead.plane_b());
+            ahead.next();
         }
-        end_stage(); // an empty one counts, so that the same number is pending at every term
+        end_stage(); // an empty one counts, so that the same number is pending at every stage
     };
 #pragma unroll
-    for (int s = 0; s < STAGES - 1; s++) stage(s * T::DEPTH, s);
+    for (int s = 0; s < STAGES - 1; s++) stage(s);
     int buffer = 0;
-    for (u32 term = 0; term < terms; term += T::DEPTH) {
+    for (u32 done = 0; done < count; done++) {
         await_stages<STAGES - 2>();
         // Every thread's copies of this stage have arrived, and every warp has read the stage before, which the next copies
         // overwrite.
         __syncthreads();
-        stage(term + (STAGES - 1) * T::DEPTH, (buffer + STAGES - 1) % STAGES);
-        const E* tile = stages + buffer * STAGE;
+        stage((buffer + STAGES - 1) % STAGES);
+        const V* tile = stages + buffer * STAGE;
         Math::template multiply<T, SA, SB>(tile, tile + SA::SIZE, wm, wn, slice * T::SLICE_DEPTH, sums);
         buffer = (buffer + 1) % STAGES;
     }

@@ -1,4 +1,4 @@
-// Products of copies in bfloat16 by warpgroups, on sm_90: four warps multiply 64 rows at a time, straight from shared memory
+// Products of copies whose values are bfloat16, by warpgroups, on sm_90: four warps multiply 64 rows at a time, straight from shared memory
 // (wgmma.mma_async), where mma.sync has each warp load its fragments.
 //
 //   c (M, N) = sum over k of a (M, k) b (N, k)
@@ -123,8 +123,8 @@ __device__ __forceinline__ void await_products() {
 __device__ __forceinline__ void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // Makes the tile at (m0, n0), and gives its sums to the epilogue.
-template <class T, class SA, class SB, class Epilogue>
-__device__ __forceinline__ void by_warpgroups(const Copy<bf16>& a, const Copy<bf16>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
+template <class T, class SA, class SB, class E, class Epilogue>
+__device__ __forceinline__ void by_warpgroups(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
                                               Epilogue& epilogue) {
     constexpr int PITCH = T::TN + 8; // eight lines of pairs, and no two of a half warp meet in a bank
     static_assert(T::DEPTH == LINE, "a line has the terms of a stage");
@@ -138,18 +138,21 @@ __device__ __forceinline__ void by_warpgroups(const Copy<bf16>& a, const Copy<bf
     float sums[T::SUMS] = {};
     const typename SA::Loader from_a(a, m0);
     const typename SB::Loader from_b(b, n0);
-    auto stage = [&](u32 term, int buffer) {
-        if (term < terms) {
-            from_a.load(stages + buffer * T::STAGE, term);
-            from_b.load(stages + buffer * T::STAGE + SA::SIZE, term);
+    Stages<E, T::DEPTH> ahead(a, b, terms);
+    const u32 count = ahead.count();
+    auto stage = [&](int buffer) {
+        if (ahead.more()) {
+            from_a.load(stages + buffer * T::STAGE, ahead.term, ahead.plane_a());
+            from_b.load(stages + buffer * T::STAGE + SA::SIZE, ahead.term, ahead.plane_b());
+            ahead.next();
         }
-        end_stage(); // an empty one counts, so that the same number is pending at every term
+        end_stage(); // an empty one counts, so that the same number is pending at every stage
     };
 #pragma unroll
-    for (int s = 0; s < T::AHEAD; s++) stage(s * T::DEPTH, s);
+    for (int s = 0; s < T::AHEAD; s++) stage(s);
     int buffer = 0;
     pin(sums);
-    for (u32 term = 0; term < terms; term += T::DEPTH) {
+    for (u32 done = 0; done < count; done++) {
         await_stages<T::AHEAD - 1>();
         publish_to_products();
         __syncthreads();
@@ -159,7 +162,7 @@ __device__ __forceinline__ void by_warpgroups(const Copy<bf16>& a, const Copy<bf
         for (int k = 0; k < T::DEPTH; k += 16)
             multiply_16<SA::TRANSPOSED, SB::TRANSPOSED>(sums, SA::matrix(tile, group * 64, k), SB::matrix(tile + SA::SIZE, 0, k));
         end_products();
-        stage(term + T::AHEAD * T::DEPTH, (buffer + T::AHEAD) % T::STAGES);
+        stage((buffer + T::AHEAD) % T::STAGES);
         await_products<1>();
         buffer = (buffer + 1) % T::STAGES;
     }
@@ -178,15 +181,15 @@ __device__ __forceinline__ void by_warpgroups(const Copy<bf16>& a, const Copy<bf
     store_tile<T, PITCH>(gathered, m0, n0, M, N, epilogue);
 }
 
-template <int COLUMNS>
-struct Product<Warpgroups<COLUMNS>, bf16> {
+template <int COLUMNS, class E>
+struct Product<Warpgroups<COLUMNS>, E> {
     using T = Warpgroups<COLUMNS>;
     template <int ROWS>
-    using Along = CopyAlong<T, bf16, ROWS, SwizzledAlong<ROWS>>;
+    using Along = CopyAlong<T, E, ROWS, SwizzledAlong<ROWS>>;
     template <int ROWS>
-    using Across = CopyAcross<T, bf16, ROWS, SwizzledAcross<T, ROWS>>;
+    using Across = CopyAcross<T, E, ROWS, SwizzledAcross<T, ROWS>>;
     template <class SA, class SB, class Epilogue>
-    static __device__ __forceinline__ void tile(const Copy<bf16>& a, const Copy<bf16>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
+    static __device__ __forceinline__ void tile(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
                                                 Epilogue& epilogue) {
         by_warpgroups<T, SA, SB>(a, b, m0, n0, M, N, terms, epilogue);
     }

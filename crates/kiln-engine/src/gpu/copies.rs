@@ -1,6 +1,6 @@
 //! Launches of `kernels/copies.cuh`, `linear_copies.cuh` and `weight_gradient_copies.cuh`: layers whose operands lie in device
-//! memory as copies, rounded to what tensor cores multiply. The kernels are those of [`super::copies_modules`]
-//! and [`super::WARPGROUP_MODULES`].
+//! memory as copies, made of what tensor cores multiply. The kernels are those of [`super::copies_modules`]
+//! and [`super::warpgroup_modules`].
 
 use super::kernels::{Launch, STRIDING_THREADS, fills, striding_grid};
 use super::{Dims, Gpu, Position, Region, Sink, Source};
@@ -14,36 +14,52 @@ pub(crate) enum Format {
     Bf16,
     /// TF32: float32 whose last 13 bits are zero.
     Tf32,
+    /// float32, as it is: three planes of bfloat16 that add up to it.
+    Bf16x3,
 }
 
 impl Format {
-    /// That of a precision, where tensor cores have one.
-    pub(crate) fn of(precision: Precision) -> Option<Self> {
+    /// That of a precision.
+    pub(crate) fn of(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => None,
-            Precision::Tf32 => Some(Format::Tf32),
-            Precision::Bf16 => Some(Format::Bf16),
+            Precision::F32 => Format::Bf16x3,
+            Precision::Tf32 => Format::Tf32,
+            Precision::Bf16 => Format::Bf16,
         }
     }
 
-    /// As kernels are named: those of one format must not be given copies in the other.
+    /// As kernels are named: those of one format must not be given copies in another.
     fn name(self) -> &'static str {
         match self {
             Format::Bf16 => "bf16",
             Format::Tf32 => "tf32",
+            Format::Bf16x3 => "bf16x3",
         }
     }
 
     /// Values of a chunk.
     pub(super) const fn values(self) -> usize {
         match self {
-            Format::Bf16 => 8,
+            Format::Bf16 | Format::Bf16x3 => 8,
             Format::Tf32 => 4,
+        }
+    }
+
+    /// Matrices that make a copy.
+    pub(super) const fn planes(self) -> usize {
+        match self {
+            Format::Bf16 | Format::Tf32 => 1,
+            Format::Bf16x3 => 3,
         }
     }
 
     /// Chunks of a copy of a matrix (lines, width): lines begin at chunks.
     pub(crate) fn chunks(self, lines: usize, width: usize) -> usize {
+        self.chunks_of_plane(lines, width).saturating_mul(self.planes())
+    }
+
+    /// Those of one plane.
+    pub(super) fn chunks_of_plane(self, lines: usize, width: usize) -> usize {
         lines.saturating_mul(width.div_ceil(self.values()))
     }
 }
@@ -62,7 +78,7 @@ impl Copied<'_> {
     /// The next parameter: a copy of a matrix (lines, width).
     fn push<'a>(&'a self, launch: Launch<'a>, lines: usize, width: usize) -> Launch<'a> {
         assert!(
-            launch.name().contains(self.format.name()),
+            launch.name().split('_').any(|part| part == self.format.name()),
             "a copy in {:?} for {}",
             self.format,
             launch.name()
@@ -86,7 +102,7 @@ enum Tile {
 impl Tile {
     /// The largest that gives every multiprocessor a block, for a product of rows x columns.
     fn pick(gpu: &Gpu, format: Format, rows: u32, columns: u32) -> Self {
-        let by_warpgroups = gpu.warpgroups && format == Format::Bf16;
+        let by_warpgroups = gpu.warpgroups && format != Format::Tf32;
         let has = |tile: &Tile| match tile {
             Tile::Warpgroups128 | Tile::Warpgroups256 => {
                 by_warpgroups && tile.columns() <= gpu.choices.warpgroup_columns_max
@@ -151,11 +167,31 @@ impl Tile {
     }
 }
 
-/// What a layer reads: a copy (B, K), and what its values are to be multiplied by.
+/// What a layer reads: a copy (B, K).
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'b> {
-    pub(crate) x: Copied<'b>,
-    pub(crate) scale: f32,
+    x: Copied<'b>,
+    /// What its values are to be multiplied by.
+    scale: f32,
+    /// Planes of it that are written; the others are taken for zero.
+    planes: u32,
+}
+
+impl<'b> Input<'b> {
+    /// Pixels, whole numbers 0..=255, which stand for 1/255 each.
+    pub(crate) fn pixels(x: Copied<'b>) -> Self {
+        Self { x, scale: 1.0 / 255.0, planes: 1 }
+    }
+
+    /// Values as they are.
+    pub(crate) fn floats(x: Copied<'b>) -> Self {
+        Self { x, scale: 1.0, planes: x.format.planes() as u32 }
+    }
+
+    /// The next parameters: `x (B, K)`.
+    fn push<'a>(&'a self, launch: Launch<'a>, rows: usize, inputs: usize) -> Launch<'a> {
+        self.x.push(launch, rows, inputs).number(&self.planes).number(&self.scale)
+    }
 }
 
 /// A gradient (B, N): its copy, and the sums of parts of its rows (count, N).
@@ -186,13 +222,13 @@ pub(crate) fn parts_max(rows: usize) -> usize {
 
 /// The grid for a copy (lines, width): a thread makes a chunk at a time.
 fn copy_grid(gpu: &Gpu, format: Format, lines: u32, width: u32) -> (u32, u32, u32) {
-    striding_grid(gpu, format.chunks(lines as usize, width as usize) as u64)
+    striding_grid(gpu, format.chunks_of_plane(lines as usize, width as usize) as u64)
 }
 
 /// Threads of a block of [`gradient`].
 const GRADIENT_THREADS: u32 = 256;
 
-/// Copies the rows (B, K) of a batch. Pixels stay whole numbers.
+/// Copies the rows (B, K) of a batch. Pixels stay whole numbers, and write one plane: [`Input::pixels`].
 pub(crate) fn batch(
     gpu: &Gpu,
     from: &Source<'_>,
@@ -268,7 +304,7 @@ pub(crate) fn linear(
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let what = if matches!(y, Output::Hidden(_)) { "hidden" } else { "outputs" };
     let name = format!("linear_copies_{what}_{}_{}", w.format.name(), tile.name());
-    let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
+    let launch = input.push(Launch::new(gpu, &name, dims), rows, inputs);
     let launch = w.push(launch, outputs, inputs).pointer(&b, outputs);
     let launch = match y {
         Output::Hidden(y) => y.push(launch, rows, outputs),
@@ -312,7 +348,7 @@ pub(crate) fn weight_gradient(
     let tile = Tile::pick(gpu, copy.format, dims.n, dims.k);
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let name = format!("weight_gradient_copies_{}_{}_{}", sink.name(), copy.format.name(), tile.name());
-    let launch = input.x.push(Launch::new(gpu, &name, dims), rows, inputs).number(&input.scale);
+    let launch = input.push(Launch::new(gpu, &name, dims), rows, inputs);
     let mut launch = gradient
         .dz
         .push(launch, rows, outputs)

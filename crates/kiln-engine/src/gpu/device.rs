@@ -23,6 +23,8 @@ pub(crate) struct Gpu {
     pub(crate) shared_bytes: u32,
     /// Whether warpgroups can multiply (`wgmma`): sm_90 alone has that.
     pub(crate) warpgroups: bool,
+    /// Whether float32 is multiplied faster in planes of bfloat16, by tensor cores.
+    pub(crate) fast_planes: bool,
     /// How blocks that train a run can work together, in the order in which they are tried.
     pub(crate) teams: &'static [Team],
     /// Whether a kernel that runs for seconds is stopped.
@@ -66,6 +68,7 @@ impl Gpu {
             multiprocessors: found.multiprocessors,
             shared_bytes: found.shared_bytes,
             warpgroups: found.warpgroups(),
+            fast_planes: found.fast_planes(),
             teams: found.teams(),
             watchdog: found.watchdog,
             name: found.to_string(),

@@ -74,12 +74,24 @@ pub(crate) fn copies_modules(format: Format) -> [Module; 3] {
         Format::Tf32 => {
             [module!("copies_tf32"), module!("linear_copies_tf32"), module!("weight_gradient_copies_tf32")]
         }
+        Format::Bf16x3 => [
+            module!("copies_bf16x3"),
+            module!("linear_copies_bf16x3"),
+            module!("weight_gradient_copies_bf16x3"),
+        ],
     }
 }
 
-/// The modules of products of copies in bfloat16 that warpgroups make: for sm_90 alone.
-pub(crate) const WARPGROUP_MODULES: [Module; 2] =
-    [module!("linear_warpgroups_bf16"), module!("weight_gradient_warpgroups_bf16")];
+/// The modules of products of copies that warpgroups make: for sm_90 alone. Copies in TF32 have none.
+pub(crate) fn warpgroup_modules(format: Format) -> &'static [Module] {
+    match format {
+        Format::Bf16 => &[module!("linear_warpgroups_bf16"), module!("weight_gradient_warpgroups_bf16")],
+        Format::Tf32 => &[],
+        Format::Bf16x3 => {
+            &[module!("linear_warpgroups_bf16x3"), module!("weight_gradient_warpgroups_bf16x3")]
+        }
+    }
+}
 
 /// What the inputs of a model are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -585,15 +597,19 @@ mod tests {
         let expected: [Vec<String>; 3] = names(Format::Bf16, "_bf16");
         assert_eq!(expected.each_ref().map(Vec::len), [4, 9, 12]);
         assert_eq!(names(Format::Tf32, "_tf32"), expected);
+        assert_eq!(names(Format::Bf16x3, "_bf16x3"), expected);
 
         // Of one tile, those of warpgroups are the same, whatever their tile.
         let names = |ptx, tile: &str| -> Vec<String> {
             entries(ptx).filter_map(|entry| Some(entry.0.strip_suffix(tile)?.to_owned())).collect()
         };
-        let [_, linear, weight_gradient] = copies_modules(Format::Bf16).map(|(_, ptx)| names(ptx, "_128"));
-        for tile in ["_warpgroups_128", "_warpgroups_256"] {
-            let [found, gradient] = WARPGROUP_MODULES.map(|(_, ptx)| names(ptx, tile));
-            assert_eq!((found, gradient), (linear.clone(), weight_gradient.clone()), "{tile}");
+        for format in [Format::Bf16, Format::Bf16x3] {
+            let [_, products @ ..] = copies_modules(format).map(|(_, ptx)| names(ptx, "_128"));
+            for tile in ["_warpgroups_128", "_warpgroups_256"] {
+                let found: Vec<_> =
+                    warpgroup_modules(format).iter().map(|(_, ptx)| names(ptx, tile)).collect();
+                assert_eq!(found, products, "{tile}");
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use device::{Gpu, fault, passed};
 pub(crate) use epoch::{advance, batch_sums};
 pub(crate) use head::{Head, head};
 pub use kernels::Team;
-pub(crate) use kernels::{Dims, InputForm, Position, WARPGROUP_MODULES, copies_modules, resident_modules};
+pub(crate) use kernels::{Dims, InputForm, Position, copies_modules, resident_modules, warpgroup_modules};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{RowResults, Wanted, loss};
 pub(crate) use memory::{Buffer, Region};

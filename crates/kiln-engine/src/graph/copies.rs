@@ -1,8 +1,8 @@
-//! Steps whose products read rounded copies: of a batch's inputs, of activations and of their gradients.
+//! Steps whose products read copies: of a batch's inputs, of activations and of their gradients.
 //!
 //! Where precision is `bf16` or `tf32`, products round their operands whoever does it. In a wide layer a value is an operand of many
 //! tiles: here it is rounded once, by the kernel that makes it, and from then on moves 16 bytes at a time, and in bfloat16 as two
-//! bytes.
+//! bytes. In `f32` it is taken apart once, into three planes of bfloat16, so that tensor cores multiply it without any rounding.
 
 use super::{Arenas, Batch, Feed, Graph, Purpose};
 use crate::gpu::copies::{
@@ -11,14 +11,20 @@ use crate::gpu::copies::{
 };
 use crate::gpu::{Buffer, Gpu, Sink, Source};
 use crate::resident::WEIGHTS_MAX as RESIDENT_WEIGHTS_MAX;
-use crate::{Choices, Error};
+use crate::{Choices, Error, Precision};
 
 // Parameters of the resident engine, which writes them by itself, have no copies that would stay behind.
 const _: () = assert!(RESIDENT_WEIGHTS_MAX <= Choices::DEFAULT.copied_weights_max);
 
-/// Whether a model of these widths is trained on copies, where its precision has a format for them.
-pub(super) fn pay(widths: &[usize], choices: &Choices) -> bool {
-    widths.windows(2).any(|layer| layer[0].saturating_mul(layer[1]) > choices.copied_weights_max)
+/// Whether a model of these widths is trained on copies.
+pub(super) fn pay(gpu: &Gpu, widths: &[usize], precision: Precision) -> bool {
+    let choices = &gpu.choices;
+    let on_tensor_cores = match precision {
+        Precision::F32 => choices.copied_f32.unwrap_or(gpu.fast_planes),
+        Precision::Tf32 | Precision::Bf16 => true,
+    };
+    let wide = |layer: &[usize]| layer[0].saturating_mul(layer[1]) > choices.copied_weights_max;
+    on_tensor_cores && widths.windows(2).any(wide)
 }
 
 /// The copies of a batch.
@@ -138,12 +144,10 @@ impl Graph<'_> {
 
 /// What a layer reads.
 fn input<'b>(copies: &'b Copies, layer: usize, feed: Feed<'_>) -> Input<'b> {
-    match layer {
-        0 => {
-            let scale = if matches!(feed.source, Source::Pixels(_)) { 1.0 / 255.0 } else { 1.0 };
-            Input { x: copies.of(&copies.inputs), scale }
-        }
-        _ => Input { x: copies.of(&copies.hidden[layer - 1]), scale: 1.0 },
+    match layer.checked_sub(1) {
+        Some(below) => Input::floats(copies.of(&copies.hidden[below])),
+        None if matches!(feed.source, Source::Pixels(_)) => Input::pixels(copies.of(&copies.inputs)),
+        None => Input::floats(copies.of(&copies.inputs)),
     }
 }
 
@@ -153,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Engine;
-    use crate::{AdamW, GraphOptions, Job, Loss, Mlp, Optimizer, Precision, Samples, Schedule, Sgd, Targets};
+    use crate::{AdamW, GraphOptions, Job, Loss, Mlp, Optimizer, Samples, Schedule, Sgd, Targets};
 
     const ROWS: usize = 150;
     const WIDTH: usize = 29;
@@ -202,26 +206,28 @@ mod tests {
         }
     }
 
-    /// Copies change the order of sums and nothing else: operands are rounded the same either way.
+    /// Copies change the order of sums and nothing else: operands are rounded the same either way, or not at all.
     #[test]
     fn copies_change_nothing_but_the_order_of_sums() {
         on_device!();
         let pixels: Vec<u8> = (0..ROWS * WIDTH).map(|at| (at * at * 31 % 251) as u8).collect();
         let floats: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 200.0).collect();
         let labels: Vec<u8> = (0..ROWS).map(|row| (row * 5 % 7) as u8).collect();
-        let forms = [
-            Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap(),
-            Samples::floats(&floats, WIDTH, Targets::Labels(&labels)).unwrap(),
-        ];
-        let momentum = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
+        let pixels = Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap();
+        let floats = Samples::floats(&floats, WIDTH, Targets::Labels(&labels)).unwrap();
+        let momentum: Optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
         let descent = Sgd { lr: 0.1, ..Sgd::default() }.into();
-        let optimizers = [momentum, descent, AdamW::default().into()];
-        for (samples, precision) in
-            forms.into_iter().zip([Precision::Bf16, Precision::Tf32]).chain([(forms[0], Precision::Tf32)])
-        {
-            for optimizer in optimizers {
+        let adam = AdamW::default().into();
+        for (samples, precision, optimizers) in [
+            (pixels, Precision::Bf16, &[momentum, descent, adam][..]),
+            (floats, Precision::Tf32, &[momentum, adam]),
+            (pixels, Precision::Tf32, &[descent]),
+            (pixels, Precision::F32, &[momentum]),
+            (floats, Precision::F32, &[descent, adam]),
+        ] {
+            for &optimizer in optimizers {
                 for layers in [&[WIDTH, 131, 67, 7][..], &[WIDTH, 33, 7], &[WIDTH, 7]] {
-                    let own = Choices::default();
+                    let own = Choices { copied_f32: Some(true), ..Choices::default() };
                     let [copies, floats] =
                         [0, usize::MAX].map(|most| Choices { copied_weights_max: most, ..own });
                     let [on_copies, in_parts, on_floats] =
@@ -240,6 +246,28 @@ mod tests {
         }
     }
 
+    /// In `f32` where the GPU's tensor cores are fast enough for six products, or where that is asked for.
+    #[test]
+    fn wide_models_are_trained_on_copies() {
+        on_device!(&[("KILN_SIM_ARCH", "sm_90")], &[("KILN_SIM_ARCH", "sm_86")]);
+        let mut gpu = Gpu::open(0, Precision::F32).unwrap();
+        let fast = gpu.fast_planes;
+        for (widths, wide) in [(&[784, 128, 10][..], false), (&[784, 335, 10], true), (&[513, 512], true)] {
+            for precision in [Precision::Tf32, Precision::Bf16] {
+                assert_eq!(pay(&gpu, widths, precision), wide, "{widths:?} in {precision}");
+            }
+            for (asked, on_copies) in [(None, fast), (Some(true), true), (Some(false), false)] {
+                gpu.choices.copied_f32 = asked;
+                assert_eq!(pay(&gpu, widths, Precision::F32), wide && on_copies, "{widths:?}, {asked:?}");
+            }
+        }
+        match crate::inspect(0).unwrap().capability {
+            (9, 0) => assert!(fast),
+            (8, 6) => assert!(!fast),
+            _ => {}
+        }
+    }
+
     /// So does who multiplies: warps, or warpgroups where the device has them.
     #[test]
     fn warpgroups_change_nothing_but_the_order_of_sums() {
@@ -249,20 +277,23 @@ mod tests {
         let samples = Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap();
         let optimizer = Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into();
         let layers = [WIDTH, 131, 67, 7];
-        let trained = |warpgroup_columns_max| {
-            // Of the largest tile that there is, whatever the device has to do.
-            let choices = Choices {
-                copied_weights_max: 0,
-                tile_blocks_percent: 0,
-                warpgroup_columns_max,
-                ..Choices::default()
+        for precision in [Precision::Bf16, Precision::F32] {
+            let trained = |warpgroup_columns_max| {
+                // Of the largest tile that there is, whatever the device has to do.
+                let choices = Choices {
+                    copied_weights_max: 0,
+                    copied_f32: Some(true),
+                    tile_blocks_percent: 0,
+                    warpgroup_columns_max,
+                    ..Choices::default()
+                };
+                train(samples, optimizer, &layers, precision, choices, None)
             };
-            train(samples, optimizer, &layers, Precision::Bf16, choices, None)
-        };
-        let by_warps = trained(0);
-        for columns in [128, 256] {
-            let what = format!("warpgroups, {columns} columns");
-            assert_alike(&what, &layers, &trained(columns), &by_warps);
+            let by_warps = trained(0);
+            for columns in [128, 256] {
+                let what = format!("{precision} by warpgroups, {columns} columns");
+                assert_alike(&what, &layers, &trained(columns), &by_warps);
+            }
         }
     }
 }

@@ -18,8 +18,8 @@ mod tests;
 use crate::engine::Engine;
 use crate::gpu::copies::Format;
 use crate::gpu::{
-    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, WARPGROUP_MODULES, Wanted, adamw,
-    batch_sums, copies_modules, head, input_gradient, linear, loss, sgd, weight_gradients,
+    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums,
+    copies_modules, head, input_gradient, linear, loss, sgd, warpgroup_modules, weight_gradients,
 };
 use crate::nvtx::range;
 use crate::{
@@ -160,11 +160,12 @@ impl<'d> Graph<'d> {
         if model.layers().iter().any(|&width| width > u32::MAX as usize) {
             return Err(Error::Layers { found: model.layers().to_vec() });
         }
-        let copied = Format::of(options.precision).filter(|_| copies::pay(model.layers(), &options.choices));
+        let copied =
+            copies::pay(&gpu, model.layers(), options.precision).then(|| Format::of(options.precision));
         if let Some(format) = copied {
             gpu.load(&copies_modules(format))?;
-            if format == Format::Bf16 && gpu.warpgroups {
-                gpu.load(&WARPGROUP_MODULES)?;
+            if gpu.warpgroups {
+                gpu.load(warpgroup_modules(format))?;
             }
         }
         let net = Net::new(&gpu, model, &optimizer, copied)?;

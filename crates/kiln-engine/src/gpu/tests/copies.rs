@@ -1,5 +1,5 @@
 //! Products of copies. Their operands are exact, so that the bounds are those of float32 sums, and of one rounding where the result is
-//! a copy.
+//! a copy that rounds.
 
 use half::bf16;
 use kiln_tests::on_device;
@@ -9,19 +9,19 @@ use super::*;
 use crate::gpu::copies::{
     self, Chunk, Copied, Format, Gradient, Input, Output, parts_of_hidden, parts_of_last,
 };
-use crate::gpu::{Scalars, Sink, Source, WARPGROUP_MODULES, copies_modules};
+use crate::gpu::{Scalars, Sink, Source, copies_modules, warpgroup_modules};
 
 /// Beside those of the other products, one past the edges of the largest tile, and enough terms for every stage.
 const MORE_SIZES: [Dims; 3] =
     [Dims { b: 131, k: 137, n: 129 }, Dims { b: 37, k: 521, n: 257 }, Dims { b: 259, k: 41, n: 67 }];
 
-const FORMATS: [Format; 2] = [Format::Bf16, Format::Tf32];
+const FORMATS: [Format; 3] = [Format::Bf16, Format::Tf32, Format::Bf16x3];
 
 /// A device with the kernels of a format.
 fn open(format: Format) -> Gpu {
     let mut gpu = Gpu::with_modules(0, &copies_modules(format)).unwrap();
-    if gpu.warpgroups && format == Format::Bf16 {
-        gpu.load(&WARPGROUP_MODULES).unwrap();
+    if gpu.warpgroups {
+        gpu.load(warpgroup_modules(format)).unwrap();
     }
     gpu
 }
@@ -38,11 +38,32 @@ fn gpus() -> impl Iterator<Item = (Gpu, Format)> {
     })
 }
 
-/// What a format makes of a value: bfloat16's ties go to even, TF32's away from zero.
+/// What a format makes of a value: bfloat16's ties go to even, TF32's away from zero, and three planes round nothing.
 fn rounded(format: Format, value: f32) -> f32 {
     match format {
         Format::Bf16 => bf16::from_f32(value).to_f32(),
         Format::Tf32 => f32::from_bits((value.to_bits() + 0x1000) & !0x1fff),
+        Format::Bf16x3 => value,
+    }
+}
+
+/// What a plane of a copy has of a value.
+fn in_plane(format: Format, plane: usize, value: f32) -> f32 {
+    let mut rest = value;
+    for _ in 0..plane {
+        rest -= bf16::from_f32(rest).to_f32();
+    }
+    match format {
+        Format::Bf16x3 => bf16::from_f32(rest).to_f32(),
+        Format::Bf16 | Format::Tf32 => rounded(format, rest),
+    }
+}
+
+/// Sums of products of copies.
+fn bound(format: Format) -> Bound {
+    match format {
+        Format::Bf16 | Format::Tf32 => Bound::COPIES,
+        Format::Bf16x3 => Bound::PLANES,
     }
 }
 
@@ -53,7 +74,7 @@ fn draw_rounded(format: Format, seed: u64, values: Values, count: usize) -> Vec<
 /// Bits of a value of a copy, at the start of a word.
 fn bits(format: Format, value: f32) -> u32 {
     match format {
-        Format::Bf16 => u32::from(bf16::from_f32(value).to_bits()),
+        Format::Bf16 | Format::Bf16x3 => u32::from(bf16::from_f32(value).to_bits()),
         Format::Tf32 => value.to_bits(),
     }
 }
@@ -61,12 +82,12 @@ fn bits(format: Format, value: f32) -> u32 {
 /// Not a number: what the gaps of an operand hold, and a result before it is written.
 fn poison(format: Format) -> u32 {
     match format {
-        Format::Bf16 => 0x7fff,
+        Format::Bf16 | Format::Bf16x3 => 0x7fff,
         Format::Tf32 => 0x7fff_ffff,
     }
 }
 
-/// A line of a copy, with `gap` after its values.
+/// A line of a plane, with `gap` after its values.
 fn line(format: Format, values: &[f32], gap: u32) -> Vec<Chunk> {
     let width = 128 / format.values();
     let chunk = |values: &[f32]| {
@@ -91,31 +112,83 @@ impl OnDevice {
 
 /// A copy (lines, width) with poison in its gaps.
 fn copied(gpu: &Gpu, format: Format, values: &[f32], width: usize) -> OnDevice {
-    let lines = values.chunks(width).flat_map(|values| line(format, values, poison(format)));
-    OnDevice { chunks: buffer(gpu, &lines.collect::<Vec<_>>()), format }
+    let chunks = (0..format.planes()).flat_map(|number| plane(format, number, values, width));
+    OnDevice { chunks: buffer(gpu, &chunks.collect::<Vec<_>>()), format }
+}
+
+/// A copy of pixels: poison in all planes but the first, too.
+fn copied_pixels(gpu: &Gpu, format: Format, pixels: &[f32], width: usize) -> OnDevice {
+    let mut chunks = plane(format, 0, pixels, width);
+    chunks.resize(format.chunks(pixels.len() / width, width), poisoned_chunk(format));
+    OnDevice { chunks: buffer(gpu, &chunks), format }
+}
+
+/// A plane of a copy (lines, width), with poison in its gaps.
+fn plane(format: Format, number: usize, values: &[f32], width: usize) -> Vec<Chunk> {
+    let line_of = |values: &[f32]| {
+        let values: Vec<f32> = values.iter().map(|&value| in_plane(format, number, value)).collect();
+        line(format, &values, poison(format))
+    };
+    values.chunks(width).flat_map(line_of).collect()
+}
+
+fn poisoned_chunk(format: Format) -> Chunk {
+    let values = format.values() as u32;
+    (0..values).fold(0, |chunk, _| chunk << (128 / values) | Chunk::from(poison(format)))
 }
 
 fn unwritten(gpu: &Gpu, format: Format, lines: usize, width: usize) -> OnDevice {
-    // One value and a gap of poison make a chunk of it.
-    let chunk = line(format, &[f32::from_bits(poison(format))], poison(format))[0];
-    OnDevice { chunks: buffer(gpu, &vec![chunk; format.chunks(lines, width)]), format }
+    let chunks = vec![poisoned_chunk(format); format.chunks(lines, width)];
+    OnDevice { chunks: buffer(gpu, &chunks), format }
 }
 
 /// What a copy (lines, width) has come to hold; its gaps must be as `gap` says.
 fn read_copy(gpu: &Gpu, copy: &OnDevice, lines: usize, width: usize, gap: u32) -> Vec<f32> {
     let format = copy.format;
+    let planes: Vec<_> = read_planes(gpu, copy, lines, width)
+        .iter()
+        .map(|words| plane_of(format, words, width, gap))
+        .collect();
+    // From the least on, so that nothing is rounded.
+    let values: Vec<f32> =
+        (0..lines * width).map(|at| planes.iter().rev().map(|plane| plane[at]).sum()).collect();
+    for (number, plane) in planes.iter().enumerate() {
+        for (at, (&got, &value)) in plane.iter().zip(&values).enumerate() {
+            let off = got - in_plane(format, number, value);
+            assert!(off == 0.0, "plane {number} of {value}: [{at}] {got}, off by {off:e}");
+        }
+    }
+    values
+}
+
+/// A copy of pixels, which is the first plane: the others must be as they were.
+fn read_pixels(gpu: &Gpu, copy: &OnDevice, lines: usize, width: usize) -> Vec<f32> {
+    let planes = read_planes(gpu, copy, lines, width);
+    let untouched = |words: &[u32]| words.iter().all(|&bits| bits == poison(copy.format));
+    assert!(planes[1..].iter().all(|plane| untouched(plane)), "more than a plane of pixels");
+    plane_of(copy.format, &planes[0], width, 0)
+}
+
+/// Bits of the planes of a copy (lines, width).
+fn read_planes(gpu: &Gpu, copy: &OnDevice, lines: usize, width: usize) -> Vec<Vec<u32>> {
+    let format = copy.format;
     let mut chunks = vec![0; format.chunks(lines, width)];
     copy.chunks.download(gpu, &mut chunks).unwrap();
     let words: Vec<u32> = chunks.into_iter().flat_map(|chunk| words(format, chunk)).collect();
     match format {
-        Format::Bf16 => save(&words.iter().map(|&bits| bits as u16).collect::<Vec<_>>()),
+        Format::Bf16 | Format::Bf16x3 => save(&words.iter().map(|&bits| bits as u16).collect::<Vec<_>>()),
         Format::Tf32 => save(&words),
     }
+    words.chunks(words.len() / format.planes()).map(<[u32]>::to_vec).collect()
+}
+
+/// The values of a plane; its gaps must be as `gap` says.
+fn plane_of(format: Format, words: &[u32], width: usize, gap: u32) -> Vec<f32> {
     let mut values = Vec::new();
-    for words in words.chunks(format.chunks(1, width) * format.values()) {
+    for words in words.chunks(format.chunks_of_plane(1, width) * format.values()) {
         assert!(words[width..].iter().all(|&bits| bits == gap), "a gap: {:x?}", &words[width..]);
         values.extend(words[..width].iter().map(|&bits| match format {
-            Format::Bf16 => bf16::from_bits(bits as u16).to_f32(),
+            Format::Bf16 | Format::Bf16x3 => bf16::from_bits(bits as u16).to_f32(),
             Format::Tf32 => f32::from_bits(bits),
         }));
     }
@@ -133,6 +206,7 @@ fn of_copy(format: Format, (value, bound): (f64, f64), exact: bool) -> (f64, f64
     let roundoff = match format {
         Format::Bf16 => (-8f64).exp2(),
         Format::Tf32 => (-11f64).exp2(),
+        Format::Bf16x3 => 0.0,
     };
     match exact {
         true => (f64::from(rounded(format, value as f32)), 0.0),
@@ -144,9 +218,12 @@ fn of_copy(format: Format, (value, bound): (f64, f64), exact: bool) -> (f64, f64
 fn products_of_copies() {
     on_device!();
     for (gpu, format) in gpus() {
-        for dims in SIZES.into_iter().chain(MORE_SIZES) {
-            for values in [Values::Integers, Values::Floats] {
-                cases(&gpu, format, dims, values);
+        for (number, dims) in SIZES.into_iter().chain(MORE_SIZES).enumerate() {
+            for (also, values) in [Values::Integers, Values::Floats].into_iter().enumerate() {
+                // Three planes take six times as long: half of the sizes each.
+                if format != Format::Bf16x3 || number % 2 == also || number == 0 {
+                    cases(&gpu, format, dims, values);
+                }
             }
         }
     }
@@ -162,15 +239,17 @@ pub(super) fn with_warpgroups(mut gpu: Gpu, columns: u32) -> Option<Gpu> {
 #[test]
 fn products_of_copies_by_warpgroups() {
     on_device!();
-    for columns in [128, 256] {
-        let Some(gpu) = with_warpgroups(open(Format::Bf16), columns) else {
-            return println!("no warpgroups");
-        };
-        // Among them one past the edges of the wider tile, and more stages than are kept.
-        let sizes = [SIZES[0], SIZES[3], SIZES[6]].into_iter().chain(MORE_SIZES);
-        for (number, dims) in sizes.enumerate() {
-            let values = if number % 2 == 0 { Values::Integers } else { Values::Floats };
-            cases(&gpu, Format::Bf16, dims, values);
+    for format in [Format::Bf16, Format::Bf16x3] {
+        for columns in [128, 256] {
+            let Some(gpu) = with_warpgroups(open(format), columns) else {
+                return println!("no warpgroups");
+            };
+            // Among them one past the edges of the wider tile, and more stages than are kept.
+            let sizes = [SIZES[0], SIZES[3], SIZES[6]].into_iter().chain(MORE_SIZES);
+            for (number, dims) in sizes.enumerate() {
+                let values = if number % 2 == 0 { Values::Integers } else { Values::Floats };
+                cases(&gpu, format, dims, values);
+            }
         }
     }
 }
@@ -183,6 +262,18 @@ pub(super) fn cases(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
     weights_and_their_copy(gpu, format, dims);
 }
 
+/// A copy of what a layer reads: of pixels where they are scaled.
+fn input(gpu: &Gpu, format: Format, x: &[f32], scale: f32, width: usize) -> OnDevice {
+    match scale == 1.0 {
+        true => copied(gpu, format, x, width),
+        false => copied_pixels(gpu, format, x, width),
+    }
+}
+
+fn input_of(x: &OnDevice, scale: f32) -> Input<'_> {
+    if scale == 1.0 { Input::floats(x.all()) } else { Input::pixels(x.all()) }
+}
+
 fn outputs(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
     let w = draw_rounded(format, 1, values, outputs * inputs);
@@ -190,7 +281,7 @@ fn outputs(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
     let (w_device, bias_device) = (copied(gpu, format, &w, inputs), buffer(gpu, &bias));
     let of_pixels = pixels(3, rows * inputs).into_iter().map(f32::from).collect();
     for (x, scale) in [(draw_rounded(format, 4, values, rows * inputs), 1.0), (of_pixels, 1.0f32 / 255.0)] {
-        let x_device = copied(gpu, format, &x, inputs);
+        let x_device = input(gpu, format, &x, scale, inputs);
         let exact = values == Values::Integers;
         let z = |at: usize| {
             let (row, unit) = (at / outputs, at % outputs);
@@ -203,9 +294,9 @@ fn outputs(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
                 return (f64::from((sum as f32).mul_add(scale, bias as f32)), 0.0);
             }
             let scale = f64::from(scale);
-            (sum * scale + bias, Bound::COPIES.factor(inputs, 2) * (size * scale + bias.abs()))
+            (sum * scale + bias, bound(format).factor(inputs, 2) * (size * scale + bias.abs()))
         };
-        let input = Input { x: x_device.all(), scale };
+        let input = input_of(&x_device, scale);
         let run = |y: Output<'_>| {
             copies::linear(gpu, &input, w_device.all(), bias_device.all(), &y, dims).unwrap();
         };
@@ -244,7 +335,7 @@ fn input_gradients(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
         if x[at] <= 0.0 {
             return (0.0, 0.0);
         }
-        let factor = if exact { 0.0 } else { Bound::COPIES.factor(outputs, 0) };
+        let factor = if exact { 0.0 } else { bound(format).factor(outputs, 0) };
         (terms().sum(), factor * terms().map(f64::abs).sum::<f64>())
     };
     let got = read_copy(gpu, &dx, rows, inputs, poison(format));
@@ -282,10 +373,10 @@ fn weight_gradients(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
     let copy = unwritten(gpu, format, outputs, inputs);
     let of_pixels = pixels(3, rows * inputs).into_iter().map(f32::from).collect();
     for (x, scale) in [(draw_rounded(format, 5, values, rows * inputs), 1.0), (of_pixels, 1.0 / 255.0)] {
-        let x_device = copied(gpu, format, &x, inputs);
-        let case = Case::new(dims, Bound::COPIES, values, (x, scale), dz.clone());
+        let x_device = input(gpu, format, &x, scale, inputs);
+        let case = Case::new(dims, bound(format), values, (x, scale), dz.clone());
         let gradient = Gradient { dz: dz_device.all(), parts: parts.all(), count: parts_of_last(dims.b) };
-        let input = Input { x: x_device.all(), scale };
+        let input = input_of(&x_device, scale);
         sinks(gpu, &case, &format!("of copies, {format:?}"), |sink| {
             let at = epoch.position();
             copies::weight_gradient(gpu, &input, &at, &gradient, sink, copy.all(), dims).unwrap();
@@ -314,7 +405,7 @@ fn weights_and_their_copy(gpu: &Gpu, format: Format, dims: Dims) {
     for momentum in [true, false] {
         let copy = unwritten(gpu, format, outputs, inputs);
         let gradient = Gradient { dz: dz_device.all(), parts: parts.all(), count: parts_of_last(dims.b) };
-        let (input, at) = (Input { x: x.all(), scale: 1.0 }, epoch.position());
+        let (input, at) = (Input::floats(x.all()), epoch.position());
         copies::weight_gradient(gpu, &input, &at, &gradient, &sgd(momentum), copy.all(), dims).unwrap();
         let weights = read(gpu, &w, outputs * inputs);
         let copy = read_copy(gpu, &copy, outputs, inputs, poison(format));
@@ -346,10 +437,12 @@ fn copies_of(format: Format) {
         let batch = |source: Source<'_>| {
             let to = unwritten(&gpu, format, rows, width);
             copies::batch(&gpu, &source, &epoch.position(), to.all(), (b, k)).unwrap();
-            read_copy(&gpu, &to, rows, width, 0)
+            to
         };
-        assert_eq!(batch(Source::Pixels(bytes_device.all())), gathered(&|at| f32::from(bytes[at])));
-        assert_eq!(batch(Source::Floats(floats_device.all())), gathered(&|at| floats[at]));
+        let got = read_pixels(&gpu, &batch(Source::Pixels(bytes_device.all())), rows, width);
+        assert_eq!(got, gathered(&|at| f32::from(bytes[at])));
+        let got = read_copy(&gpu, &batch(Source::Floats(floats_device.all())), rows, width, 0);
+        assert_eq!(got, gathered(&|at| floats[at]));
 
         let matrix = draw(5, Values::Floats, rows * width);
         let expected: Vec<f32> = matrix.iter().copied().map(|value| rounded(format, value)).collect();
@@ -377,14 +470,16 @@ fn copies_of(format: Format) {
 #[test]
 fn small_copies_are_refused() {
     on_device!();
-    for (format, name, two, six) in [(Format::Bf16, "bf16", 2, 6), (Format::Tf32, "tf32", 3, 9)] {
+    for (format, name, two, six) in
+        [(Format::Bf16, "bf16", 2, 6), (Format::Tf32, "tf32", 3, 9), (Format::Bf16x3, "bf16x3", 6, 18)]
+    {
         let gpu = open(format);
         let of = |chunks: usize| OnDevice { chunks: buffer(&gpu, &vec![0; chunks]), format };
         let (b, y) = (buffer(&gpu, &[0f32; 3]), poisoned(&gpu, 3));
         let dims = Dims { b: 1, k: 9, n: 3 };
         let run = |x: usize, w: usize| {
             let (x, w) = (of(x), of(w));
-            let input = Input { x: x.all(), scale: 1.0 };
+            let input = Input::floats(x.all());
             let error = copies::linear(&gpu, &input, w.all(), b.all(), &Output::Last(y.all()), dims);
             error.unwrap_err().to_string()
         };

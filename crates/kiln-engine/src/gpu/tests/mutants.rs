@@ -5,7 +5,7 @@ use kiln_tests::{on_device, sim, test_name};
 use super::*;
 use crate::gpu::copies::Format;
 use crate::gpu::kernels::{Module, modules};
-use crate::gpu::{WARPGROUP_MODULES, copies_modules};
+use crate::gpu::{copies_modules, warpgroup_modules};
 
 /// Text of one kernel that is replaced: which kernel, what, and how often it stands there at least.
 struct Mutant {
@@ -32,7 +32,7 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 37] = [
+const MUTANTS: [Mutant; 41] = [
     Mutant {
         name: "products of warpgroups read copies that no proxy fence covers",
         module: "linear_warpgroups_bf16",
@@ -74,6 +74,36 @@ const MUTANTS: [Mutant; 37] = [
         kernel: "weight_gradient_copies_store_bf16_warpgroups_128",
         mutate: |text| without_all(text, "wgmma.fence"),
         status: &[FOUND],
+    },
+    Mutant {
+        name: "a pair of planes is left out that counts",
+        module: "linear_copies_bf16x3",
+        kernel: "linear_copies_hidden_bf16x3_32",
+        // (1, 0) becomes (1, 1).
+        mutate: |text| replaced(text, "268370", "284754"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "the third plane of an operand is not multiplied",
+        module: "linear_copies_bf16x3",
+        kernel: "input_gradient_copies_bf16x3_32",
+        // (0, 2) becomes (1, 2), which weighs less; also where the first pair has gone.
+        mutate: |text| replaced(&replaced(text, "268370", "268626"), "16773", "16789"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "the planes of new weights do not add up to them",
+        module: "weight_gradient_copies_bf16x3",
+        kernel: "weight_gradient_copies_descent_bf16x3_32",
+        mutate: |text| replaced(text, "sub.rn.f32", "add.rn.f32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "planes are multiplied that pixels do not have",
+        module: "linear_warpgroups_bf16x3",
+        kernel: "linear_copies_hidden_bf16x3_warpgroups_128",
+        mutate: |text| replaced(text, "setp.eq.s32 \t", "setp.ne.s32 \t"),
+        status: &[FAILED],
     },
     Mutant {
         name: "a fragment of TF32 is transposed as if its values were of 16 bits",
@@ -351,20 +381,15 @@ fn shifted_store(text: &str, bytes: u32) -> String {
 
 /// All modules of a precision.
 fn unharmed(precision: Precision) -> Vec<Module> {
-    let format = format(precision);
-    let warpgroups = (has_warpgroups() && format == Format::Bf16).then_some(WARPGROUP_MODULES);
-    let copies = copies_modules(format).into_iter().chain(warpgroups.into_iter().flatten());
+    let format = Format::of(precision);
+    let warpgroups = if has_warpgroups() { warpgroup_modules(format) } else { &[] };
+    let copies = copies_modules(format).into_iter().chain(warpgroups.iter().copied());
     modules(precision).into_iter().chain(copies).collect()
 }
 
 /// Whether the device multiplies by warpgroups.
 fn has_warpgroups() -> bool {
     crate::inspect(0).unwrap().warpgroups()
-}
-
-/// The format of the copies that are multiplied beside the products of a precision.
-fn format(precision: Precision) -> Format {
-    Format::of(precision).unwrap_or(Format::Bf16)
 }
 
 /// The modules, one kernel of one of them mutated.
@@ -417,12 +442,15 @@ fn run_one() {
     super::head::cases(&gpu, precision, Dims { b: 9, k: 67, n: 17 }, Values::Floats);
     super::optimizer::case_of_adamw(&gpu, 257);
     super::optimizer::case_of_sgd(&gpu, 257);
-    super::copies::cases(&gpu, format(precision), Dims { b: 66, k: 131, n: 35 }, Values::Floats);
+    let format = Format::of(precision);
+    super::copies::cases(&gpu, format, Dims { b: 66, k: 131, n: 35 }, Values::Floats);
+    // Of few terms, so that the third planes count.
+    super::copies::cases(&gpu, format, Dims { b: 37, k: 2, n: 1 }, Values::Floats);
     let of_warpgroups = mutant.is_some_and(|mutant| mutant.module.contains("warpgroups"));
     let gpu = of_warpgroups.then(|| super::copies::with_warpgroups(gpu, 128)).flatten();
     if let Some(gpu) = gpu {
         // More terms than all stages together have.
-        super::copies::cases(&gpu, Format::Bf16, Dims { b: 66, k: 197, n: 35 }, Values::Floats);
+        super::copies::cases(&gpu, format, Dims { b: 66, k: 197, n: 35 }, Values::Floats);
     }
 }
 
