@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
 use kiln_engine::{
     Choices, GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange,
@@ -67,10 +67,15 @@ pub(crate) enum Command {
     Train(Box<TrainCommand>),
     /// Train many runs that differ in seed, learning rate or momentum, side by side where the resident engine runs, print a table
     /// and keep the best
+    #[command(mut_arg("profile_steps", hidden))]
     Sweep(Box<SweepArgs>),
     /// Train on the resident engine and print the cycles of each phase of a step; writes nothing
+    #[command(mut_arg("engine", hidden), mut_arg("threads", hidden), mut_arg("submission", hidden))]
+    #[command(mut_arg("placement", hidden), mut_arg("micro_batch", hidden), mut_arg("chunk_rows", hidden))]
+    #[command(mut_arg("profile_steps", hidden), mut_arg("out", hidden))]
     Profile(Box<ProfileArgs>),
     /// Loss and accuracy of a saved model
+    #[command(mut_arg("team", hidden), mut_arg("blocks", hidden), mut_arg("chunk_rows", hidden))]
     Eval(EvalArgs),
     /// Replay recorded training trajectories and compare losses, gradients and parameters
     Parity(ParityArgs),
@@ -78,6 +83,19 @@ pub(crate) enum Command {
     Data(DataArgs),
     /// What this machine can train on, a verdict a line; exit code 1 where something is broken
     Doctor(DoctorArgs),
+}
+
+impl Command {
+    /// Whether the resident engine is the only one that will do.
+    pub(crate) fn asks_for_resident(&self) -> bool {
+        let engine = match self {
+            Command::Train(arguments) => arguments.train.engine.engine,
+            Command::Sweep(arguments) => arguments.train.engine.engine,
+            Command::Parity(arguments) => return arguments.engine == ParityEngine::Resident,
+            _ => return false,
+        };
+        engine == EngineChoice::Resident
+    }
 }
 
 /// Flags whose values a checkpoint has: those of the job, and all of [`OptimizerArgs`].
@@ -389,6 +407,18 @@ fn set<const N: usize>(flags: [(&'static str, bool); N]) -> Vec<&'static str> {
     flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
 }
 
+impl EngineArgs {
+    /// Flags that are set and mean nothing where nothing is trained.
+    pub(crate) fn for_training(&self) -> Vec<&'static str> {
+        let mut flags = set([
+            ("--engine resident", self.engine == EngineChoice::Resident),
+            ("--chunk-rows", self.gpu.chunk_rows.is_some()),
+        ]);
+        flags.extend(self.gpu.for_resident());
+        flags
+    }
+}
+
 impl GpuArgs {
     pub(crate) fn precision(&self) -> Precision {
         self.precision.unwrap_or(Precision::F32)
@@ -474,6 +504,11 @@ pub(crate) enum ParityEngine {
 pub(crate) enum Split {
     Train,
     Test,
+}
+
+/// A flag that a command shares with others and always refuses: there is a reason to tell, but nothing to offer.
+fn hidden(flag: Arg) -> Arg {
+    flag.hide(true)
 }
 
 fn blocks(text: &str) -> Result<u32, String> {

@@ -16,14 +16,14 @@ pub(crate) fn trainer<'d>(
     profile: Option<StepRange>,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let asked = "as asked".to_owned();
-    every_flag_has_effect(arguments, profile)?;
-    if batch.is_none() && arguments.engine == EngineChoice::Auto {
-        let flags = arguments.gpu.for_resident();
+    if batch.is_none() {
+        let flags = arguments.for_training();
         ensure!(flags.is_empty(), Usage::new(format!("{}: nothing is trained", no_effect(&flags))));
     }
+    every_flag_has_effect(arguments, profile)?;
     match arguments.engine {
         EngineChoice::Host => host(job, arguments, profile, &asked),
-        EngineChoice::Graph => graph(job, &arguments.gpu, profile, &asked),
+        EngineChoice::Graph => graph(job, arguments, profile, &asked),
         EngineChoice::Resident => {
             ensure!(
                 profile.is_none(),
@@ -62,6 +62,19 @@ pub(crate) fn belongs_to(
     gpu: &GpuArgs,
     or: &str,
 ) -> Result<(), Usage> {
+    if let Some((engines, flags)) = foreign(asked, threads, gpu).first() {
+        let (effect, engines) = (no_effect(flags), engines.join(", "));
+        return Err(Usage::new(format!("{effect} with --engine {asked}: expected --engine {engines}{or}")));
+    }
+    chunks_are_streamed(gpu)
+}
+
+/// Flags that are set and mean nothing to an engine, beside the engines that they are for.
+fn foreign(
+    engine: &str,
+    threads: Option<NonZeroUsize>,
+    gpu: &GpuArgs,
+) -> Vec<(&'static [&'static str], Vec<&'static str>)> {
     let threads = if threads.is_some() { vec!["--threads"] } else { vec![] };
     let meant: [(&[&str], _); 4] = [
         (&["host"], threads),
@@ -69,15 +82,14 @@ pub(crate) fn belongs_to(
         (&["resident"], gpu.for_resident()),
         (&["graph", "resident"], gpu.for_any_gpu()),
     ];
-    for (engines, flags) in meant.iter().filter(|(engines, _)| !engines.contains(&asked)) {
-        if !flags.is_empty() {
-            let (effect, engines) = (no_effect(flags), engines.join(", "));
-            return Err(Usage::new(format!(
-                "{effect} with --engine {asked}: expected --engine {engines}{or}"
-            )));
-        }
-    }
-    chunks_are_streamed(gpu)
+    meant.into_iter().filter(|(engines, flags)| !engines.contains(&engine) && !flags.is_empty()).collect()
+}
+
+/// What an engine says that was found, not asked for, of flags that are for others: the same command is good on another machine.
+pub(crate) fn unused(engine: &str, arguments: &EngineArgs) -> String {
+    let flags: Vec<&str> =
+        foreign(engine, arguments.threads, &arguments.gpu).into_iter().flat_map(|(_, flags)| flags).collect();
+    if flags.is_empty() { String::new() } else { format!("; {} on it", no_effect(&flags)) }
 }
 
 /// Refuses flags of the graph engine beside flags of the resident one, where either may be taken.
@@ -122,7 +134,7 @@ fn on_gpu<'d>(
         match Trainer::resident(job.clone(), &options) {
             Ok(trainer) => {
                 let why = "a GPU is there that can run it, and it is made for this job";
-                let line = format!("Engine: {} ({why})", trainer.describe());
+                let line = format!("Engine: {} ({why}{})", trainer.describe(), unused("resident", arguments));
                 return Ok((trainer, line));
             }
             Err(Error::Resident { what, expected, found }) => {
@@ -134,7 +146,7 @@ fn on_gpu<'d>(
         }
     };
     let why = why_not.map_or(String::new(), |reason| format!("; {reason}"));
-    graph(job, &arguments.gpu, profile, &format!("a GPU that can run it is there{why}"))
+    graph(job, arguments, profile, &format!("a GPU that can run it is there{why}"))
 }
 
 /// How runs of such a job may train side by side, and whether that was asked for; `None` where another engine was, where there is no
@@ -162,13 +174,13 @@ fn resident_options(job: &Job<'_>, batch: Option<NonZeroUsize>, gpu: &GpuArgs) -
 
 fn graph<'d>(
     job: Job<'d>,
-    gpu: &GpuArgs,
+    arguments: &EngineArgs,
     profile: Option<StepRange>,
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    let trainer =
-        Trainer::graph(job, &gpu.options(profile)).context("the job cannot be trained on the GPU")?;
-    let line = format!("Engine: {} ({why})", trainer.describe());
+    let trainer = Trainer::graph(job, &arguments.gpu.options(profile))
+        .context("the job cannot be trained on the GPU")?;
+    let line = format!("Engine: {} ({why}{})", trainer.describe(), unused("graph", arguments));
     Ok((trainer, line))
 }
 
@@ -194,7 +206,8 @@ fn host<'d>(
     }
     let threads = threads_for(&job.model, arguments.threads);
     let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;
-    let line = format!("Engine: {} on {} ({why})", trainer.describe(), cpu_name());
+    let unused = unused("host", arguments);
+    let line = format!("Engine: {} on {} ({why}{unused})", trainer.describe(), cpu_name());
     Ok((trainer, line))
 }
 

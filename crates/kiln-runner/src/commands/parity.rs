@@ -1,21 +1,22 @@
 //! `kiln parity`: replays recorded trajectories, and compares.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use kiln_data::{Dataset, Source};
-use kiln_engine::Precision;
+use kiln_engine::{Precision, probe};
 use kiln_parity::{Golden, GoldenData, Recording, compare};
 
 use super::data;
 use crate::cli::{ParityArgs, ParityEngine, Usage};
-use crate::engine::belongs_to;
+use crate::engine::{belongs_to, cpu_name};
 use crate::help::causes;
 use crate::replay;
 use crate::terminal::say;
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
     every_flag_has_effect(arguments)?;
+    say(&format!("Engine: {}", describe(arguments)?))?;
     let mut mnist = None;
-    let (mut failed, mut unreadable) = (Vec::new(), 0);
+    let (mut failed, mut unreadable, mut not_run) = (Vec::new(), 0, 0);
     for path in &arguments.files {
         let golden = match Golden::read(path) {
             Ok(golden) => golden,
@@ -28,15 +29,24 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
         if golden.data == GoldenData::Mnist && mnist.is_none() {
             mnist = Some(data::load_or_fetch(Source::Mnist, &arguments.data)?);
         }
-        let run = run_one(&golden, mnist.as_ref(), arguments).with_context(|| path.display().to_string())?;
-        let report = compare(&golden, &run).with_context(|| path.display().to_string())?;
-        say(&report.to_string())?;
-        if !report.passes() {
-            failed.push(golden.name);
+        let report = run_one(&golden, mnist.as_ref(), arguments).and_then(|run| Ok(compare(&golden, &run)?));
+        match report {
+            Ok(report) => {
+                say(&report.to_string())?;
+                if !report.passes() {
+                    failed.push(golden.name);
+                }
+            }
+            // One that the engine is not made for, for instance: others may fit.
+            Err(error) => {
+                eprintln!("error: {}", causes(&error.context(path.display().to_string())));
+                not_run += 1;
+            }
         }
     }
     ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));
     ensure!(unreadable == 0, "{unreadable} of {} files could not be read", arguments.files.len());
+    ensure!(not_run == 0, "{not_run} of {} trajectories could not be replayed", arguments.files.len());
     #[cfg(feature = "reference")]
     if arguments.random {
         super::random::run(arguments)?;
@@ -61,6 +71,21 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
         Usage::new("--precision has no effect without a GPU: expected --engine graph or resident")
     );
     Ok(())
+}
+
+/// What replays, and on what: results of the simulator are told from a GPU's.
+fn describe(arguments: &ParityArgs) -> anyhow::Result<String> {
+    let gpu = &arguments.gpu;
+    let on_gpu = |name| Ok(format!("{name}, {}, {}", probe(gpu.device)?, gpu.precision()));
+    match arguments.engine {
+        ParityEngine::Host => Ok(format!("host on {}", cpu_name())),
+        ParityEngine::Graph => on_gpu("graph"),
+        ParityEngine::Resident => on_gpu("resident"),
+        #[cfg(feature = "reference")]
+        ParityEngine::ReferenceF32 => Ok("candle in float32".to_owned()),
+        #[cfg(feature = "reference")]
+        ParityEngine::ReferenceF64 => Ok("candle in float64".to_owned()),
+    }
 }
 
 fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> anyhow::Result<Recording> {

@@ -32,6 +32,11 @@ struct Row {
     variation: Variation,
     /// Epochs that were trained.
     epochs: usize,
+    /// What they ran on.
+    engine: String,
+    /// Seconds of its training by the device's clock, where that trains whole epochs on its own; runs side by side take the same ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_seconds: Option<f64>,
     /// Mean of the batch losses of the last.
     train_loss: Option<f64>,
     test_loss: Option<f64>,
@@ -49,14 +54,34 @@ impl Row {
     }
 }
 
+/// The rows so far, and which of them is the best.
+#[derive(Default)]
+struct Table {
+    rows: Vec<Row>,
+    best: Option<usize>,
+}
+
+impl Table {
+    /// Adds a row, and says it; whether it is the best so far.
+    fn add(&mut self, arguments: &SweepArgs, row: Row) -> anyhow::Result<bool> {
+        say_row(arguments, &row)?;
+        let best = row.error.is_none() && self.best.is_none_or(|best| row.beats(&self.rows[best]));
+        if best {
+            self.best = Some(self.rows.len());
+        }
+        self.rows.push(row);
+        Ok(best)
+    }
+}
+
 /// Where the results go.
 struct Output {
     table: PathBuf,
     model: PathBuf,
 }
 
-/// The runs, one after the other or side by side, each with a model in the end.
-struct Runs<'d> {
+/// What is to be trained, run by run.
+struct Jobs<'d> {
     jobs: Vec<Job<'d>>,
     variations: Vec<Variation>,
 }
@@ -69,15 +94,15 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     files::writable_folder(&folder, [&output.table, &output.model])?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let runs = runs(arguments, train)?;
+    let runs = jobs(arguments, train)?;
     let stop = interrupted()?;
     let started = Instant::now();
-    let (rows, best) = match side_by_side(arguments, &runs)? {
+    let (table, best) = match side_by_side(arguments, &runs)? {
         Some(mut sweep) => train_together(arguments, &runs, &mut sweep, &test, stop)?,
         None => train_in_turn(arguments, &runs, &test, stop)?,
     };
-    let best = report(arguments, &rows, best, started.elapsed().as_secs_f64(), &output)?;
-    let epochs = train_args.epochs().get();
+    let best = report(arguments, &table, best, started.elapsed().as_secs_f64(), &output)?;
+    let (epochs, rows) = (train_args.epochs().get(), &table.rows);
     // Ended early, where a run is missing, or one that is not lost has fewer epochs.
     let early =
         rows.len() < runs.jobs.len() || rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
@@ -88,7 +113,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
 }
 
 /// Every combination of what was listed.
-fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d>> {
+fn jobs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Jobs<'d>> {
     let base = &arguments.train;
     let layers = base.widths();
     let job = base.job(Mlp::new(&layers, base.seed)?, train)?;
@@ -97,7 +122,7 @@ fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d
     };
     let or = |given: &[f64], one: f64| if given.is_empty() { vec![one] } else { given.to_vec() };
     let seeds = arguments.seeds.clone().map_or_else(|| vec![base.seed], |seeds| seeds.0);
-    let mut found = Runs { jobs: Vec::new(), variations: Vec::new() };
+    let mut found = Jobs { jobs: Vec::new(), variations: Vec::new() };
     for &lr in &or(&arguments.lrs, sgd.lr) {
         for &momentum in &or(&arguments.momenta, sgd.momentum) {
             for &seed in &seeds {
@@ -113,7 +138,7 @@ fn runs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Runs<'d
 }
 
 /// All runs on one GPU at once, where the engine may be resident and is made for the job.
-fn side_by_side<'d>(arguments: &SweepArgs, runs: &Runs<'d>) -> anyhow::Result<Option<Sweep<'d>>> {
+fn side_by_side<'d>(arguments: &SweepArgs, runs: &Jobs<'d>) -> anyhow::Result<Option<Sweep<'d>>> {
     let base = &arguments.train;
     let Some((options, asked)) = engine::for_sweep(&runs.jobs[0], base.batch, &base.engine)? else {
         return Ok(None);
@@ -121,7 +146,7 @@ fn side_by_side<'d>(arguments: &SweepArgs, runs: &Runs<'d>) -> anyhow::Result<Op
     match Sweep::resident(runs.jobs.clone(), &options) {
         Ok(sweep) => {
             if !base.json {
-                say(&format!("Engine: {}", sweep.describe()))?;
+                say(&format!("Engine: {}{}", sweep.describe(), engine::unused("resident", &base.engine)))?;
             }
             Ok(Some(sweep))
         }
@@ -135,12 +160,12 @@ fn side_by_side<'d>(arguments: &SweepArgs, runs: &Runs<'d>) -> anyhow::Result<Op
     }
 }
 
-/// The rows, and the best run's number and model.
-type Outcome = (Vec<Row>, Option<(usize, Mlp)>);
+/// The rows, and the best run's model.
+type Outcome = (Table, Option<Mlp>);
 
 fn train_together(
     arguments: &SweepArgs,
-    runs: &Runs<'_>,
+    runs: &Jobs<'_>,
     sweep: &mut Sweep<'_>,
     test: &Samples<'_>,
     stop: &AtomicBool,
@@ -164,31 +189,26 @@ fn train_together(
         }
         begun += together;
     }
-    let (mut rows, mut best): (Vec<Row>, Option<usize>) = (Vec::new(), None);
+    let mut table = Table::default();
     for (run, trained) in last.into_iter().enumerate() {
         let tested = match trained.last() {
             Some(Ok(_)) => Some(sweep.evaluate(run, test)),
             _ => None,
         };
-        let row = row(run, runs.variations[run], trained, tested);
-        say_row(arguments, &row)?;
-        if best.is_none_or(|best| row.beats(&rows[best])) && row.error.is_none() {
-            best = Some(run);
-        }
-        rows.push(row);
+        table.add(arguments, row(run, runs.variations[run], sweep.describe(), trained, tested))?;
     }
-    let best = best.map(|run| sweep.model(run).map(|model| (run, model))).transpose()?;
-    Ok((rows, best))
+    let best = table.best.map(|run| sweep.model(run)).transpose()?;
+    Ok((table, best))
 }
 
 fn train_in_turn(
     arguments: &SweepArgs,
-    runs: &Runs<'_>,
+    runs: &Jobs<'_>,
     test: &Samples<'_>,
     stop: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
     let base = &arguments.train;
-    let (mut rows, mut best): (Vec<Row>, Option<(usize, Mlp)>) = (Vec::new(), None);
+    let (mut table, mut best) = (Table::default(), None);
     for (run, (job, &variation)) in runs.jobs.iter().zip(&runs.variations).enumerate() {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -198,6 +218,7 @@ fn train_in_turn(
         if run == 0 && !base.json {
             say(&line)?;
         }
+        let engine = trainer.describe();
         let mut epochs =
             trainer.epochs(base.epochs().get(), base.batch.get(), |epoch| shuffle.epoch(epoch as u64));
         let mut trained = Vec::new();
@@ -205,22 +226,22 @@ fn train_in_turn(
             trained.push(next);
         }
         let tested = matches!(trained.last(), Some(Ok(_))).then(|| epochs.evaluate(test));
-        let row = row(run, variation, trained, tested);
-        say_row(arguments, &row)?;
-        if row.error.is_none() && best.as_ref().is_none_or(|(best, _)| row.beats(&rows[*best])) {
-            best = Some((run, epochs.model()?));
+        if table.add(arguments, row(run, variation, engine, trained, tested))? {
+            best = Some(epochs.model()?);
         }
-        rows.push(row);
     }
-    Ok((rows, best))
+    Ok((table, best))
 }
 
 fn row(
     run: usize,
     variation: Variation,
+    engine: String,
     trained: Vec<Result<Trained, Error>>,
     tested: Option<Result<Evaluation, Error>>,
 ) -> Row {
+    let device_seconds =
+        trained.iter().flatten().filter_map(|epoch| epoch.device_seconds).reduce(|all, epoch| all + epoch);
     let epochs = trained.iter().filter(|epoch| epoch.is_ok()).count();
     let (train_loss, lost) = match trained.into_iter().last() {
         Some(Ok(trained)) => (Some(trained.epoch.loss), None),
@@ -233,7 +254,7 @@ fn row(
         None => (None, lost),
     };
     let (test_loss, test_accuracy) = (tested.map(|t| t.loss), tested.and_then(|t| t.accuracy));
-    Row { run, variation, epochs, train_loss, test_loss, test_accuracy, error }
+    Row { run, variation, epochs, engine, device_seconds, train_loss, test_loss, test_accuracy, error }
 }
 
 /// A line of the table; the head comes with the first.
@@ -258,8 +279,8 @@ fn say_row(arguments: &SweepArgs, row: &Row) -> anyhow::Result<()> {
 /// Writes the rows and the best model; the epochs that were trained.
 fn report(
     arguments: &SweepArgs,
-    rows: &[Row],
-    best: Option<(usize, Mlp)>,
+    Table { rows, best }: &Table,
+    model: Option<Mlp>,
     seconds: f64,
     output: &Output,
 ) -> anyhow::Result<usize> {
@@ -267,14 +288,14 @@ fn report(
     let Output { table, model: model_path } = output;
     let lines = lines.join("\n") + "\n";
     let mut results = files::Replacement::default();
-    let Some((run, model)) = best else {
+    let Some((run, model)) = best.zip(model) else {
         results.add(table, lines.as_bytes())?;
         results.finish()?;
         bail!("no run has a result: see {}", table.display())
     };
     let row = &rows[run];
     let TrainArgs { dataset, loss, .. } = arguments.train;
-    let of_model = metadata(dataset, loss, row.variation.seed, row.epochs);
+    let of_model = metadata(&row.engine, dataset, loss, row.variation.seed, row.epochs);
     results.add(model_path, &model_file::bytes(&model, of_model)?)?;
     results.add(table, lines.as_bytes())?;
     results.finish()?;

@@ -140,8 +140,15 @@ pub(super) fn interrupted() -> anyhow::Result<&'static AtomicBool> {
 }
 
 /// What a reader of the model file may want to know of its making.
-pub(super) fn metadata(dataset: Source, loss: Loss, seed: u64, epoch: usize) -> HashMap<String, String> {
+pub(super) fn metadata(
+    engine: &str,
+    dataset: Source,
+    loss: Loss,
+    seed: u64,
+    epoch: usize,
+) -> HashMap<String, String> {
     let pairs = [
+        ("engine", engine.to_owned()),
         ("dataset", dataset.to_string()),
         ("loss", loss.to_string()),
         ("seed", seed.to_string()),

@@ -5,6 +5,7 @@ mod tiny;
 
 mod doctor;
 mod errors;
+mod parity;
 mod profile;
 mod ranges;
 mod resident;

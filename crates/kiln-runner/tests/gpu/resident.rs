@@ -36,6 +36,9 @@ fn auto_takes_it_where_it_fits_and_says_why_where_not() {
         engine(&fits)
     );
     assert!(engine(&fits).ends_with("(a GPU is there that can run it, and it is made for this job)"));
+    let bytes = fs::read(fits.out.path().join("model.safetensors")).unwrap();
+    let header = String::from_utf8_lossy(&bytes[8..bytes.len() - model(&fits).len()]).into_owned();
+    assert!(header.contains("\"engine\":\"resident, Kiln simulator (sm_90)"), "{header}");
     assert_eq!(fits.stdout.lines().filter(|line| line.starts_with("Epoch: ")).count(), 2);
     let summary = fits.stdout.lines().find(|line| line.starts_with("Trained 40 steps in ")).unwrap();
     assert!(summary.ends_with("µs by the device's clock"), "{summary}");
@@ -49,6 +52,19 @@ fn auto_takes_it_where_it_fits_and_says_why_where_not() {
         let other = on_simulator(flags);
         let line = engine(&other);
         assert!(line.starts_with("Engine: graph, ") && line.contains(reason), "{flags:?}: {line}");
+    }
+    // The same command is good on machines where it has more to say.
+    for (flags, found, told) in [
+        (&["--threads", "1"][..], "resident", "it is made for this job; --threads has no effect on it)"),
+        (
+            &["--layers", "16,10", "--threads", "1", "--team", "cluster"],
+            "graph",
+            "expected exactly one, found 0; --threads and --team have no effect on it)",
+        ),
+    ] {
+        let other = on_simulator(flags);
+        let line = engine(&other);
+        assert!(line.starts_with(&format!("Engine: {found}, ")) && line.ends_with(told), "{flags:?}: {line}");
     }
     let old = train(Driver::Simulator, &[("KILN_SIM_ARCH", "sm_80")], &[]);
     assert!(engine(&old).contains("8 cooperative blocks with 8 units each"), "{}", engine(&old));
@@ -122,6 +138,9 @@ fn asked_for_it_is_that_or_an_error() {
         assert_eq!(refused.code, Some(2), "{asked} {flags:?}");
         assert!(refused.stderr.contains(reason), "{asked} {flags:?}: {}", refused.stderr);
     }
+    let small = train(Driver::Simulator, &[("KILN_SIM_FAULT", "oom>1")], &["--engine", "resident"]);
+    assert_eq!(small.code, Some(1));
+    assert!(small.stderr.contains("help: --engine graph needs less"), "{}", small.stderr);
     let usage = on_simulator(&["--blocks", "9"]);
     assert_eq!(usage.code, Some(2), "{}", usage.stderr);
 }
@@ -170,6 +189,9 @@ fn a_sweep_trains_what_train_trains_and_keeps_the_best() {
     let rows = fs::read_to_string(sweep.out.path().join("sweep.jsonl")).unwrap();
     let rows: Vec<serde_json::Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 4);
+    let told = engine(&sweep).strip_prefix("Engine: ");
+    assert!(rows.iter().all(|row| row["engine"].as_str() == told), "{:?}", rows[0]);
+    assert!(rows[0]["device_seconds"].as_f64() > Some(0.0), "{:?}", rows[0]);
     assert!(rows[2]["error"].as_str().unwrap().contains("expected a finite loss"), "{:?}", rows[2]);
     let best = (0..2).max_by(|&a, &b| {
         let rank = |run: usize| {

@@ -96,6 +96,8 @@ pub(super) struct Run<'a> {
     done: usize,
     /// Their lines of `metrics.jsonl`.
     metrics: String,
+    /// What it runs on.
+    engine: String,
     train: Samples<'a>,
     test: Samples<'a>,
     /// What the last of the epochs came to, where it is not written yet, and when those before were.
@@ -134,8 +136,8 @@ impl<'a> Run<'a> {
         output: Output,
         json: bool,
     ) -> Self {
-        let (metrics, unsaved, saved) = (String::new(), None, None);
-        Self { settings, done: 0, metrics, train, test, unsaved, saved, json, output }
+        let (metrics, engine, unsaved, saved) = (String::new(), String::new(), None, None);
+        Self { settings, done: 0, metrics, engine, train, test, unsaved, saved, json, output }
     }
 
     /// The rest of a run. Its results so far are written, too: they may have come from elsewhere, or be ahead of the files beside them.
@@ -178,6 +180,7 @@ impl<'a> Run<'a> {
 
     pub(super) fn epochs(mut self, trainer: Trainer<'_>) -> anyhow::Result<()> {
         let mut totals = Totals::default();
+        self.engine = trainer.describe();
         let trained = self.train(trainer, &mut totals);
         // Whatever ended it, the epochs before are good.
         let saved = self.save();
@@ -231,7 +234,7 @@ impl<'a> Run<'a> {
         let Some(state) = self.unsaved.take() else { return Ok(()) };
         let Output { model, checkpoint, metrics } = &self.output;
         let Settings { dataset, loss, seed, .. } = self.settings;
-        let metadata = metadata(dataset, loss, seed, self.done);
+        let metadata = metadata(&self.engine, dataset, loss, seed, self.done);
         let mut results = files::Replacement::default();
         results.add(model, &model_file::bytes(&state.model, metadata)?)?;
         results.add(checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, &state)?)?;

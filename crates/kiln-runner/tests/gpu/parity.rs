@@ -1,0 +1,48 @@
+//! `kiln parity` on the engines for GPUs.
+
+use std::path::Path;
+
+use tempfile::tempdir;
+
+use super::{Driver, Run, command, run};
+
+fn parity(arguments: &[&str]) -> Run {
+    run(command(Driver::Simulator, &[]), &[&["parity"], arguments].concat(), tempdir().unwrap())
+}
+
+/// A trajectory that an engine is not made for does not keep it from the others.
+#[test]
+fn trajectories_that_do_not_fit_are_told_and_the_others_replayed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    let [adamw, odd] =
+        ["adamw-23-17-3", "odd-37-19-5"].map(|name| folder.join(format!("{name}.safetensors")));
+    let found = parity(&["--engine", "resident", adamw.to_str().unwrap(), odd.to_str().unwrap()]);
+    assert_eq!(found.code, Some(1), "{}", found.stderr);
+    assert!(
+        found.stdout.starts_with("Engine: resident, Kiln simulator (sm_90), sm_90, "),
+        "{}",
+        found.stdout
+    );
+    assert!(found.stdout.contains("odd-37-19-5: ok"), "{}", found.stdout);
+    let (why, count) = (
+        "adamw-23-17-3.safetensors: resident engine: optimizer: expected SGD",
+        "1 of 2 trajectories could not",
+    );
+    assert!(found.stderr.contains(why) && found.stderr.contains(count), "{}", found.stderr);
+}
+
+/// Gradients of random models beside candle's.
+#[cfg(feature = "reference")]
+#[test]
+fn gradients_of_random_models_are_candles() {
+    for (engine, tensors) in [("host", 60), ("graph", 60), ("resident", 40)] {
+        let found = parity(&["--random", "--seed", "3", "--engine", engine]);
+        assert_eq!(found.code, Some(0), "{engine}: {}{}", found.stdout, found.stderr);
+        assert!(found.stdout.starts_with(&format!("Engine: {engine}")), "{}", found.stdout);
+        let rows = found.stdout.lines().filter(|line| line.ends_with("  ok")).count();
+        assert_eq!(rows, tensors, "{engine}: {}", found.stdout);
+    }
+    let found = parity(&["--random", "--engine", "reference-f32"]);
+    assert_eq!(found.code, Some(1));
+    assert!(found.stderr.contains("expected --engine host, graph or resident"), "{}", found.stderr);
+}
