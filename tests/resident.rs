@@ -123,8 +123,9 @@ fn results_are_the_hosts_for_other_models() {
 /// A step and a tail.
 #[test]
 fn results_are_the_hosts_for_wide_inputs() {
-    on_device!();
+    on_device!(&[], &[("KILN_SIM_ARCH", "sm_80")]);
     let data = Data::new();
+    let small = kiln_engine::inspect(0).unwrap().shared_bytes < 227 << 10;
     for (width, batch) in [(1024, 128), (129, 96)] {
         let pixels: Vec<u8> = data.pixels.iter().cycle().take(SAMPLES * width).copied().collect();
         let floats: Vec<f32> = data.floats.iter().cycle().take(SAMPLES * width).map(|v| v - 0.3).collect();
@@ -133,7 +134,7 @@ fn results_are_the_hosts_for_wide_inputs() {
             (Samples::pixels(&pixels, width, labels), batch),
             (Samples::floats(&floats, width, labels), batch.min(64)), // three terms of more rows are too much
         ];
-        for (train, batch) in forms {
+        for (number, (train, batch)) in forms.into_iter().enumerate() {
             let job = || Job {
                 model: Mlp::new(&[width, 130, CLASSES], 5).unwrap(),
                 loss: Loss::CrossEntropy,
@@ -146,8 +147,15 @@ fn results_are_the_hosts_for_wide_inputs() {
                 let epoch = trainer.epoch(rows, batch).unwrap();
                 vec![(epoch, Evaluation { loss: 0.0, accuracy: None }, trainer.model().unwrap())]
             };
-            let got = run(Trainer::resident(job(), &ResidentOptions { batch, ..OPTIONS }).unwrap());
-            assert_close(&got, &run(Trainer::host(job(), 1).unwrap()), 1e-5, &format!("width {width}"));
+            let trainer = Trainer::resident(job(), &ResidentOptions { batch, ..OPTIONS });
+            if small && width == 1024 && number == 1 {
+                // Of such devices a block does not hold three terms of the least part of a batch.
+                let refused = trainer.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(refused.contains("shared memory of a block"), "{refused}");
+                continue;
+            }
+            let expected = run(Trainer::host(job(), 1).unwrap());
+            assert_close(&run(trainer.unwrap()), &expected, 1e-5, &format!("width {width}"));
         }
     }
 }
@@ -162,10 +170,13 @@ fn a_grid_gives_the_bits_of_a_cluster() {
     let data = Data::new();
     for (form, (batch, blocks)) in FORMS.into_iter().zip(BATCHES) {
         for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
-            let run = |team| {
-                let options = ResidentOptions { team: Some(team), blocks, precision, ..OPTIONS };
-                resident(data.job(form, &LAYERS), batch, options)
-            };
+            let options = |team| ResidentOptions { team: Some(team), blocks, precision, batch, ..OPTIONS };
+            let clusters = Trainer::resident(data.job(form, &LAYERS), &options(Team::Cluster));
+            if let Err(error @ Error::Resident { what: "blocks", .. }) = clusters {
+                println!("{error}"); // sm_120 has clusters of eight at most
+                continue;
+            }
+            let run = |team| resident(data.job(form, &LAYERS), batch, options(team));
             assert_eq!(run(Team::Grid), run(Team::Cluster), "{form:?}, {precision}");
         }
     }

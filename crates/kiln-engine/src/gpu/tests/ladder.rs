@@ -465,6 +465,9 @@ fn every_rung_gives_the_same_bits_on_six_schedules() {
         (2..=6).for_each(|seed| assert_eq!(trained(seed), first, "seed {seed}"));
         return;
     }
+    if !has_clusters() {
+        return;
+    }
     let gpu = gpu();
     let job = Job::new(ODD);
     for rung in &RUNGS {
@@ -593,10 +596,13 @@ fn mutants() -> Vec<(usize, Fault)> {
 #[test]
 fn every_mutant_of_the_ladder_is_caught() {
     if sim::on_device() {
-        return run_one();
+        if has_clusters() {
+            run_one();
+        }
+        return;
     }
-    let unharmed = sim::run_again(test_name!(), &[]);
-    assert!(unharmed.status.success(), "{}", String::from_utf8_lossy(&unharmed.stderr));
+    // On GPUs without clusters there is nothing to find, and nothing that fails.
+    sim::pass_again(test_name!(), &[&[], &[("KILN_SIM_ARCH", "sm_80")]]);
     let mutants = mutants();
     let barriers = mutants.iter().filter(|(_, fault)| matches!(fault, Fault::NoBarrier(_))).count();
     assert_eq!((barriers, mutants.len()), (27, 66), "a kernel has other barriers and waits than it had");
