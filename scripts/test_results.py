@@ -134,8 +134,16 @@ class Tables(unittest.TestCase):
         failed["steps"][0]["ok"] = False
         text = results.for_results([FULL, failed])
         self.assertEqual(text.count("not measured"), len(results.TARGETS) - 1)
-        self.assertIn("failed: MNIST, ten epochs, f32", text)
+        self.assertIn("| 0 passed, 1 failed (MNIST, ten epochs, f32) |", text)
         self.assertIn("No GPU has been measured yet", results.for_results([]))
+
+    def test_a_skipped_step_is_named_and_has_not_passed(self):
+        skipped = record("2026-01-03", **{"device": {}, "nsys": dict(skipped=True), "kiln doctor": {}, "MNIST, ten epochs, f32": dict(us_per_step=9.0)})
+        self.assertIn("| 3 passed, 1 skipped (nsys) |", results.for_results([skipped]))
+        skipped["steps"][2]["ok"], skipped["steps"][3]["skipped"] = False, True
+        text = results.for_results([skipped])
+        self.assertIn("| 1 passed, 1 failed (kiln doctor), 2 skipped (nsys; MNIST, ten epochs, f32) |", text)
+        self.assertIn("| 10 µs a step | not measured |", text)
 
     def test_the_readme_shows_the_newest_gpu_and_a_cpu_only_without_one(self):
         self.assertIn("NVIDIA H200", results.for_readme([FULL, record("2026-01-03")], [CPU]))
