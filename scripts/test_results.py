@@ -2,14 +2,17 @@
 """Tests what is made of results: scripts/compare-outputs, scripts/gpu-check and scripts/results, on files as they would be."""
 
 import array
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
 import json
 import math
 import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent
@@ -145,6 +148,15 @@ class Tables(unittest.TestCase):
         self.assertIn("| 1 passed, 1 failed (kiln doctor), 2 skipped (nsys; MNIST, ten epochs, f32) |", text)
         self.assertIn("| 10 µs a step | not measured |", text)
 
+    def test_an_incomplete_step_has_not_passed_and_shows_how_far_it_came(self):
+        short = record("2026-01-03", **{"device": {}, "the same model, bit for bit": dict(runs=60, wanted=102, incomplete=True)})
+        short["steps"][1]["ok"] = False
+        text = results.for_results([short])
+        self.assertIn("| 1 passed, 1 incomplete (the same model, bit for bit) |", text)
+        self.assertIn("| 60 of 102 runs, one model |", text)
+        short["steps"][1]["runs"] = 0
+        self.assertIn("| one model, bit for bit | not measured |", results.for_results([short]))
+
     def test_the_readme_shows_the_newest_gpu_and_a_cpu_only_without_one(self):
         self.assertIn("NVIDIA H200", results.for_readme([FULL, record("2026-01-03")], [CPU]))
         self.assertIn("| torch-cuda | 1.40 |", results.for_readme([FULL], [CPU]))
@@ -173,13 +185,64 @@ class Tables(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
+class Recorded(check.Check):
+    """A check whose commands are not run, but recorded."""
+
+    def __init__(self, test: unittest.TestCase, seconds: float = 1000, dry: bool = False):
+        folder = tempfile.TemporaryDirectory()
+        test.addCleanup(folder.cleanup)
+        self.work = pathlib.Path(folder.name)
+        self.bin, self.outputs, self.dry = self.work / "bin", self.work / "outputs", dry
+        self.end, self.lines, self.record = time.monotonic() + seconds, [], dict(steps=[])
+
+    def write(self):
+        pass
+
+    def took(self, name: str, what) -> dict:
+        """The entry of a step."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.step(name, what)
+        return self.record["steps"][-1]
+
+
+class Determinism(unittest.TestCase):
+    def found(self, models: list, seconds: float = 1000) -> dict:
+        """The entry of the step, where runs write these models in turn, and the time ends after them."""
+        recorded = Recorded(self, seconds)
+
+        def train(*_):
+            if len(models) == 1:
+                recorded.end = time.monotonic()
+            return dict(model=models.pop(0))
+
+        recorded.train = train
+        return recorded.took("the same model, bit for bit", recorded.determinism)
+
+    def test_all_runs_are_needed(self):
+        entry = self.found(["a"] * 102)
+        self.assertEqual((check.verdict(entry), entry["runs"], entry["models"]), ("ok", 102, ["a"]))
+        for made in (101, 4, 1):
+            entry = self.found(["a"] * made)
+            self.assertEqual((check.verdict(entry), entry["ok"], entry["runs"], entry["wanted"]), ("incomplete", False, made, 102))
+            self.assertIn(f"{made} of 102 runs", entry["reason"])
+        self.assertEqual(check.verdict(self.found([], seconds=0)), "incomplete")
+
+    def test_different_models_fail_however_few_they_are(self):
+        for models in (["a", "b"], ["a"] * 101 + ["b"]):
+            entry = self.found(models)
+            self.assertEqual(check.verdict(entry), "FAILED")
+            self.assertIn("2 different models", entry["reason"])
+
+
 class Records(unittest.TestCase):
     def test_a_skipped_step_is_neither_passed_nor_failed(self):
-        steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True)]
+        steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True),
+                 dict(step="d", ok=False, incomplete=True, reason="60 of 102 runs")]
         text = check.markdown(dict(simulated=False, date="2026-01-01", commit="abc", host="x", steps=steps))
         self.assertIn("| a | skipped |", text)
         self.assertIn("| b | FAILED |", text)
         self.assertIn("| c | ok |", text)
+        self.assertIn("| d | incomplete |  |  | 60 of 102 runs |", text)
 
 
 if __name__ == "__main__":
