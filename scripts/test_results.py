@@ -9,6 +9,7 @@ import io
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -232,6 +233,51 @@ class Determinism(unittest.TestCase):
             entry = self.found(models)
             self.assertEqual(check.verdict(entry), "FAILED")
             self.assertIn("2 different models", entry["reason"])
+
+
+class Binaries(unittest.TestCase):
+    LISTED = "gpu::a: test\nmade_for_on_sm_80: test\non_sm_86: test\non_sm_120: test\ngraph_follows_adamw_and_schedules: test\nnot_a_test: benchmark\n"
+
+    def ran(self, name: str, *filters: str, dry: bool = False, listed: str = LISTED, result: str = "test result: ok. 2 passed; 0 failed"):
+        """The entry of a step, and the arguments with which its binary ran."""
+        recorded, lines = Recorded(self, dry=dry), []
+
+        def run(line: list, _limit_s: float, **_):
+            lines.append([str(part) for part in line[1:]])
+            return subprocess.CompletedProcess(line, 0, listed if "--list" in line else result, "")
+
+        recorded.run = run
+        return recorded.took(name, lambda: recorded.tests(name, *filters)), lines[-1]
+
+    def test_names_that_no_test_has_fail_on_a_gpu_and_on_the_simulator(self):
+        for dry in (False, True):
+            for filters, listed, missing in [
+                (("gpu::", "nothing_like_it"), self.LISTED, "nothing_like_it"),
+                (("gpu::",), self.LISTED.replace("on_sm_86", "renamed"), "on_sm_86"),
+                (("gpu::",), self.LISTED.replace("graph_follows_adamw", "renamed"), "graph_follows_adamw_and_schedules"),
+                (("not_a_test",), self.LISTED, "not_a_test"),
+            ]:
+                entry, _ = self.ran("golden", *filters, dry=dry, listed=listed)
+                self.assertEqual((entry["ok"], entry["reason"]), (False, f"no test of golden is called {missing}"))
+
+    def test_the_simulator_runs_one_quick_test_and_a_gpu_all(self):
+        left_out = [f"--skip={name}" for name in check.LEFT_OUT["golden"]]
+        entry, line = self.ran("golden", "gpu::")
+        self.assertEqual((entry["ok"], line), (True, ["gpu::", *left_out, "--test-threads=1"]))
+        entry, line = self.ran("golden", "gpu::", dry=True)
+        self.assertEqual((entry["ok"], line), (True, ["graph_follows_adamw_and_schedules", *left_out, "--test-threads=1"]))
+
+    def test_no_test_at_all_is_a_failure(self):
+        for dry in (False, True):
+            entry, _ = self.ran("golden", dry=dry, result="test result: ok. 0 passed; 0 failed")
+            self.assertEqual(check.verdict(entry), "FAILED")
+
+    def test_names_are_those_of_the_sources(self):
+        tests = {"golden": "golden.rs", "graph": "graph.rs", "reference": "reference.rs", "resident": "resident.rs"}
+        for name, source in tests.items():
+            functions = re.findall(r"#\[test\]\nfn (\w+)", (SCRIPTS.parent / "tests" / source).read_text())
+            for part in (*check.LEFT_OUT.get(name, ()), check.QUICK[name]):
+                self.assertTrue(any(part in function for function in functions), f"{source}: {part}")
 
 
 class Records(unittest.TestCase):
