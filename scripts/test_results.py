@@ -280,6 +280,59 @@ class Binaries(unittest.TestCase):
                 self.assertTrue(any(part in function for function in functions), f"{source}: {part}")
 
 
+class Sweeps(unittest.TestCase):
+    ENGINE = "Engine: resident, NVIDIA H200, f32, 64 runs, of which 12 train at once, one cluster of 8 blocks each\n"
+
+    def rows(self, *seconds: float | None) -> str:
+        row = dict(seed=0, lr=0.01, momentum=0.9, epochs=10, train_loss=0.1, test_loss=0.1, error=None)
+        rows = [dict(row, run=at, test_accuracy=0.98 - 0.001 * at, device_seconds=found) for at, found in enumerate(seconds)]
+        return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+    def swept(self, *texts: str, mnist_us: float | None = None) -> list[dict]:
+        """The entries of sweeps that print these."""
+        recorded = Recorded(self)
+        if mnist_us:
+            recorded.took("MNIST, ten epochs, resident, f32", lambda: dict(device_us_per_step=mnist_us))
+        for text in texts:
+            recorded.kiln, count = lambda *_, text=text: text, len(text.splitlines())
+            recorded.took(f"sweep, {count} runs", lambda: recorded.runs(count))
+        return recorded.record["steps"]
+
+    def test_the_time_of_many_is_beside_that_of_one(self):
+        one, three = self.swept(self.rows(0.02), self.rows(0.019, 0.025, 0.021))
+        self.assertEqual((one["device_s"], one["times_one_run"]), (0.02, 1.0))
+        self.assertEqual((three["device_s"], three["times_one_run"]), (0.025, 1.25))
+        self.assertEqual(three["accuracies"], [0.978, 0.979, 0.98])
+        self.assertTrue(three["result"].startswith("25.00 ms on the GPU, 1.250 times one run; "), three["result"])
+
+    def test_a_launch_an_epoch_is_beside_one_for_all(self):
+        _, one = self.swept(self.rows(0.0268), mnist_us=3.0)
+        self.assertAlmostEqual(one["launch_an_epoch_ratio"], 0.02814 / 0.0268)
+
+    def test_without_the_device_s_clock_there_is_no_ratio(self):
+        for text in (self.rows(None), self.rows(None).replace(', "device_seconds": null', "")):
+            [one] = self.swept(text)
+            self.assertEqual((one["ok"], one["device_s"]), (True, None))
+            self.assertNotIn("times_one_run", one)
+        [two] = self.swept(self.rows(0.02, 0.02))
+        self.assertIsNone(two["times_one_run"])
+
+    def test_a_lost_run_fails(self):
+        [entry] = self.swept(self.rows(0.02).replace('"error": null', '"error": "epoch 3: not finite"'))
+        self.assertEqual((entry["ok"], entry["reason"]), (False, "run 0: epoch 3: not finite"))
+
+    def test_sweeps_grow_to_what_the_device_places(self):
+        for most, counts in [(12, [1, 2, 4, 8, 10, 12]), (8, [1, 2, 4, 8, 10]), (33, [1, 2, 4, 8, 10, 16, 32, 33]), (1, [1, 10])]:
+            recorded = Recorded(self)
+            recorded.kiln = lambda *_: self.ENGINE.replace("12", str(most))
+            self.assertEqual(recorded.took("runs at once", recorded.places)["at_once"], most)
+            self.assertEqual(recorded.counts(), counts)
+        recorded = Recorded(self)
+        recorded.kiln = lambda *_: "Engine: another\n"
+        self.assertFalse(recorded.took("runs at once", recorded.places)["ok"])
+        self.assertEqual(recorded.counts(), [1, 2, 4, 8, 10, 16])
+
+
 class Records(unittest.TestCase):
     def test_a_skipped_step_is_neither_passed_nor_failed(self):
         steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True),
