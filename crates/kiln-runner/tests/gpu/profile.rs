@@ -148,3 +148,27 @@ fn the_script_runs_the_profiler_around_the_command() {
     assert_eq!(lines[kiln + 1..kiln + 4], ["train", "--engine", "graph"]);
     assert_eq!(lines[kiln + 4..], own[1..]);
 }
+
+/// Its steps are inside one kernel, which the engine refuses to show in parts.
+#[test]
+fn the_script_shows_the_resident_engine_whole() {
+    for (arguments, epochs) in [
+        (&["--engine", "resident"][..], &["--epochs", "3"][..]),
+        (&["--engine=resident", "--epochs", "10"], &[]),
+    ] {
+        let (output, record) = script(&["nsys", "ncu"], arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines: Vec<&str> = record.lines().collect();
+        assert_eq!(lines[..3], ["nsys", "profile", "--trace=cuda,nvtx"]);
+        assert!(!record.contains("--capture-range") && !record.contains("--profile-steps"), "{record}");
+        let kiln = lines.iter().position(|&line| line == "/somewhere/kiln").unwrap();
+        let common = [&["train"][..], epochs, &["--out"]].concat();
+        assert_eq!(lines[kiln + 1..kiln + 1 + common.len()], common);
+        assert_eq!(lines[kiln + 2 + common.len()..], *arguments);
+    }
+    let (output, record) = script(&["nsys", "ncu"], &["--ncu", "--engine", "resident"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<&str> = record.lines().collect();
+    assert_eq!(lines[..5], ["ncu", "--kernel-name", "regex:^resident_", "--launch-count", "1"]);
+    assert!(!record.contains("--profile"), "{record}");
+}
