@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
@@ -209,15 +210,16 @@ class Recorded(check.Check):
 class Determinism(unittest.TestCase):
     def found(self, models: list, seconds: float = 1000) -> dict:
         """The entry of the step, where runs write these models in turn, and the time ends after them."""
-        recorded = Recorded(self, seconds)
+        recorded, self.now = Recorded(self, seconds), time.monotonic()
 
         def train(*_):
             if len(models) == 1:
-                recorded.end = time.monotonic()
+                self.now = recorded.end
             return dict(model=models.pop(0))
 
         recorded.train = train
-        return recorded.took("the same model, bit for bit", recorded.determinism)
+        with unittest.mock.patch.object(check.time, "monotonic", lambda: self.now):
+            return recorded.took("the same model, bit for bit", recorded.determinism)
 
     def test_all_runs_are_needed(self):
         entry = self.found(["a"] * 102)
@@ -226,7 +228,7 @@ class Determinism(unittest.TestCase):
             entry = self.found(["a"] * made)
             self.assertEqual((check.verdict(entry), entry["ok"], entry["runs"], entry["wanted"]), ("incomplete", False, made, 102))
             self.assertIn(f"{made} of 102 runs", entry["reason"])
-        self.assertEqual(check.verdict(self.found([], seconds=0)), "incomplete")
+        self.assertEqual(check.verdict(self.found([], seconds=-1)), "incomplete")
 
     def test_different_models_fail_however_few_they_are(self):
         for models in (["a", "b"], ["a"] * 101 + ["b"]):
@@ -331,6 +333,27 @@ class Sweeps(unittest.TestCase):
         recorded.kiln = lambda *_: "Engine: another\n"
         self.assertFalse(recorded.took("runs at once", recorded.places)["ok"])
         self.assertEqual(recorded.counts(), [1, 2, 4, 8, 10, 16])
+
+
+class Time(unittest.TestCase):
+    def test_a_step_that_has_none_is_incomplete(self):
+        recorded = Recorded(self, seconds=3)
+        entry = recorded.took("kiln doctor", lambda: recorded.run(["true"], 60))
+        self.assertEqual((check.verdict(entry), entry["reason"]), ("incomplete", "no time left"))
+
+    def test_the_hundred_runs_leave_half_of_it(self):
+        recorded = Recorded(self, seconds=100)
+        self.now, begun = time.monotonic(), time.monotonic()
+
+        def train(*_):
+            self.now += 11
+            return dict(model="a")
+
+        recorded.train = train
+        with unittest.mock.patch.object(check.time, "monotonic", lambda: self.now):
+            entry = recorded.took("the same model, bit for bit", recorded.determinism)
+        self.assertEqual(entry["runs"], 5)
+        self.assertLess(self.now, begun + 56)
 
 
 class Records(unittest.TestCase):
