@@ -356,6 +356,40 @@ class Time(unittest.TestCase):
         self.assertLess(self.now, begun + 56)
 
 
+class Sanitizer(unittest.TestCase):
+    def found(self, engine: str, command: list, *, code: int = 0, out: str = "", error: str = "") -> dict:
+        recorded = Recorded(self)
+        recorded.record["engine"] = engine
+        recorded.run = lambda line, limit_s: subprocess.CompletedProcess(line, code, out, error)
+        with unittest.mock.patch.object(check.shutil, "which", lambda tool: f"/usr/bin/{tool}"):
+            return recorded.took("compute-sanitizer", lambda: recorded.sanitizer("memcheck", *command))
+
+    H200, A100 = (f"Engine: graph, NVIDIA {name}, f32, data on the device" for name in ("H200, sm_90, driver 12.8", "A100, sm_80, driver 12.8"))
+
+    def test_a_cluster_needs_a_device_that_has_them(self):
+        commands, clean = Recorded(self).sanitized(), "========= ERROR SUMMARY: 0 errors\n"
+        verdicts = {name: [check.verdict(self.found(engine, command, out=clean)) for engine in (self.H200, self.A100)] for name, command in commands.items()}
+        self.assertEqual(verdicts.pop("resident, a cluster"), ["ok", "skipped"])
+        self.assertEqual(set(map(tuple, verdicts.values())), {("ok", "ok")})
+
+    def test_wide_layers_are_trained_on_copies(self):
+        source = (SCRIPTS.parent / "crates" / "kiln-engine" / "src" / "choices.rs").read_text()
+        power = int(re.search(r"copied_weights_max: 1 << (\d+)", source)[1])
+        for name, command in Recorded(self).sanitized().items():
+            if name.startswith("wide"):
+                widths = [int(width) for width in command[command.index("--layers") + 1].split(",")]
+                self.assertGreater(widths[0] * widths[1], 1 << power)
+
+    def test_errors_and_silence_fail(self):
+        entry = self.found(self.H200, ["parity"], code=9, out="========= ERROR SUMMARY: 3 errors\n")
+        self.assertEqual((entry["ok"], entry["reason"]), (False, "exit code 9; ========= ERROR SUMMARY: 3 errors"))
+        entry = self.found(self.H200, ["parity"], code=2, error="error: no such flag\n")
+        self.assertEqual((entry["ok"], entry["reason"]), (False, "exit code 2; error: no such flag"))
+        self.assertFalse(self.found(self.H200, ["parity"])["ok"])
+        entry = self.found(self.H200, ["parity"], code=1, out="========= Error: Device not supported\n")
+        self.assertEqual(check.verdict(entry), "skipped")
+
+
 class Records(unittest.TestCase):
     def test_a_skipped_step_is_neither_passed_nor_failed(self):
         steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True),
