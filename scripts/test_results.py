@@ -10,6 +10,7 @@ import json
 import math
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,17 +29,19 @@ def script(name: str):
     return module
 
 
-check, results = script("gpu-check"), script("results")
+check, compare, results = script("gpu-check"), script("compare-outputs"), script("results")
 
 
 class Outputs(unittest.TestCase):
+    EXACT, APPROXIMATE = "gpu.tests.products.outputs_of_layers", "gpu.tests.losses.cross_entropy_at_the_edges"
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.root = pathlib.Path(folder.name)
 
-    def write(self, side: str, output: str, code: str, values: list):
-        path = self.root / side / "a.test" / output
+    def write(self, side: str, output: str, code: str, values: list, test: str = EXACT):
+        path = self.root / side / test / output
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(array.array(code, values).tobytes())
 
@@ -47,20 +50,32 @@ class Outputs(unittest.TestCase):
         done = subprocess.run(line, capture_output=True, text=True)
         return done.returncode, [json.loads(row) for row in done.stdout.splitlines()], done.stderr
 
-    def both(self, code: str, expected: list, found: list):
+    def both(self, code: str, expected: list, found: list, test: str = EXACT):
         suffix = {"f": "f32", "d": "f64", "I": "u32", "H": "u16"}[code]
-        self.write("expected", f"0000.{suffix}", code, expected)
-        self.write("found", f"0000.{suffix}", code, found)
+        self.write("expected", f"0000.{suffix}", code, expected, test)
+        self.write("found", f"0000.{suffix}", code, found, test)
         return self.compared()
 
     def test_equal_bits(self):
         status, [entry], _ = self.both("f", [1.0, math.nan, -0.0], [1.0, math.nan, -0.0])
         self.assertEqual((status, entry["values"], entry["equal"], entry["difference"]), (0, 3, 3, 0.0))
 
-    def test_a_small_difference_is_counted_and_passes(self):
-        status, [entry], _ = self.both("f", [1.0, 100.0], [1.0001, 100.0])
-        self.assertEqual((status, entry["equal"]), (0, 1))
-        self.assertAlmostEqual(entry["difference"], 1e-6, places=8)
+    def test_a_nan_is_a_nan(self):
+        self.both("f", [math.nan, 1.0], [math.nan, 1.0])
+        (self.root / "found" / self.EXACT / "0000.f32").write_bytes(array.array("I", [0xFFC00001, 0x3F800000]).tobytes())
+        status, [entry], _ = self.compared()
+        self.assertEqual((status, entry["equal"]), (0, 2))
+
+    def test_a_small_difference_passes_where_a_kernel_is_approximate_alone(self):
+        for test, passes in [(self.APPROXIMATE, True), (self.EXACT, False)]:
+            status, entries, _ = self.both("f", [1.0, 100.0], [1.0001, 100.0], test)
+            entry = next(entry for entry in entries if entry["test"] == test)
+            self.assertEqual((status, entry["equal"], "reason" in entry), (0 if passes else 1, 1, not passes))
+            self.assertAlmostEqual(entry["difference"], 1e-6, places=8)
+
+    def test_exact_means_every_bit(self):
+        for code, expected, found in [("f", [1.0], [1.0 + 2**-23]), ("f", [0.0], [-0.0]), ("d", [1.0], [1.0 + 2**-52])]:
+            self.assertEqual(self.both(code, expected, found)[0], 1, (expected, found))
 
     def test_what_must_fail(self):
         for code, expected, found in [
@@ -74,9 +89,28 @@ class Outputs(unittest.TestCase):
             ("H", [7], [8]),
             ("f", [1.0, 2.0], [1.0]),
         ]:
-            status, [entry], _ = self.both(code, expected, found)
-            self.assertEqual(status, 1, (expected, found))
-            self.assertIn("0000", entry["reason"])
+            for test in (self.EXACT, self.APPROXIMATE):
+                status, [entry], _ = self.both(code, expected, found, test)
+                self.assertEqual(status, 1, (expected, found))
+                self.assertIn("0000", entry["reason"])
+                for side in ("expected", "found"):
+                    shutil.rmtree(self.root / side / test)
+
+    def test_the_approximate_kernels_are_those_that_are_named(self):
+        """A kernel that comes to use such a function needs its tests in APPROXIMATE."""
+        found = {}
+        for folder in ("kernels", "kernels/ladder"):
+            for path in (SCRIPTS.parent / folder / "ptx").glob("*.ptx"):
+                kernels = path.read_text().split(".entry ")[1:]
+                approximate = [k.split("(")[0] for k in kernels if re.search(r"\b(ex2|lg2|rcp|r?sqrt|sin|cos|tanh|div)\.(approx|full)", k)]
+                found[folder] = found.get(folder, set()) | set(approximate)
+        cross_entropy = {kernel for kernel in found["kernels"] if not kernel.startswith("resident_")}
+        self.assertEqual(cross_entropy, {"softmax_cross_entropy", "head_softmax_cross_entropy"})
+        self.assertEqual(len(found["kernels/ladder"]), 4)
+        for name in compare.APPROXIMATE:
+            *_, module, test = name.split(".")
+            source = SCRIPTS.parent / "crates" / "kiln-engine" / "src" / "gpu" / "tests" / f"{module}.rs"
+            self.assertIn(f"#[test]\nfn {test}", source.read_text(), name)
 
     def test_a_missing_output_or_test_fails(self):
         self.both("f", [1.0], [1.0])
