@@ -122,6 +122,17 @@ class Outputs(unittest.TestCase):
         (self.root / "found" / "another.test" / "0000.u32").write_bytes(b"1234")
         self.assertEqual(self.compared()[0], 1)
 
+    def test_a_test_that_saved_nothing_here_is_left_out_but_not_all(self):
+        self.both("f", [1.0], [1.0])
+        self.write("expected", "0000.f32", "f", [1.0], self.APPROXIMATE)
+        for _ in range(2):  # begun and left early, or not begun
+            status, entries, _ = self.compared()
+            self.assertEqual((status, [entry.get("left_out") for entry in entries]), (0, [True, None]))
+            (self.root / "found" / self.APPROXIMATE).mkdir(exist_ok=True)
+        (self.root / "found" / self.EXACT / "0000.f32").unlink()
+        status, _, told = self.compared()
+        self.assertEqual((status, told), (1, "no output on both sides\n"))
+
     def test_a_folder_that_is_not_there_is_named(self):
         status, _, told = self.compared()
         self.assertEqual(status, 1)
@@ -269,6 +280,28 @@ class Determinism(unittest.TestCase):
             entry = self.found(models)
             self.assertEqual(check.verdict(entry), "FAILED")
             self.assertIn("2 different models", entry["reason"])
+
+
+class Simulator(unittest.TestCase):
+    def found(self, engine: str, packed: list[str]) -> dict:
+        """The entry of the step on a device, with a pack for these architectures, where one of two tests saves what is expected."""
+        recorded = Recorded(self)
+        recorded.record["engine"], recorded.pack = engine, recorded.work / "pack"
+        for test, folders in {"a": ["expected", "outputs"], "b": ["expected"]}.items():
+            for folder in folders:
+                (recorded.work / folder / test).mkdir(parents=True)
+                (recorded.work / folder / test / "0000.u32").write_bytes(b"abcd")
+        for architecture in packed:
+            shutil.make_archive(str(recorded.pack / f"outputs-{architecture}"), "xztar", recorded.work / "expected")
+        return recorded.took("the simulator's outputs", recorded.simulator)
+
+    def test_only_the_same_architecture_is_compared(self):
+        entry = self.found("Engine: graph, NVIDIA H200, sm_90, driver 12.8, f32", ["sm_80", "sm_90"])
+        self.assertTrue(entry["ok"] and entry["result"].startswith("1 of 1 values equal"), entry)
+        self.assertTrue(entry["result"].endswith("; nothing saved here by b"), entry)
+        entry = self.found("Engine: graph, NVIDIA L4, sm_89, driver 12.8, f32", ["sm_80", "sm_90"])
+        self.assertEqual(check.verdict(entry), "skipped")
+        self.assertTrue(entry["reason"].endswith("of sm_89: scripts/gpu-pack --architectures sm_89"), entry)
 
 
 class Binaries(unittest.TestCase):
