@@ -423,6 +423,27 @@ class Time(unittest.TestCase):
         self.assertLess(self.now, begun + 56)
 
 
+class Seeds(unittest.TestCase):
+    def found(self, text: str, kiln: list) -> dict:
+        recorded = Recorded(self)
+        recorded.took("sweep, 10 runs", lambda: dict(accuracies=kiln))
+        recorded.data, recorded.with_torch = recorded.work / "data", lambda: None
+        recorded.run = lambda line, limit_s, **_: subprocess.CompletedProcess(line, 0, text, "")
+        return recorded.took("ten seeds beside PyTorch's", recorded.seeds)
+
+    def test_ten_are_beside_ten(self):
+        rows = [json.dumps(dict(test_accuracy=0.97 + 0.001 * (at * 7 % 10))) for at in range(10)]
+        entry = self.found("a warning\n" + "\n".join(rows), [0.97, 0.98])
+        self.assertEqual(entry["result"], "torch 0.9700 to 0.9790, mean 0.9745; kiln 0.9700 to 0.9800, mean 0.9750")
+        self.assertEqual(self.found("\n".join(rows[:9]), [])["reason"], "9 of ten seeds have a result")
+
+    def test_a_peer_runs_once_for_each_seed(self):
+        script = Recorded(self).work / "peer.py"
+        script.write_text("import sys\nif __name__ == '__main__':\n    print(sys.argv[1:])\n")
+        done = subprocess.run([sys.executable, "-c", check.SEEDS, script, "--device", "cuda"], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout.splitlines(), [str(["--device", "cuda", "--seed", str(seed)]) for seed in range(10)])
+
+
 class Sanitizer(unittest.TestCase):
     def found(self, engine: str, command: list, *, code: int = 0, out: str = "", error: str = "") -> dict:
         recorded = Recorded(self)
