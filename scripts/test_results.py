@@ -345,7 +345,7 @@ class Binaries(unittest.TestCase):
         tests = {"golden": "golden.rs", "graph": "graph.rs", "reference": "reference.rs", "resident": "resident.rs"}
         for name, source in tests.items():
             functions = re.findall(r"#\[test\]\nfn (\w+)", (SCRIPTS.parent / "tests" / source).read_text())
-            for part in (*check.LEFT_OUT.get(name, ()), check.QUICK[name]):
+            for part in (*check.LEFT_OUT.get(name, ()), *check.QUICK[name]):
                 self.assertTrue(any(part in function for function in functions), f"{source}: {part}")
 
 
