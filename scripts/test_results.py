@@ -479,6 +479,14 @@ class Sanitizer(unittest.TestCase):
 
 
 class Records(unittest.TestCase):
+    def test_a_step_that_meets_the_unexpected_fails_and_the_next_is_made(self):
+        recorded = Recorded(self)
+        recorded.kiln = lambda *_: '{"run": 0, "error": null, "test_accuracy": null}\n{"run": 1, "error": null, "test_accuracy": 0.9}\n'
+        entry = recorded.took("sweep, 2 runs", lambda: recorded.runs(2))
+        self.assertEqual(check.verdict(entry), "FAILED")
+        self.assertIn("TypeError: ", entry["reason"])
+        self.assertEqual(check.verdict(recorded.took("next", dict)), "ok")
+
     def test_a_skipped_step_is_neither_passed_nor_failed(self):
         steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True),
                  dict(step="d", ok=False, incomplete=True, reason="60 of 102 runs")]
