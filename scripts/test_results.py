@@ -305,7 +305,7 @@ class Simulator(unittest.TestCase):
 
 
 class Binaries(unittest.TestCase):
-    LISTED = "gpu::a: test\nmade_for_on_sm_80: test\non_sm_86: test\non_sm_120: test\ngraph_follows_adamw_and_schedules: test\nnot_a_test: benchmark\n"
+    LISTED = "gpu::a: test\nmade_for_on_sm_80: test\non_sm_86: test\non_sm_120: test\ngraph_follows_on_tensor_cores: test\nnot_a_test: benchmark\n"
 
     def ran(self, name: str, *filters: str, dry: bool = False, listed: str = LISTED, result: str = "test result: ok. 2 passed; 0 failed"):
         """The entry of a step, and the arguments with which its binary ran."""
@@ -323,7 +323,7 @@ class Binaries(unittest.TestCase):
             for filters, listed, missing in [
                 (("gpu::", "nothing_like_it"), self.LISTED, "nothing_like_it"),
                 (("gpu::",), self.LISTED.replace("on_sm_86", "renamed"), "on_sm_86"),
-                (("gpu::",), self.LISTED.replace("graph_follows_adamw", "renamed"), "graph_follows_adamw_and_schedules"),
+                (("gpu::",), self.LISTED.replace("graph_follows_on", "renamed"), "graph_follows_on_tensor_cores"),
                 (("not_a_test",), self.LISTED, "not_a_test"),
             ]:
                 entry, _ = self.ran("golden", *filters, dry=dry, listed=listed)
@@ -334,7 +334,7 @@ class Binaries(unittest.TestCase):
         entry, line = self.ran("golden", "gpu::")
         self.assertEqual((entry["ok"], line), (True, ["gpu::", *left_out, "--test-threads=1"]))
         entry, line = self.ran("golden", "gpu::", dry=True)
-        self.assertEqual((entry["ok"], line), (True, ["graph_follows_adamw_and_schedules", *left_out, "--test-threads=1"]))
+        self.assertEqual((entry["ok"], line), (True, ["graph_follows_on_tensor_cores", *left_out, "--test-threads=1"]))
 
     def test_no_test_at_all_is_a_failure(self):
         for dry in (False, True):
