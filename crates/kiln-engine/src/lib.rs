@@ -59,7 +59,9 @@ pub use choices::Choices;
 pub use engine::{Epoch, Evaluation, Gradients, Progress, Trained};
 pub use epochs::Epochs;
 pub use error::Error;
-pub use gpu::{CudaVersion, GpuInfo, Team, devices, driver, free_memory, inspect, load_kernels, probe};
+pub use gpu::{
+    CudaVersion, GpuInfo, LoadedKernels, Team, devices, driver, free_memory, inspect, load_kernels, probe,
+};
 pub use graph::{GraphOptions, Placement, StepRange, Submission};
 pub use loss::Loss;
 pub use mlp::{Mlp, Tensor};

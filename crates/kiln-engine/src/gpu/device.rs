@@ -9,7 +9,10 @@ use cudarc::driver::{
     CudaContext, CudaEvent, CudaStream, DriverError, profiler_start, profiler_stop, result,
 };
 
-use super::kernels::{Kernels, Module, Team, modules};
+use super::copies::Format;
+use super::kernels::{
+    InputForm, Kernels, Module, Team, copies_modules, modules, resident_modules, warpgroup_modules,
+};
 use super::probe;
 use crate::{Choices, Error, Precision};
 
@@ -49,6 +52,16 @@ impl Gpu {
     /// Loads more modules.
     pub(crate) fn load(&mut self, modules: &[Module]) -> Result<(), Error> {
         Arc::make_mut(&mut self.kernels).add(self.stream.context(), modules)
+    }
+
+    /// Loads what multiplies the operands of wide layers.
+    pub(crate) fn load_for_wide_layers(&mut self, precision: Precision) -> Result<Format, Error> {
+        let format = Format::of(precision);
+        self.load(&copies_modules(format))?;
+        if self.warpgroups {
+            self.load(warpgroup_modules(format))?;
+        }
+        Ok(format)
     }
 
     /// Opens a device and loads these modules.
@@ -112,12 +125,34 @@ impl Gpu {
     }
 }
 
-/// Loads the kernels of one precision on a device; how many there are.
+/// How many kernels a device has loaded, by what runs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadedKernels {
+    /// The graph engine.
+    pub graph: usize,
+    /// The graph engine, for models with wide layers.
+    pub wide_layers: usize,
+    /// The resident engine, with and without timers.
+    pub resident: usize,
+}
+
+/// Loads every kernel of one precision that a device can run. The first time a driver compiles them, which may take a minute.
 ///
 /// # Errors
-/// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses.
-pub fn load_kernels(ordinal: usize, precision: Precision) -> Result<usize, Error> {
-    Ok(Gpu::open(ordinal, precision)?.kernels.len())
+/// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses, which names the module.
+pub fn load_kernels(ordinal: usize, precision: Precision) -> Result<LoadedKernels, Error> {
+    let mut gpu = Gpu::open(ordinal, precision)?;
+    let graph = gpu.kernels.len();
+    gpu.load_for_wide_layers(precision)?;
+    let both = gpu.kernels.len();
+    for &team in gpu.teams {
+        for form in [InputForm::Pixels, InputForm::Floats] {
+            for timed in [false, true] {
+                gpu.load(&resident_modules(team, precision, form, timed))?;
+            }
+        }
+    }
+    Ok(LoadedKernels { graph, wide_layers: both - graph, resident: gpu.kernels.len() - both })
 }
 
 /// Whether an event has come to pass; an error where the device has failed, which cudarc's own query takes for not yet.

@@ -21,12 +21,12 @@ mod probe;
 pub(crate) mod resident;
 mod weight_gradients;
 
-pub use device::load_kernels;
 pub(crate) use device::{Gpu, fault, passed};
+pub use device::{LoadedKernels, load_kernels};
 pub(crate) use epoch::{advance, batch_sums};
 pub(crate) use head::{Head, head};
 pub use kernels::Team;
-pub(crate) use kernels::{Dims, InputForm, Position, copies_modules, resident_modules, warpgroup_modules};
+pub(crate) use kernels::{Dims, InputForm, Position, resident_modules};
 pub(crate) use linear::{Activation, Source, input_gradient, linear};
 pub(crate) use loss::{RowResults, Wanted, loss};
 pub(crate) use memory::{Buffer, Region};

@@ -18,8 +18,8 @@ mod tests;
 use crate::engine::Engine;
 use crate::gpu::copies::Format;
 use crate::gpu::{
-    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums,
-    copies_modules, head, input_gradient, linear, loss, sgd, warpgroup_modules, weight_gradients,
+    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums, head,
+    input_gradient, linear, loss, sgd, weight_gradients,
 };
 use crate::nvtx::range;
 use crate::{
@@ -160,14 +160,10 @@ impl<'d> Graph<'d> {
         if model.layers().iter().any(|&width| width > u32::MAX as usize) {
             return Err(Error::Layers { found: model.layers().to_vec() });
         }
-        let copied =
-            copies::pay(&gpu, model.layers(), options.precision).then(|| Format::of(options.precision));
-        if let Some(format) = copied {
-            gpu.load(&copies_modules(format))?;
-            if gpu.warpgroups {
-                gpu.load(warpgroup_modules(format))?;
-            }
-        }
+        let copied = match copies::pay(&gpu, model.layers(), options.precision) {
+            true => Some(gpu.load_for_wide_layers(options.precision)?),
+            false => None,
+        };
         let net = Net::new(&gpu, model, &optimizer, copied)?;
         let train = Data::new(&gpu, train, options.placement)?;
         Ok(Self {

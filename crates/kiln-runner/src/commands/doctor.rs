@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use kiln_data::{Source, is_present, load};
 use kiln_engine::{
-    CudaVersion, Error, GpuInfo, GraphOptions, Precision, SelfTest, devices, driver, free_memory, inspect,
-    load_kernels, self_test, self_test_resident,
+    CudaVersion, Error, GpuInfo, GraphOptions, LoadedKernels, Precision, SelfTest, devices, driver,
+    free_memory, inspect, load_kernels, self_test, self_test_resident,
 };
 use serde::Serialize;
 
@@ -188,7 +188,9 @@ fn device(report: &mut Report, ordinal: usize, info: &GpuInfo) {
     report.result(&format!("memory {ordinal}"), memory, |free| format!("{:.1} GiB free", gib(*free)));
     for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
         let loaded = load_kernels(ordinal, precision);
-        report.result(&format!("kernels {ordinal}"), loaded, |count| format!("{precision}: {count} load"));
+        report.result(&format!("kernels {ordinal}"), loaded, |LoadedKernels { graph, wide_layers, resident }| {
+            format!("{precision}: {graph} for graph, {wide_layers} for wide layers on it, {resident} for resident")
+        });
     }
     let name = format!("self-test {ordinal}");
     if let Some(test) =

@@ -9,7 +9,8 @@ use super::*;
 use crate::gpu::copies::{
     self, Chunk, Copied, Format, Gradient, Input, Output, parts_of_hidden, parts_of_last,
 };
-use crate::gpu::{Scalars, Sink, Source, copies_modules, warpgroup_modules};
+use crate::gpu::kernels::{copies_modules, warpgroup_modules};
+use crate::gpu::{Scalars, Sink, Source};
 
 /// Beside those of the other products, one past the edges of the largest tile, and enough terms for every stage.
 const MORE_SIZES: [Dims; 3] =

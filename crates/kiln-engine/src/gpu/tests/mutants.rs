@@ -4,8 +4,7 @@ use kiln_tests::{on_device, sim, test_name};
 
 use super::*;
 use crate::gpu::copies::Format;
-use crate::gpu::kernels::{Module, modules};
-use crate::gpu::{copies_modules, warpgroup_modules};
+use crate::gpu::kernels::{Module, copies_modules, modules, warpgroup_modules};
 
 /// Text of one kernel that is replaced: which kernel, what, and how often it stands there at least.
 struct Mutant {
