@@ -30,6 +30,9 @@ const OPTIONS: ResidentOptions = ResidentOptions {
 
 /// Blocks of the clusters that a test is to run on.
 const CLUSTERS: &str = "KILN_TEST_CLUSTERS";
+/// In which precision, and on what: `floats` or pixels.
+const PRECISION: &str = "KILN_TEST_PRECISION";
+const FORM: &str = "KILN_TEST_FORM";
 
 /// What some epochs come to: losses, evaluations and models, one each.
 type Outcome = Vec<(Epoch, Evaluation, Mlp)>;
@@ -215,7 +218,8 @@ fn a_launch_of_several_epochs_gives_the_bits_of_launches_of_one() {
     }
 }
 
-/// Fifty random schedules on both clusters, with the batch in whole and, on sm_120, in parts: no finding, and one model.
+/// Fifty random schedules on both clusters, with the batch in whole and, on sm_120, in parts, of every precision, and on sm_90 of floats
+/// too: no finding, and one model.
 #[test]
 fn fifty_schedules_give_the_same_bits() {
     if !sim::on_device() {
@@ -223,14 +227,19 @@ fn fifty_schedules_give_the_same_bits() {
         for seed in 1..=50 {
             // sm_120 has clusters of eight at most.
             let (arch, clusters) = if seed % 2 == 0 { ("sm_90", "8 16") } else { ("sm_120", "8") };
-            let settings =
-                [("KILN_SIM_SEED", &*seed.to_string()), ("KILN_SIM_ARCH", arch), (CLUSTERS, clusters)];
+            let settings = [
+                ("KILN_SIM_SEED", &*seed.to_string()),
+                ("KILN_SIM_ARCH", arch),
+                (CLUSTERS, clusters),
+                (PRECISION, ["f32", "tf32", "bf16"][seed % 3]),
+                (FORM, if seed % 4 == 0 { "floats" } else { "pixels" }),
+            ];
             let lines = sim::printed_again(test_name!(), &settings, "bits on ");
-            let found: Vec<_> = lines.iter().filter_map(|line| line.split_once(' ')).collect();
-            assert_eq!(found.len(), clusters.split(' ').count());
-            for (blocks, hash) in found {
-                let first = bits.entry(blocks.to_owned()).or_insert_with(|| hash.to_owned());
-                assert_eq!(hash, first, "seed {seed}, {blocks} blocks");
+            assert_eq!(lines.len(), clusters.split(' ').count());
+            for line in lines {
+                let (what, hash) = line.rsplit_once(' ').unwrap();
+                let first = bits.entry(what.to_owned()).or_insert_with(|| hash.to_owned());
+                assert_eq!(hash, first, "seed {seed}, {what}");
             }
         }
         return;
@@ -239,23 +248,35 @@ fn fifty_schedules_give_the_same_bits() {
     let (width, samples) = (400, 150);
     let data = Data::new();
     let pixels: Vec<u8> = data.pixels.iter().cycle().take(samples * width).copied().collect();
+    let floats: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 300.0).collect();
     let clusters = std::env::var(CLUSTERS).unwrap_or_else(|_| "8 16".into());
+    let precision: Precision = std::env::var(PRECISION).map_or(Precision::F32, |name| name.parse().unwrap());
+    let form = std::env::var(FORM).unwrap_or_default();
     for cluster in clusters.split(' ').map(|blocks| blocks.parse().unwrap()) {
-        let train = Samples::pixels(&pixels, width, Targets::Labels(&data.labels[..samples])).unwrap();
+        let labels = Targets::Labels(&data.labels[..samples]);
+        let train = match form == "floats" {
+            true => Samples::floats(&floats, width, labels),
+            false => Samples::pixels(&pixels, width, labels),
+        };
         let job = Job {
-            train,
+            train: train.unwrap(),
             model: Mlp::new(&[width, 17, CLASSES], 1).unwrap(),
             ..data.job(Form::Pixels, &LAYERS)
         };
-        let options =
-            ResidentOptions { batch: 64, team: Some(Team::Cluster), blocks: Some(cluster), ..OPTIONS };
+        let options = ResidentOptions {
+            batch: 64,
+            team: Some(Team::Cluster),
+            blocks: Some(cluster),
+            precision,
+            ..OPTIONS
+        };
         let mut trainer = Trainer::resident(job, &options).unwrap();
         let rows: Vec<u32> = (0..samples as u32).rev().collect();
         trainer.epoch(&rows, 64).unwrap();
         let model = trainer.model().unwrap();
         let values = model.tensors().iter().flat_map(|tensor| &tensor.data);
         let hash = kiln_tests::hash(values.map(|value| value.to_bits().into()));
-        println!("bits on {cluster} {hash:#018x}");
+        println!("bits on {cluster} blocks in {precision} of {form} {hash:#018x}");
     }
 }
 

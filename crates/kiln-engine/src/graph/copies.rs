@@ -271,7 +271,7 @@ mod tests {
     /// So does who multiplies: warps, or warpgroups where the device has them.
     #[test]
     fn warpgroups_change_nothing_but_the_order_of_sums() {
-        on_device!();
+        on_device!(&[("KILN_SIM_SEED", "4")]);
         let pixels: Vec<u8> = (0..ROWS * WIDTH).map(|at| (at * at * 31 % 251) as u8).collect();
         let labels: Vec<u8> = (0..ROWS).map(|row| (row * 5 % 7) as u8).collect();
         let samples = Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap();
