@@ -100,92 +100,116 @@ impl Outcome {
     }
 }
 
-/// Trains the same data at several learning rates side by side; the cycles of each phase, where they are asked for.
-fn side_by_side(
-    gpu: &Gpu,
-    data: &Data,
-    plan: &Plan,
-    lrs: &[f64],
-    stop: u32,
+/// Runs of the same data at several learning rates.
+#[derive(Clone, Copy)]
+struct SideBySide<'a> {
+    gpu: &'a Gpu,
+    data: &'a Data,
+    plan: &'a Plan,
+    lrs: &'a [f64],
+    /// Whether they are asked to stop.
+    stop: bool,
+    /// Whether the cycles of phases are counted.
     timed: bool,
-) -> (Vec<Outcome>, Vec<u64>) {
-    with_snapshots(gpu, data, plan, lrs, stop, timed, true)
+    /// Whether what is there after each epoch is wanted.
+    kept: bool,
 }
 
-/// The same, where `kept` says whether what is there after each epoch is wanted.
-fn with_snapshots(
-    gpu: &Gpu,
-    data: &Data,
-    plan: &Plan,
-    lrs: &[f64],
-    stop: u32,
-    timed: bool,
-    kept: bool,
-) -> (Vec<Outcome>, Vec<u64>) {
-    let (rows_all, values) = ((SIZES.rows * SIZES.epochs) as usize, SIZES.parameters());
-    let inputs = buffer(gpu, &data.pixels);
-    let x = rows(gpu, &Source::Pixels(inputs.all()), Precision::F32, SAMPLES as u32, SIZES.k).unwrap();
-    let labels = buffer(gpu, &data.labels);
-    let (order, stop) = (buffer(gpu, &data.order), buffer(gpu, &[stop]));
-    let steps = SIZES.rows.div_ceil(SIZES.batch) as usize * SIZES.epochs as usize;
-    let scalars = |lr: f64| -> Vec<Scalars> {
+impl<'a> SideBySide<'a> {
+    fn new(gpu: &'a Gpu, data: &'a Data, plan: &'a Plan, lrs: &'a [f64]) -> Self {
+        Self { gpu, data, plan, lrs, stop: false, timed: false, kept: true }
+    }
+
+    /// Trains them in one launch.
+    fn train(&self) -> Vec<Outcome> {
+        self.train_and_count().0
+    }
+
+    /// The same, and the cycles of each phase, where they are counted.
+    fn train_and_count(&self) -> (Vec<Outcome>, Vec<u64>) {
+        let Self { gpu, data, plan, lrs, stop, timed, kept } = *self;
+        let inputs = buffer(gpu, &data.pixels);
+        let x = rows(gpu, &Source::Pixels(inputs.all()), Precision::F32, SAMPLES as u32, SIZES.k).unwrap();
+        let labels = buffer(gpu, &data.labels);
+        let (order, stop) = (buffer(gpu, &data.order), buffer(gpu, &[u32::from(stop)]));
+        let start = arena(&data.job(0.0).model);
+        let made: Vec<OnDevice> = lrs.iter().map(|&lr| OnDevice::new(gpu, &start, lr)).collect();
+        let runs: Vec<Run<'_>> = made.iter().map(|made| made.run(&order, kept)).collect();
+        let mut records = Buffer::new(gpu, "records", lrs.len()).unwrap();
+        let times = Buffer::new(gpu, "times", lrs.len() * plan.blocks as usize * PHASES.len()).unwrap();
+        let training = Training {
+            x: x.all(),
+            form: InputForm::Pixels,
+            wanted: Wanted::CrossEntropy(labels.all()),
+            stop: stop.all(),
+            times: timed.then_some(times.all()),
+        };
+        let mut exchange = Buffer::new(gpu, "exchange", 0).unwrap();
+        describe(gpu, &SIZES, &runs, &mut records).unwrap();
+        train(gpu, plan, &SIZES, &training, runs.len(), &records, &mut exchange).unwrap();
+        let mut told = vec![RunRecord::default(); lrs.len()];
+        records.download(gpu, &mut told).unwrap();
+        let mut cycles = vec![0; times.len()];
+        times.download(gpu, &mut cycles).unwrap();
+        (made.iter().zip(&told).map(|(made, record)| made.outcome(gpu, record.epochs)).collect(), cycles)
+    }
+}
+
+/// What a run reads and writes.
+struct OnDevice {
+    parameters: Buffer<f32>,
+    velocities: Buffer<f32>,
+    losses: Buffer<f32>,
+    hits: Buffer<u32>,
+    snapshots: Buffer<f32>,
+    scalars: Buffer<Scalars>,
+    ended: Buffer<u64>,
+}
+
+impl OnDevice {
+    const ROWS: usize = (SIZES.rows * SIZES.epochs) as usize;
+
+    fn new(gpu: &Gpu, start: &[f32], lr: f64) -> Self {
+        let steps = SIZES.rows.div_ceil(SIZES.batch) * SIZES.epochs;
         let keep = |step| if step == 0 { 0.0 } else { MOMENTUM as f32 };
-        (0..steps).map(|step| Scalars::sgd(lr as f32, keep(step), 1.0)).collect()
-    };
-    let start = arena(&data.job(0.0).model);
-    struct Buffers([Buffer<f32>; 4], Buffer<u32>, Buffer<Scalars>, Buffer<u64>);
-    let zeros = |len| Buffer::<f32>::new(gpu, "zeros", len).unwrap();
-    let made: Vec<Buffers> = lrs
-        .iter()
-        .map(|&lr| {
-            let floats = [buffer(gpu, &start), zeros(values), zeros(rows_all), zeros(2 * SIZES.snapshot())];
-            let hits = Buffer::new(gpu, "hits", rows_all).unwrap();
-            Buffers(floats, hits, buffer(gpu, &scalars(lr)), Buffer::new(gpu, "times", 3).unwrap())
-        })
-        .collect();
-    let runs: Vec<Run<'_>> = made
-        .iter()
-        .map(|Buffers([parameters, velocities, losses, snapshots], hits, scalars, ended)| Run {
-            parameters: parameters.all(),
-            velocities: velocities.all(),
+        let scalars: Vec<_> = (0..steps).map(|step| Scalars::sgd(lr as f32, keep(step), 1.0)).collect();
+        let zeros = |len| Buffer::new(gpu, "zeros", len).unwrap();
+        Self {
+            parameters: buffer(gpu, start),
+            velocities: zeros(SIZES.parameters()),
+            losses: zeros(Self::ROWS),
+            hits: Buffer::new(gpu, "hits", Self::ROWS).unwrap(),
+            snapshots: zeros(2 * SIZES.snapshot()),
+            scalars: buffer(gpu, &scalars),
+            ended: Buffer::new(gpu, "times", 3).unwrap(),
+        }
+    }
+
+    fn run<'b>(&'b self, order: &'b Buffer<u32>, kept: bool) -> Run<'b> {
+        Run {
+            parameters: self.parameters.all(),
+            velocities: self.velocities.all(),
             order: order.all(),
-            scalars: scalars.all(),
-            losses: losses.all(),
-            hits: hits.all(),
-            snapshots: kept.then(|| snapshots.all()),
-            ended: ended.all(),
+            scalars: self.scalars.all(),
+            losses: self.losses.all(),
+            hits: self.hits.all(),
+            snapshots: kept.then(|| self.snapshots.all()),
+            ended: self.ended.all(),
             decay: 0.0,
             gradient_share: 0.0,
             velocity_share: 1.0,
-        })
-        .collect();
-    let mut records = Buffer::new(gpu, "records", lrs.len()).unwrap();
-    let times = Buffer::new(gpu, "times", lrs.len() * plan.blocks as usize * PHASES.len()).unwrap();
-    let training = Training {
-        x: x.all(),
-        form: InputForm::Pixels,
-        wanted: Wanted::CrossEntropy(labels.all()),
-        stop: stop.all(),
-        times: timed.then_some(times.all()),
-    };
-    let mut exchange = Buffer::new(gpu, "exchange", 0).unwrap();
-    describe(gpu, &SIZES, &runs, &mut records).unwrap();
-    train(gpu, plan, &SIZES, &training, runs.len(), &records, &mut exchange).unwrap();
-    let mut told = vec![RunRecord::default(); lrs.len()];
-    records.download(gpu, &mut told).unwrap();
-    let outcome =
-        |(Buffers([parameters, velocities, losses, snapshots], ..), record): (&Buffers, &RunRecord)| {
-            Outcome {
-                epochs: record.epochs,
-                losses: read(gpu, losses, rows_all),
-                snapshots: read(gpu, snapshots, 2 * SIZES.snapshot()),
-                parameters: read(gpu, parameters, values),
-                velocities: read(gpu, velocities, values),
-            }
-        };
-    let mut cycles = vec![0; times.len()];
-    times.download(gpu, &mut cycles).unwrap();
-    (made.iter().zip(&told).map(outcome).collect(), cycles)
+        }
+    }
+
+    fn outcome(&self, gpu: &Gpu, epochs: u32) -> Outcome {
+        Outcome {
+            epochs,
+            losses: read(gpu, &self.losses, Self::ROWS),
+            snapshots: read(gpu, &self.snapshots, 2 * SIZES.snapshot()),
+            parameters: read(gpu, &self.parameters, SIZES.parameters()),
+            velocities: read(gpu, &self.velocities, SIZES.parameters()),
+        }
+    }
 }
 
 /// Mean of the losses of the batches of an epoch.
@@ -238,12 +262,12 @@ fn runs_side_by_side_are_those_alone() {
     }
     let (gpu, data, lrs) = (gpu_with(&modules(false)), Data::new(3), [0.05, 0.01, 0.2]);
     for plan in [WHOLE, HALVES, PARTS].into_iter().filter(|plan| is_placed(&gpu, plan)) {
-        let together = side_by_side(&gpu, &data, &plan, &lrs, 0, false).0;
+        let together = SideBySide::new(&gpu, &data, &plan, &lrs).train();
         for (outcome, lr) in together.iter().zip(lrs) {
             assert_eq!(outcome.epochs, SIZES.epochs);
             assert_eq!(outcome.after(1), outcome.in_the_end(), "after the last epoch");
             assert_host(outcome, &data, lr);
-            assert_eq!(*outcome, side_by_side(&gpu, &data, &plan, &[lr], 0, false).0[0], "alone at {lr}");
+            assert_eq!(*outcome, SideBySide::new(&gpu, &data, &plan, &[lr]).train()[0], "alone at {lr}");
         }
     }
 }
@@ -259,9 +283,10 @@ fn grids_give_the_bits_of_clusters() {
     let (data, lrs) = (Data::new(3), [0.05, 0.2]);
     let placed = |plan: &Plan| is_placed(&clusters, plan);
     for (plan, grid) in [WHOLE, HALVES, PARTS].into_iter().zip(GRIDS).filter(|(plan, _)| placed(plan)) {
-        let expected = side_by_side(&clusters, &data, &plan, &lrs, 0, false).0;
-        assert_eq!(side_by_side(&grids, &data, &grid, &lrs, 0, false).0, expected, "{grid:?}");
-        let stopped = &side_by_side(&grids, &data, &grid, &lrs[..1], 1, false).0[0];
+        let expected = SideBySide::new(&clusters, &data, &plan, &lrs).train();
+        let on_grid = SideBySide::new(&grids, &data, &grid, &lrs);
+        assert_eq!(on_grid.train(), expected, "{grid:?}");
+        let stopped = &SideBySide { lrs: &lrs[..1], stop: true, ..on_grid }.train()[0];
         assert_eq!(stopped.epochs, 1);
         assert_eq!(stopped.in_the_end(), expected[0].after(0));
     }
@@ -282,7 +307,7 @@ fn grids_give_the_same_bits_on_twenty_schedules() {
     }
     let (gpu, data) = (gpu_with(&grid_modules(false)), Data::new(3));
     for plan in GRIDS {
-        let outcome = &side_by_side(&gpu, &data, &plan, &[0.05], 0, false).0[0];
+        let outcome = &SideBySide::new(&gpu, &data, &plan, &[0.05]).train()[0];
         assert_host(outcome, &data, 0.05);
         let bits = kiln_tests::hash(outcome.parameters.iter().map(|value| value.to_bits().into()));
         println!("bits of {plan:?} {bits:#018x}");
@@ -296,7 +321,8 @@ fn snapshots_after_each_epoch_are_written_where_they_are_wanted() {
         return;
     }
     let (gpu, data) = (gpu_with(&modules(false)), Data::new(3));
-    let run = |kept| with_snapshots(&gpu, &data, &WHOLE, &[0.05], 0, false, kept).0.remove(0);
+    let all = SideBySide::new(&gpu, &data, &WHOLE, &[0.05]);
+    let run = |kept| SideBySide { kept, ..all }.train().remove(0);
     let (with, without) = (run(true), run(false));
     assert!(without.snapshots.iter().all(|&value| value == 0.0));
     assert_eq!((&with.losses, with.in_the_end()), (&without.losses, without.in_the_end()));
@@ -309,8 +335,9 @@ fn a_wish_to_stop_ends_it_after_an_epoch() {
         return;
     }
     let (gpu, data) = (gpu_with(&modules(false)), Data::new(3));
-    let whole = &side_by_side(&gpu, &data, &WHOLE, &[0.05], 0, false).0[0];
-    let stopped = &side_by_side(&gpu, &data, &WHOLE, &[0.05], 1, false).0[0];
+    let whole = SideBySide::new(&gpu, &data, &WHOLE, &[0.05]);
+    let stopped = &SideBySide { stop: true, ..whole }.train()[0];
+    let whole = &whole.train()[0];
     assert_eq!((whole.epochs, stopped.epochs), (2, 1));
     assert_eq!(stopped.in_the_end(), whole.after(0));
     let rows = SIZES.rows as usize;
@@ -327,7 +354,10 @@ fn timed_kernels_give_the_same_bits_and_time_every_phase() {
     let data = Data::new(3);
     type Modules = fn(bool) -> [Module; 2];
     for (modules, plan) in [(modules as Modules, WHOLE), (grid_modules, GRIDS[0])] {
-        let run = |timed: bool| side_by_side(&gpu_with(&modules(timed)), &data, &plan, &[0.05], 0, timed);
+        let run = |timed: bool| {
+            let gpu = gpu_with(&modules(timed));
+            SideBySide { timed, ..SideBySide::new(&gpu, &data, &plan, &[0.05]) }.train_and_count()
+        };
         let (plain, timed) = (run(false), run(true));
         assert_eq!(timed.0, plain.0);
         assert!(plain.1.iter().all(|&cycles| cycles == 0));
@@ -540,7 +570,7 @@ fn assert_all_are_caught(subject: &Subject, test: &str) {
         };
         let (gpu, data) = (gpu_with(&modules), Data::new(3));
         for plan in plans.iter().filter(|plan| !of_clusters || is_placed(&gpu, plan)) {
-            assert_host(&side_by_side(&gpu, &data, plan, &[0.05], 0, false).0[0], &data, 0.05);
+            assert_host(&SideBySide::new(&gpu, &data, plan, &[0.05]).train()[0], &data, 0.05);
         }
         return;
     }
