@@ -97,8 +97,15 @@ fn questions() -> Vec<Question> {
             batches: &[64, 1024],
             precisions: ALL,
             variants: graph(vec![
-                ("copies".into(), Choices { copied_weights_max: 0, copied_f32: Some(true), ..own }),
-                ("no copies".into(), Choices { copied_weights_max: usize::MAX, ..own }),
+                ("copies".into(), Choices { copied_weights_max: 0, copied_f32_weights_max: Some(0), ..own }),
+                (
+                    "no copies".into(),
+                    Choices {
+                        copied_weights_max: usize::MAX,
+                        copied_f32_weights_max: Some(usize::MAX),
+                        ..own
+                    },
+                ),
             ]),
         },
         Question {

@@ -89,7 +89,7 @@ fn graph_follows_in_parts_of_batches() {
 #[test]
 fn graph_follows_on_tensor_cores() {
     on_device!();
-    let choices = Choices { copied_weights_max: 0, copied_f32: Some(true), ..Choices::default() };
+    let choices = Choices { copied_f32_weights_max: Some(0), ..Choices::default() };
     let options = GraphOptions { choices, ..GraphOptions::default() };
     let names = ["tail-batch", "mse-13-32-1", "deep-784-64-48-32-10", "adamw-23-17-3", "one-cycle-17-29-3"];
     assert_all_pass(&names.map(|name| {

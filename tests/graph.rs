@@ -325,7 +325,9 @@ fn batches_in_parts_give_the_same_results() {
 const WIDE: [usize; 4] = [WIDTH, 131, 67, CLASSES];
 
 fn on_copies(precision: Precision, submission: Submission, placement: Placement) -> GraphOptions {
-    let choices = Choices { copied_weights_max: 1 << 13, copied_f32: Some(true), ..Choices::default() };
+    const MOST: usize = 1 << 13;
+    let choices =
+        Choices { copied_weights_max: MOST, copied_f32_weights_max: Some(MOST), ..Choices::default() };
     GraphOptions { precision, submission, placement, choices, ..GraphOptions::default() }
 }
 

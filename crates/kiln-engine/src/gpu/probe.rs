@@ -74,7 +74,8 @@ impl GpuInfo {
     }
 
     /// Whether six products of bfloat16 on tensor cores take less time than one of float32 elsewhere. By the data sheets bfloat16 is
-    /// 16 times as fast on an A100, 15 on an H100, and 28 on a B200; on GPUs for graphics two to four times.
+    /// 16 times as fast on an A100, 15 on an H100, and 28 on a B200; on GPUs for graphics two to four times. (An H20, of sm_90 too, has
+    /// three times alone: for that there is [`crate::Choices`].)
     pub(crate) fn fast_planes(&self) -> bool {
         [(8, 0), (9, 0), (10, 0), (10, 3)].contains(&self.capability)
     }

@@ -18,13 +18,12 @@ const _: () = assert!(RESIDENT_WEIGHTS_MAX <= Choices::DEFAULT.copied_weights_ma
 
 /// Whether a model of these widths is trained on copies.
 pub(super) fn pay(gpu: &Gpu, widths: &[usize], precision: Precision) -> bool {
-    let choices = &gpu.choices;
-    let on_tensor_cores = match precision {
-        Precision::F32 => choices.copied_f32.unwrap_or(gpu.fast_planes),
-        Precision::Tf32 | Precision::Bf16 => true,
+    let own = if gpu.fast_planes { Choices::FAST_F32_WEIGHTS_MAX } else { usize::MAX };
+    let most = match precision {
+        Precision::F32 => gpu.choices.copied_f32_weights_max.unwrap_or(own),
+        Precision::Tf32 | Precision::Bf16 => gpu.choices.copied_weights_max,
     };
-    let wide = |layer: &[usize]| layer[0].saturating_mul(layer[1]) > choices.copied_weights_max;
-    on_tensor_cores && widths.windows(2).any(wide)
+    widths.windows(2).any(|layer| layer[0].saturating_mul(layer[1]) > most)
 }
 
 /// The copies of a batch.
@@ -227,9 +226,11 @@ mod tests {
         ] {
             for &optimizer in optimizers {
                 for layers in [&[WIDTH, 131, 67, 7][..], &[WIDTH, 33, 7], &[WIDTH, 7]] {
-                    let own = Choices { copied_f32: Some(true), ..Choices::default() };
-                    let [copies, floats] =
-                        [0, usize::MAX].map(|most| Choices { copied_weights_max: most, ..own });
+                    let [copies, floats] = [0, usize::MAX].map(|most| Choices {
+                        copied_weights_max: most,
+                        copied_f32_weights_max: Some(most),
+                        ..Choices::default()
+                    });
                     let [on_copies, in_parts, on_floats] =
                         [(copies, None), (copies, Some(13)), (floats, None)].map(|(choices, micro_batch)| {
                             train(samples, optimizer, layers, precision, choices, micro_batch)
@@ -256,10 +257,12 @@ mod tests {
             for precision in [Precision::Tf32, Precision::Bf16] {
                 assert_eq!(pay(&gpu, widths, precision), wide, "{widths:?} in {precision}");
             }
-            for (asked, on_copies) in [(None, fast), (Some(true), true), (Some(false), false)] {
-                gpu.choices.copied_f32 = asked;
-                assert_eq!(pay(&gpu, widths, Precision::F32), wide && on_copies, "{widths:?}, {asked:?}");
-            }
+        }
+        assert!(!pay(&gpu, &[1024, 1024, 10], Precision::F32));
+        assert_eq!(pay(&gpu, &[1024, 1025, 10], Precision::F32), fast);
+        for (most, copied) in [(0, true), (usize::MAX, false)] {
+            gpu.choices.copied_f32_weights_max = Some(most);
+            assert_eq!(pay(&gpu, &[1024, 1025, 10], Precision::F32), copied);
         }
         match crate::inspect(0).unwrap().capability {
             (9, 0) => assert!(fast),
@@ -282,7 +285,7 @@ mod tests {
                 // Of the largest tile that there is, whatever the device has to do.
                 let choices = Choices {
                     copied_weights_max: 0,
-                    copied_f32: Some(true),
+                    copied_f32_weights_max: Some(0),
                     tile_blocks_percent: 0,
                     warpgroup_columns_max,
                     ..Choices::default()

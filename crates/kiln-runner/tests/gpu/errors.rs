@@ -63,9 +63,9 @@ fn too_little_memory() {
     // 16 x 40000 + 40000 + 40000 x 10 values of 4 bytes, and ten, for which twelve have room.
     let what = ["GPU memory: parameters: 4320048 bytes asked for, ", " of 4194304 free", flags];
     fails(Driver::Simulator, &[("KILN_SIM_MEMORY", "4m")], &["--layers", "16,40000,10"], &what);
-    // 40 rows of 32768 values; parameters and velocities are 3.5 MB each. (On sm_90 so many are copied for tensor cores.)
+    // 40 rows of 32768 values; parameters and velocities are 3.5 MB each.
     let what = ["GPU memory: activations: 5242880 bytes asked for, ", flags];
-    let settings = [("KILN_SIM_FAULT", "oom>7m"), ("KILN_SIM_ARCH", "sm_86")];
+    let settings = [("KILN_SIM_FAULT", "oom>7m")];
     fails(Driver::Simulator, &settings, &["--layers", "16,32768,10", "--batch", "40"], &what);
     fails(
         Driver::Simulator,
@@ -81,7 +81,7 @@ fn too_little_memory() {
 /// The advice helps: gradients of the parts take less than the activations of the whole.
 #[test]
 fn parts_of_a_batch_need_less_memory() {
-    let settings = [("KILN_SIM_FAULT", "oom>13m"), ("KILN_SIM_ARCH", "sm_86")];
+    let settings = [("KILN_SIM_FAULT", "oom>13m")];
     let flags = ["--layers", "16,32768,10", "--batch", "40"];
     fails(Driver::Simulator, &settings, &flags, &["GPU memory: activations: ", "--micro-batch"]);
     let run = train(Driver::Simulator, &settings, &[&flags[..], &["--micro-batch", "4"]].concat());
