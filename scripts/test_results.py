@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import pathlib
 import re
 import shutil
@@ -125,10 +126,11 @@ class Outputs(unittest.TestCase):
     def test_a_test_that_saved_nothing_here_is_left_out_but_not_all(self):
         self.both("f", [1.0], [1.0])
         self.write("expected", "0000.f32", "f", [1.0], self.APPROXIMATE)
-        for _ in range(2):  # begun and left early, or not begun
-            status, entries, _ = self.compared()
-            self.assertEqual((status, [entry.get("left_out") for entry in entries]), (0, [True, None]))
-            (self.root / "found" / self.APPROXIMATE).mkdir(exist_ok=True)
+        status, entries, _ = self.compared()
+        self.assertEqual((status, "1 outputs expected, 0 found" in entries[0]["reason"]), (1, True), "one that never ran")
+        (self.root / "found" / self.APPROXIMATE).mkdir()
+        status, entries, _ = self.compared()
+        self.assertEqual((status, [entry.get("left_out") for entry in entries]), (0, [True, None]))
         (self.root / "found" / self.EXACT / "0000.f32").unlink()
         status, _, told = self.compared()
         self.assertEqual((status, told), (1, "no output on both sides\n"))
@@ -235,6 +237,8 @@ class Tables(unittest.TestCase):
 class Recorded(check.Check):
     """A check whose commands are not run, but recorded."""
 
+    only = None
+
     def __init__(self, test: unittest.TestCase, seconds: float = 1000, dry: bool = False):
         folder = tempfile.TemporaryDirectory()
         test.addCleanup(folder.cleanup)
@@ -291,6 +295,7 @@ class Simulator(unittest.TestCase):
             for folder in folders:
                 (recorded.work / folder / test).mkdir(parents=True)
                 (recorded.work / folder / test / "0000.u32").write_bytes(b"abcd")
+        (recorded.work / "outputs" / "b").mkdir()
         for architecture in packed:
             shutil.make_archive(str(recorded.pack / f"outputs-{architecture}"), "xztar", recorded.work / "expected")
         return recorded.took("the simulator's outputs", recorded.simulator)
@@ -302,6 +307,23 @@ class Simulator(unittest.TestCase):
         entry = self.found("Engine: graph, NVIDIA L4, sm_89, driver 12.8, f32", ["sm_80", "sm_90"])
         self.assertEqual(check.verdict(entry), "skipped")
         self.assertTrue(entry["reason"].endswith("of sm_89: scripts/gpu-pack --architectures sm_89"), entry)
+
+
+class Steps(unittest.TestCase):
+    def test_those_that_were_not_asked_for_are_not_run(self):
+        recorded = Recorded(self)
+        recorded.only = re.compile("^golden")
+        with contextlib.redirect_stdout(io.StringIO()):
+            for name in ("device", "golden trajectories", "nsys"):
+                recorded.step(name, dict)
+        self.assertEqual([step["step"] for step in recorded.record["steps"]], ["device", "golden trajectories"])
+
+    def test_the_end_of_the_time_is_no_failure(self):
+        for seconds, verdict in [(5.1, "incomplete"), (1000, "FAILED")]:
+            recorded = Recorded(self, seconds)
+            recorded.env = dict(os.environ)
+            entry = recorded.took("a", lambda: recorded.run(["sleep", "20"], 30 if seconds < 30 else 0.1))
+            self.assertEqual(check.verdict(entry), verdict)
 
 
 class Binaries(unittest.TestCase):
@@ -333,8 +355,10 @@ class Binaries(unittest.TestCase):
         left_out = [f"--skip={name}" for name in check.LEFT_OUT["golden"]]
         entry, line = self.ran("golden", "gpu::")
         self.assertEqual((entry["ok"], line), (True, ["gpu::", *left_out, "--test-threads=1"]))
-        entry, line = self.ran("golden", "gpu::", dry=True)
+        entry, line = self.ran("golden", "graph_follows", dry=True)
         self.assertEqual((entry["ok"], line), (True, ["graph_follows_on_tensor_cores", *left_out, "--test-threads=1"]))
+        entry, _ = self.ran("golden", "gpu::", dry=True)
+        self.assertEqual(check.verdict(entry), "skipped")
 
     def test_no_test_at_all_is_a_failure(self):
         for dry in (False, True):
