@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use kiln_data::{Dataset, Source};
-use kiln_engine::{Precision, probe};
+use kiln_engine::{Error, Precision, probe};
 use kiln_parity::{Golden, GoldenData, Recording, compare};
 
 use super::data;
@@ -37,16 +37,17 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
                     failed.push(golden.name);
                 }
             }
-            // One that the engine is not made for, for instance: others may fit.
-            Err(error) => {
+            // The engine is not made for this one; others may fit.
+            Err(error) if matches!(error.downcast_ref(), Some(Error::Resident { .. })) => {
                 eprintln!("error: {}", causes(&error.context(path.display().to_string())));
                 not_run += 1;
             }
+            Err(error) => return Err(error.context(path.display().to_string())),
         }
     }
     ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));
     ensure!(unreadable == 0, "{unreadable} of {} files could not be read", arguments.files.len());
-    ensure!(not_run == 0, "{not_run} of {} trajectories could not be replayed", arguments.files.len());
+    ensure!(not_run == 0, "{not_run} of {} trajectories do not fit the engine", arguments.files.len());
     #[cfg(feature = "reference")]
     if arguments.random {
         super::random::run(arguments)?;
