@@ -42,7 +42,7 @@ struct Outputs : Affine {
 
 template <class E>
 struct InputGradient {
-    using Loaded = Value<E>; // the first plane of x, which has its sign
+    using Loaded = Value<E>; // the first plane of x: above zero where x is, but for what rounds to zero
     Copy<E> x;
     NewCopy<E> dx;
     float share; // of the sum of this thread's column

@@ -208,12 +208,12 @@ struct CopyAcross : Base {
             rows = from.data + (bytes ? row0 + row : 0);
         }
         __device__ __forceinline__ void load(V* tile, u32 term0, u32 of_plane) const {
-            const V* first = rows + of_plane * plane;
+            const V* line = rows + of_plane * plane + (term0 + term) * apart;
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) {
-                const u32 at = term0 + term + i * STEP;
-                const bool inside = at < terms;
-                copy_chunk(tile + Base::at(row, term + i * STEP), first + (inside ? at : 0) * apart, inside ? bytes : 0);
+                const bool inside = term0 + term + i * STEP < terms;
+                copy_chunk(tile + Base::at(row, term + i * STEP), inside ? line : rows, inside ? bytes : 0);
+                line += STEP * apart;
             }
         }
     };
