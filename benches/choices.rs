@@ -56,6 +56,7 @@ const ALL: &[Precision] = &[Precision::F32, Precision::Tf32, Precision::Bf16];
 
 fn questions() -> Vec<Question> {
     let own = Choices::default();
+    let copied_above = |most| Choices { copied_weights_max: most, copied_f32_weights_max: Some(most), ..own };
     let graph = |variants: Vec<(String, Choices)>| {
         let own = [("as chosen".to_owned(), own)];
         own.into_iter().chain(variants).map(|(name, choices)| (name, Variant::Graph(choices))).collect()
@@ -97,15 +98,8 @@ fn questions() -> Vec<Question> {
             batches: &[64, 1024],
             precisions: ALL,
             variants: graph(vec![
-                ("copies".into(), Choices { copied_weights_max: 0, copied_f32_weights_max: Some(0), ..own }),
-                (
-                    "no copies".into(),
-                    Choices {
-                        copied_weights_max: usize::MAX,
-                        copied_f32_weights_max: Some(usize::MAX),
-                        ..own
-                    },
-                ),
+                ("copies".into(), copied_above(0)),
+                ("no copies".into(), copied_above(usize::MAX)),
             ]),
         },
         Question {

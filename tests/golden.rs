@@ -67,6 +67,14 @@ fn graph(golden: &Golden) -> Recording {
     replay::graph(golden, Some(&MNIST), &GraphOptions::default()).unwrap()
 }
 
+/// Holds the graph engine to some trajectories.
+fn graph_follows(names: [&str; 5], options: &GraphOptions) {
+    assert_all_pass(&names.map(|name| {
+        let golden = recorded(name);
+        compare(&golden, &replay::graph(&golden, Some(&MNIST), options).unwrap()).unwrap()
+    }));
+}
+
 #[test]
 fn graph_follows_every_trajectory_on_sm_80_and_sm_90() {
     on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_90")]);
@@ -79,10 +87,7 @@ fn graph_follows_in_parts_of_batches() {
     on_device!();
     let options = GraphOptions { micro_batch: Some(13), ..GraphOptions::default() };
     let names = ["tail-batch", "mse-13-32-1", "deep-784-64-48-32-10", "adamw-23-17-3", "step-21-15-4"];
-    assert_all_pass(&names.map(|name| {
-        let golden = recorded(name);
-        compare(&golden, &replay::graph(&golden, Some(&MNIST), &options).unwrap()).unwrap()
-    }));
+    graph_follows(names, &options);
 }
 
 /// Products of three planes of bfloat16, as wide layers have them: by tensor cores, and no less accurate.
@@ -92,10 +97,7 @@ fn graph_follows_on_tensor_cores() {
     let choices = Choices { copied_f32_weights_max: Some(0), ..Choices::default() };
     let options = GraphOptions { choices, ..GraphOptions::default() };
     let names = ["tail-batch", "mse-13-32-1", "deep-784-64-48-32-10", "adamw-23-17-3", "one-cycle-17-29-3"];
-    assert_all_pass(&names.map(|name| {
-        let golden = recorded(name);
-        compare(&golden, &replay::graph(&golden, Some(&MNIST), &options).unwrap()).unwrap()
-    }));
+    graph_follows(names, &options);
 }
 
 /// Those of one hidden layer and SGD, and the blocks of the cluster that follows them.

@@ -11,7 +11,7 @@ use cudarc::driver::{
 
 use super::copies::Format;
 use super::kernels::{
-    InputForm, Kernels, Module, Team, copies_modules, modules, resident_modules, warpgroup_modules,
+    Kernels, Module, Team, all_resident_modules, copies_modules, modules, warpgroup_modules,
 };
 use super::probe;
 use crate::{Choices, Error, Precision};
@@ -55,13 +55,9 @@ impl Gpu {
     }
 
     /// Loads what multiplies the operands of wide layers.
-    pub(crate) fn load_for_wide_layers(&mut self, precision: Precision) -> Result<Format, Error> {
-        let format = Format::of(precision);
+    pub(crate) fn load_for_wide_layers(&mut self, format: Format) -> Result<(), Error> {
         self.load(&copies_modules(format))?;
-        if self.warpgroups {
-            self.load(warpgroup_modules(format))?;
-        }
-        Ok(format)
+        if self.warpgroups { self.load(warpgroup_modules(format)) } else { Ok(()) }
     }
 
     /// Opens a device and loads these modules.
@@ -143,14 +139,10 @@ pub struct LoadedKernels {
 pub fn load_kernels(ordinal: usize, precision: Precision) -> Result<LoadedKernels, Error> {
     let mut gpu = Gpu::open(ordinal, precision)?;
     let graph = gpu.kernels.len();
-    gpu.load_for_wide_layers(precision)?;
+    gpu.load_for_wide_layers(Format::of(precision))?;
     let both = gpu.kernels.len();
     for &team in gpu.teams {
-        for form in [InputForm::Pixels, InputForm::Floats] {
-            for timed in [false, true] {
-                gpu.load(&resident_modules(team, precision, form, timed))?;
-            }
-        }
+        all_resident_modules(team, precision).try_for_each(|modules| gpu.load(&modules))?;
     }
     Ok(LoadedKernels { graph, wide_layers: both - graph, resident: gpu.kernels.len() - both })
 }

@@ -121,6 +121,12 @@ pub(crate) fn resident_modules(
     [module!("rows"), training]
 }
 
+/// Those of both forms, with and without timers.
+pub(super) fn all_resident_modules(team: Team, precision: Precision) -> impl Iterator<Item = [Module; 2]> {
+    let forms = [InputForm::Pixels, InputForm::Floats].into_iter();
+    forms.flat_map(move |form| [false, true].map(|timed| resident_modules(team, precision, form, timed)))
+}
+
 /// All modules that a precision needs.
 pub(super) fn modules(precision: Precision) -> Vec<Module> {
     COMMON.into_iter().chain(products(precision)).collect()

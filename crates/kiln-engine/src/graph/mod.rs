@@ -160,10 +160,11 @@ impl<'d> Graph<'d> {
         if model.layers().iter().any(|&width| width > u32::MAX as usize) {
             return Err(Error::Layers { found: model.layers().to_vec() });
         }
-        let copied = match copies::pay(&gpu, model.layers(), options.precision) {
-            true => Some(gpu.load_for_wide_layers(options.precision)?),
-            false => None,
-        };
+        let copied =
+            copies::pay(&gpu, model.layers(), options.precision).then(|| Format::of(options.precision));
+        if let Some(format) = copied {
+            gpu.load_for_wide_layers(format)?;
+        }
         let net = Net::new(&gpu, model, &optimizer, copied)?;
         let train = Data::new(&gpu, train, options.placement)?;
         Ok(Self {

@@ -1,6 +1,6 @@
 //! `kiln parity`: replays recorded trajectories, and compares.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use kiln_data::{Dataset, Source};
 use kiln_engine::{Error, Precision, probe};
 use kiln_parity::{Golden, GoldenData, Recording, compare};
@@ -29,7 +29,9 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
         if golden.data == GoldenData::Mnist && mnist.is_none() {
             mnist = Some(data::load_or_fetch(Source::Mnist, &arguments.data)?);
         }
-        let report = run_one(&golden, mnist.as_ref(), arguments).and_then(|run| Ok(compare(&golden, &run)?));
+        let report = run_one(&golden, mnist.as_ref(), arguments)
+            .and_then(|run| Ok(compare(&golden, &run)?))
+            .with_context(|| path.display().to_string());
         match report {
             Ok(report) => {
                 say(&report.to_string())?;
@@ -39,10 +41,10 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
             }
             // The engine is not made for this one; others may fit.
             Err(error) if matches!(error.downcast_ref(), Some(Error::Resident { .. })) => {
-                eprintln!("error: {}", causes(&error.context(path.display().to_string())));
+                eprintln!("error: {}", causes(&error));
                 not_run += 1;
             }
-            Err(error) => return Err(error.context(path.display().to_string())),
+            Err(error) => return Err(error),
         }
     }
     ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));

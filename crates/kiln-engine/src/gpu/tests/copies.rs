@@ -9,7 +9,6 @@ use super::*;
 use crate::gpu::copies::{
     self, Chunk, Copied, Format, Gradient, Input, Output, parts_of_hidden, parts_of_last,
 };
-use crate::gpu::kernels::{copies_modules, warpgroup_modules};
 use crate::gpu::{Scalars, Sink, Source};
 
 /// Beside those of the other products, one past the edges of the largest tile, and enough terms for every stage.
@@ -20,10 +19,8 @@ const FORMATS: [Format; 3] = [Format::Bf16, Format::Tf32, Format::Bf16x3];
 
 /// A device with the kernels of a format.
 fn open(format: Format) -> Gpu {
-    let mut gpu = Gpu::with_modules(0, &copies_modules(format)).unwrap();
-    if gpu.warpgroups {
-        gpu.load(warpgroup_modules(format)).unwrap();
-    }
+    let mut gpu = Gpu::with_modules(0, &[]).unwrap();
+    gpu.load_for_wide_layers(format).unwrap();
     gpu
 }
 

@@ -18,7 +18,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::copies::Format;
-use super::kernels::{InputForm, Team, copies_modules, modules, resident_modules, warpgroup_modules};
+use super::kernels::{Team, all_resident_modules, copies_modules, modules, warpgroup_modules};
 use super::{Buffer, Dims, Gpu, Position};
 use crate::Precision;
 
@@ -56,16 +56,9 @@ fn has_clusters() -> bool {
 #[test]
 fn nothing_is_left_for_an_assembler_to_fuse() {
     let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16];
-    let forms = [InputForm::Pixels, InputForm::Floats];
     let resident = precisions.into_iter().flat_map(|precision| {
         let teams = [Team::Cluster, Team::Grid].into_iter();
-        teams.flat_map(move |team| {
-            forms.into_iter().flat_map(move |form| {
-                [false, true]
-                    .into_iter()
-                    .flat_map(move |timed| resident_modules(team, precision, form, timed))
-            })
-        })
+        teams.flat_map(move |team| all_resident_modules(team, precision).flatten())
     });
     let formats = precisions.into_iter().map(Format::of);
     let copies = formats.flat_map(|format| {
