@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
-use kiln_engine::{Choices, GraphOptions, Precision as EnginePrecision, ResidentOptions, Team};
+use kiln_engine::{Choices, GraphOptions, Job, Precision as EnginePrecision, ResidentOptions, Team, Trainer};
 use kiln_parity::{Golden, GoldenOptimizer, GoldenSchedule, GoldenSgd, Recording, Report, compare};
-use kiln_runner::replay;
-use kiln_runner::replay::reference::Precision;
+use kiln_runner::replay::Replay;
+use kiln_runner::replay::reference::{Operands, Precision};
 use kiln_tests::{on_device, sim, test_name};
 
 static MNIST: LazyLock<Dataset> = LazyLock::new(kiln_tests::mnist);
@@ -30,6 +30,10 @@ fn recorded(name: &str) -> Golden {
     golden
 }
 
+fn replay(golden: &Golden) -> Replay<'_> {
+    Replay::new(golden, Some(&MNIST))
+}
+
 fn reports(run: impl Fn(&Golden) -> Recording) -> Vec<Report> {
     let report = |name: &str| {
         let golden = recorded(name);
@@ -39,7 +43,7 @@ fn reports(run: impl Fn(&Golden) -> Recording) -> Vec<Report> {
 }
 
 fn host(golden: &Golden, threads: usize) -> Recording {
-    replay::host(golden, Some(&MNIST), NonZeroUsize::new(threads)).unwrap()
+    replay(golden).host(NonZeroUsize::new(threads)).unwrap()
 }
 
 fn assert_all_pass(reports: &[Report]) {
@@ -64,14 +68,14 @@ fn host_follows_bit_for_bit_on_two_threads() {
 }
 
 fn graph(golden: &Golden) -> Recording {
-    replay::graph(golden, Some(&MNIST), &GraphOptions::default()).unwrap()
+    replay(golden).graph(&GraphOptions::default()).unwrap()
 }
 
 /// Holds the graph engine to some trajectories.
 fn graph_follows(names: [&str; 5], options: &GraphOptions) {
     assert_all_pass(&names.map(|name| {
         let golden = recorded(name);
-        compare(&golden, &replay::graph(&golden, Some(&MNIST), options).unwrap()).unwrap()
+        compare(&golden, &replay(&golden).graph(options).unwrap()).unwrap()
     }));
 }
 
@@ -120,15 +124,19 @@ fn resident(name: &str, blocks: u32) -> Report {
 
 fn resident_by(team: Option<Team>, name: &str, blocks: u32) -> Report {
     let golden = recorded(name);
-    let options = ResidentOptions {
+    let options = ResidentOptions { team, ..resident_options(&golden, blocks) };
+    compare(&golden, &replay(&golden).resident(&options).unwrap()).unwrap()
+}
+
+fn resident_options(golden: &Golden, blocks: u32) -> ResidentOptions {
+    ResidentOptions {
         device: 0,
         precision: EnginePrecision::F32,
         batch: golden.batch,
-        team,
+        team: None,
         blocks: Some(blocks),
         epochs: None,
-    };
-    compare(&golden, &replay::resident(&golden, Some(&MNIST), &options).unwrap()).unwrap()
+    }
 }
 
 #[test]
@@ -158,6 +166,67 @@ fn resident_follows_on_sm_86_with_parts_of_the_batch() {
     assert_all_pass(&[resident("tail-batch", 8), resident("odd-37-19-5", 16)]);
 }
 
+/// Lower precision, each step beside candle that rounds the same operands.
+fn follows_in<'g>(
+    golden: &'g Golden,
+    trainer: impl Fn(Job<'g>, EnginePrecision) -> Trainer<'g>,
+    operands: impl Fn(&Replay<'g>, EnginePrecision) -> Operands,
+) -> Vec<Report> {
+    let beside = |precision| {
+        let replay = replay(golden);
+        replay.beside(trainer(replay.job().unwrap(), precision), &operands(&replay, precision)).unwrap()
+    };
+    [EnginePrecision::Tf32, EnginePrecision::Bf16].map(beside).into()
+}
+
+#[test]
+fn graph_follows_in_tf32_and_bf16() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_90")]);
+    for name in ["tail-batch", "mse-13-32-1", "adamw-cosine-19-13-11-2", "one-cycle-17-29-3"] {
+        for copied_weights_max in [0, Choices::default().copied_weights_max] {
+            let choices = Choices { copied_weights_max, ..Choices::default() };
+            let trainer = |job, precision| {
+                Trainer::graph(job, &GraphOptions { precision, choices, ..GraphOptions::default() }).unwrap()
+            };
+            assert_all_pass(&follows_in(&recorded(name), trainer, Replay::operands_of_graph));
+        }
+    }
+}
+
+#[test]
+fn resident_follows_in_tf32_and_bf16() {
+    on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_90")]);
+    for (name, blocks) in [("tail-batch", 8), ("mse-13-32-1", 8), ("odd-37-19-5", 16)] {
+        let golden = recorded(name);
+        let trainer = |job, precision| {
+            Trainer::resident(job, &ResidentOptions { precision, ..resident_options(&golden, blocks) })
+                .unwrap()
+        };
+        assert_all_pass(&follows_in(&golden, trainer, Replay::operands_of_resident));
+    }
+}
+
+/// What the comparison beside rounded operands must catch: other roundings, or none, in one layer or in all.
+#[test]
+fn operands_that_are_rounded_otherwise_fail() {
+    on_device!();
+    let golden = recorded("mse-13-32-1");
+    let replay = replay(&golden);
+    let report = |precision, operands: &Operands| {
+        let options = GraphOptions { precision, ..GraphOptions::default() };
+        replay.beside(Trainer::graph(replay.job().unwrap(), &options).unwrap(), operands).unwrap()
+    };
+    let precisions = [EnginePrecision::F32, EnginePrecision::Tf32, EnginePrecision::Bf16];
+    for runs in precisions {
+        for held in precisions {
+            let report = report(runs, &replay.operands_of_graph(held));
+            assert_eq!(report.passes(), runs == held, "{runs} beside {held}: {report}");
+        }
+    }
+    let report = report(EnginePrecision::Bf16, &replay.operands_of_resident(EnginePrecision::Bf16));
+    assert!(!report.gradient.passes(), "the second layer in float32: {report}");
+}
+
 /// The same bits on every schedule, and no finding on any. The trajectories are the smaller ones.
 #[test]
 fn graph_follows_bit_for_bit_on_twenty_schedules() {
@@ -182,14 +251,14 @@ fn graph_follows_bit_for_bit_on_twenty_schedules() {
 
 #[test]
 fn the_reference_follows_in_float32() {
-    assert_all_pass(&reports(|g| replay::reference::replay(g, Some(&MNIST), Precision::F32).unwrap()));
+    assert_all_pass(&reports(|golden| replay(golden).reference(Precision::F32).unwrap()));
 }
 
 /// In float64 both are the truth, but for the order of their sums: some 1e-15 a step, which hundreds of steps
 /// amplify. 1e-9 leaves them room, and is ten thousand times tighter than the bound for float32.
 #[test]
 fn the_reference_follows_in_float64_to_nine_digits() {
-    let reports = reports(|g| replay::reference::replay(g, Some(&MNIST), Precision::F64).unwrap());
+    let reports = reports(|golden| replay(golden).reference(Precision::F64).unwrap());
     assert_all_pass(&reports);
     for report in &reports {
         for gap in [&report.loss, &report.gradient, &report.parameter] {
@@ -220,7 +289,7 @@ fn runs_that_are_slightly_wrong_fail() {
     for (what, mutate) in mutations {
         let mut wrong = golden.clone();
         mutate(&mut wrong);
-        let report = compare(&golden, &replay::host(&wrong, None, None).unwrap()).unwrap();
+        let report = compare(&golden, &replay(&wrong).host(None).unwrap()).unwrap();
         assert!(!report.passes(), "{what}: {report}");
     }
 }
@@ -239,12 +308,12 @@ fn schedules_that_are_one_step_off_fail() {
             GoldenSchedule::OneCycleLR { total_steps, .. } => *total_steps += 1,
             other => panic!("{name}: {other:?}"),
         }
-        let report = compare(&golden, &replay::host(&wrong, None, None).unwrap()).unwrap();
+        let report = compare(&golden, &replay(&wrong).host(None).unwrap()).unwrap();
         assert!(!report.passes(), "{name}: {report}");
 
         let mut early = golden.clone();
         early.lr.rotate_left(1);
-        let run = replay::reference::replay(&early, None, Precision::F64).unwrap();
+        let run = replay(&early).reference(Precision::F64).unwrap();
         let report = compare(&golden, &run).unwrap();
         assert!(!report.passes(), "{name}, one step early: {report}");
     }

@@ -7,11 +7,13 @@
 //! parameters come in from outside here), its `SGD` (no momentum), and its `relu`, whose gradient at zero is one.
 
 mod optimizer;
+mod rounding;
 
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use optimizer::State;
 pub use optimizer::{AdamW, Optimizer, Sgd};
+pub use rounding::Rounding;
 
 /// The arithmetic of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,8 @@ pub struct Reference {
     parameters: Vec<Var>,
     /// As many: what the optimizer keeps of each.
     states: Vec<State>,
+    /// How the inputs are rounded, and the other operands of each layer.
+    roundings: (Rounding, Vec<Rounding>),
 }
 
 impl Reference {
@@ -136,8 +140,27 @@ impl Reference {
             vars.push(Var::from_tensor(&tensor)?);
         }
         let states = vars.iter().map(|_| State::default()).collect();
+        let roundings = (Rounding::None, vec![Rounding::None; layers.len() - 1]);
         let (layers, optimizer) = (layers.to_vec(), optimizer.into());
-        Ok(Self { layers, loss, optimizer, dtype, parameters: vars, states })
+        Ok(Self { layers, loss, optimizer, dtype, parameters: vars, states, roundings })
+    }
+
+    /// A model in float64 that rounds the operands of its matrix products: the batch's inputs, and of each layer the weights, the outputs
+    /// of the layer below and the gradient at its own. Sums, biases and their gradients, losses and updates are not rounded.
+    ///
+    /// # Errors
+    /// As [`Reference::new`], and [`Error::Count`] where there are not as many roundings as layers.
+    pub fn rounding(
+        layers: &[usize],
+        parameters: &[Vec<f64>],
+        loss: Loss,
+        optimizer: impl Into<Optimizer>,
+        of_inputs: Rounding,
+        of_layers: &[Rounding],
+    ) -> Result<Self, Error> {
+        let exact = Self::new(layers, parameters, loss, optimizer, Precision::F64)?;
+        count("roundings", layers.len() - 1, of_layers.len())?;
+        Ok(Self { roundings: (of_inputs, of_layers.to_vec()), ..exact })
     }
 
     /// The loss of a batch, and the gradient of every parameter, flat and in the order of [`Reference::new`].
@@ -169,12 +192,43 @@ impl Reference {
         Ok(loss)
     }
 
+    /// Goes on from other parameters, flat and in the order of [`Reference::new`], with what the optimizer keeps.
+    ///
+    /// # Errors
+    /// [`Error::Count`], or a failure of candle.
+    pub fn set_parameters(&mut self, parameters: &[Vec<f64>]) -> Result<(), Error> {
+        count("parameter tensors", self.parameters.len(), parameters.len())?;
+        for (i, (var, values)) in self.parameters.iter().zip(parameters).enumerate() {
+            count(&format!("parameter tensor {i}"), var.elem_count(), values.len())?;
+            var.set(&Tensor::from_slice(values, var.shape(), &Device::Cpu)?.to_dtype(self.dtype)?)?;
+        }
+        Ok(())
+    }
+
     /// The parameters as they are, flat and in the order of [`Reference::new`].
     ///
     /// # Errors
     /// A failure of candle.
     pub fn parameters(&self) -> Result<Vec<Vec<f64>>, Error> {
         self.parameters.iter().map(|var| flat(var.as_tensor())).collect()
+    }
+
+    /// (B): how far each sample keeps from the kinks of ReLU. The margin of a hidden unit is `|z| / (sum |w||x| + |b|)`, z being what comes
+    /// before its ReLU, and a sample has the smallest of its units; infinity without hidden layers. Computations that differ by less than
+    /// the margin, relative to the sum of the terms' sizes, agree on what flows through the unit.
+    ///
+    /// # Errors
+    /// As [`Reference::gradients`].
+    pub fn margins(&self, batch: &Batch<'_>) -> Result<Vec<f64>, Error> {
+        let inputs = self.inputs(batch)?;
+        let mut margins = vec![f64::INFINITY; inputs.dim(0)?];
+        self.forward(inputs, |operand, weight, bias, z| {
+            let sizes = operand.abs()?.matmul(&weight.abs()?.t()?)?.broadcast_add(&bias.abs()?)?;
+            let nearest = (z.abs()? / sizes)?.min(D::Minus1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+            margins.iter_mut().zip(nearest).for_each(|(margin, of_layer)| *margin = margin.min(of_layer));
+            Ok(())
+        })?;
+        Ok(margins)
     }
 
     fn backward(&self, batch: &Batch<'_>) -> Result<(f64, Vec<Tensor>), Error> {
@@ -189,16 +243,10 @@ impl Reference {
     }
 
     fn loss_of(&self, batch: &Batch<'_>) -> Result<Tensor, Error> {
-        let (inputs, outputs) = (self.layers[0], self.layers[self.layers.len() - 1]);
-        let rows = batch.inputs.len() / inputs;
-        count("inputs", rows * inputs, batch.inputs.len())?;
-        if rows == 0 {
-            return Err(Error::Empty);
-        }
-        let tensor = |values: &[f64], width: usize| {
-            Tensor::from_slice(values, (rows, width), &Device::Cpu)?.to_dtype(self.dtype)
-        };
-        let z = self.forward(tensor(batch.inputs, inputs)?)?;
+        let outputs = self.layers[self.layers.len() - 1];
+        let inputs = self.inputs(batch)?;
+        let rows = inputs.dim(0)?;
+        let z = self.forward(inputs, |_, _, _, _| Ok(()))?;
         match (self.loss, batch.targets) {
             (Loss::CrossEntropy, Targets::Labels(labels)) => {
                 count("labels", rows, labels.len())?;
@@ -211,7 +259,7 @@ impl Reference {
             }
             (Loss::MeanSquaredError, Targets::Values(values)) => {
                 count("values", rows * outputs, values.len())?;
-                let squares = (tensor(values, outputs)? - z)?.sqr()?;
+                let squares = (self.tensor(values, rows, outputs)? - z)?.sqr()?;
                 Ok((squares.sum_all()? * (0.5 / rows as f64))?)
             }
             (loss @ Loss::CrossEntropy, _) => Err(Error::Targets { loss, expected: "labels" }),
@@ -219,11 +267,33 @@ impl Reference {
         }
     }
 
-    fn forward(&self, mut x: Tensor) -> Result<Tensor, candle_core::Error> {
+    /// (B, inputs).
+    fn inputs(&self, batch: &Batch<'_>) -> Result<Tensor, Error> {
+        let width = self.layers[0];
+        let rows = batch.inputs.len() / width;
+        count("inputs", rows * width, batch.inputs.len())?;
+        if rows == 0 { Err(Error::Empty) } else { self.tensor(batch.inputs, rows, width) }
+    }
+
+    fn tensor(&self, values: &[f64], rows: usize, width: usize) -> Result<Tensor, Error> {
+        Ok(Tensor::from_slice(values, (rows, width), &Device::Cpu)?.to_dtype(self.dtype)?)
+    }
+
+    /// The outputs; of each hidden layer `see` gets x and w as they are multiplied, b, and what goes into ReLU.
+    fn forward(
+        &self,
+        mut x: Tensor,
+        mut see: impl FnMut(&Tensor, &Tensor, &Tensor, &Tensor) -> Result<(), candle_core::Error>,
+    ) -> Result<Tensor, candle_core::Error> {
         let depth = self.layers.len() - 1;
-        for (i, pair) in self.parameters.chunks_exact(2).enumerate() {
-            x = x.matmul(&pair[0].as_tensor().t()?)?.broadcast_add(pair[1].as_tensor())?;
+        let (of_inputs, of_layers) = &self.roundings;
+        for (i, (pair, rounding)) in self.parameters.chunks_exact(2).zip(of_layers).enumerate() {
+            let x_rounding = if i == 0 { of_inputs } else { rounding };
+            let (operand, weight) = (x_rounding.operand(&x)?, rounding.operand(pair[0].as_tensor())?);
+            let sum = rounding.gradient(&operand.matmul(&weight.t()?)?)?;
+            x = sum.broadcast_add(pair[1].as_tensor())?;
             if i + 1 < depth {
+                see(&operand, &weight, pair[1].as_tensor(), &x)?;
                 x = relu(&x)?;
             }
         }

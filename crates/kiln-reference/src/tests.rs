@@ -150,6 +150,83 @@ fn adamw_is_pytorchs() {
     }
 }
 
+/// Two layers by hand, in scalar arithmetic: every operand of the three products of a layer rounded, and nothing else.
+#[test]
+fn rounded_operands_are_those_of_the_products() {
+    const LAYERS: [usize; 3] = [3, 4, 2];
+    let parameters: Vec<Vec<f64>> = [12, 4, 8, 2].iter().zip(5..).map(|(&n, seed)| noise(n, seed)).collect();
+    let (inputs, values) = (noise(5 * 3, 1), noise(5 * 2, 2));
+    let roundings = [Rounding::None, Rounding::Tf32, Rounding::Bf16];
+    for of_inputs in roundings {
+        for (first, second) in roundings.into_iter().flat_map(|a| roundings.map(|b| (a, b))) {
+            let sgd = Sgd::default();
+            let loss = Loss::MeanSquaredError;
+            let model =
+                Reference::rounding(&LAYERS, &parameters, loss, sgd, of_inputs, &[first, second]).unwrap();
+            let batch = Batch { inputs: &inputs, targets: Targets::Values(&values) };
+            let (got_loss, got) = model.gradients(&batch).unwrap();
+
+            let [w1, b1, w2, b2] = &parameters[..] else { panic!("four tensors") };
+            let (mut loss, mut expected) = (0.0, [12, 4, 8, 2].map(|len| vec![0.0; len]));
+            for (x, y) in inputs.chunks(3).zip(values.chunks(2)) {
+                let z1: Vec<f64> = (0..4)
+                    .map(|n| {
+                        (0..3).map(|k| of_inputs.of(x[k]) * first.of(w1[3 * n + k])).sum::<f64>() + b1[n]
+                    })
+                    .collect();
+                let h: Vec<f64> = z1.iter().map(|z| z.max(0.0)).collect();
+                let z2: Vec<f64> = (0..2)
+                    .map(|n| (0..4).map(|k| second.of(h[k]) * second.of(w2[4 * n + k])).sum::<f64>() + b2[n])
+                    .collect();
+                let dz2: Vec<f64> = z2.iter().zip(y).map(|(z, y)| (z - y) / 5.0).collect();
+                loss += z2.iter().zip(y).map(|(z, y)| (z - y).powi(2) / 10.0).sum::<f64>();
+                for k in 0..4 {
+                    let dh: f64 = (0..2).map(|n| second.of(dz2[n]) * second.of(w2[4 * n + k])).sum();
+                    let dz1 = if z1[k] > 0.0 { dh } else { 0.0 };
+                    (0..3).for_each(|i| expected[0][3 * k + i] += first.of(dz1) * of_inputs.of(x[i]));
+                    expected[1][k] += dz1;
+                    (0..2).for_each(|n| expected[2][4 * n + k] += second.of(dz2[n]) * second.of(h[k]));
+                }
+                (0..2).for_each(|n| expected[3][n] += dz2[n]);
+            }
+            let case = format!("{of_inputs:?}, {first:?}, {second:?}");
+            assert!((got_loss - loss).abs() <= 1e-14, "{case}: {got_loss} {loss}");
+            for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+                assert!((got - expected).abs() <= 1e-14, "{case}: {got} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn margins_are_of_the_hidden_unit_that_is_nearest_to_zero() {
+    // Units x - 1 and 2 x + 1, of sizes |x| + 1 and 2 |x| + 1, and a layer of outputs, which has no ReLU.
+    let parameters = [vec![1.0, 2.0], vec![-1.0, 1.0], vec![1.0, 1.0], vec![0.0]];
+    let sgd = Sgd::default();
+    let new = |layers: &[usize], parameters: &[Vec<f64>]| {
+        Reference::new(layers, parameters, Loss::MeanSquaredError, sgd, Precision::F64).unwrap()
+    };
+    let batch = Batch { inputs: &[3.0, -0.25, 1.0], targets: Targets::Values(&[0.0; 3]) };
+    let margins = new(&[1, 2, 1], &parameters).margins(&batch).unwrap();
+    assert_eq!(margins, [2.0 / 4.0, 0.5 / 1.5, 0.0]);
+    assert_eq!(new(&[1, 1], &[vec![1.0], vec![0.0]]).margins(&batch).unwrap(), [f64::INFINITY; 3]);
+}
+
+/// Momentum stays what it was: the second step is that of the scalar arithmetic.
+#[test]
+fn parameters_can_be_replaced_between_steps() {
+    let sgd = Sgd { lr: 0.5, momentum: 0.9, ..Sgd::default() };
+    let start = [vec![1.0], vec![0.0]];
+    let mut model = Reference::new(&[1, 1], &start, Loss::MeanSquaredError, sgd, Precision::F64).unwrap();
+    let batch = Batch { inputs: &[1.0], targets: Targets::Values(&[0.0]) };
+    model.step(&batch).unwrap(); // both gradients are 1
+    model.set_parameters(&[vec![4.0], vec![-2.0]]).unwrap();
+    assert_eq!(model.step(&batch).unwrap(), 2.0);
+    assert_eq!(model.parameters().unwrap(), [[4.0 - 0.5 * (0.9 + 2.0)], [-2.0 - 0.5 * (0.9 + 2.0)]]);
+    let count = model.set_parameters(&[vec![4.0], vec![]]).unwrap_err();
+    assert!(matches!(count, Error::Count { expected: 1, found: 0, .. }));
+}
+
 #[test]
 fn bad_models_and_batches_are_told() {
     let new = |layers: &[usize], parameters: &[Vec<f64>]| {
@@ -159,6 +236,10 @@ fn bad_models_and_batches_are_told() {
     assert!(matches!(new(&[3, 0], &[]), Error::Layers { .. }));
     assert!(matches!(new(&[1, 1], &[vec![0.0]]), Error::Count { expected: 2, found: 1, .. }));
     assert!(matches!(new(&[1, 1], &[vec![0.0], vec![]]), Error::Count { expected: 1, found: 0, .. }));
+    let two_layers = [vec![0.0], vec![0.0], vec![0.0], vec![0.0]];
+    let (loss, sgd) = (Loss::CrossEntropy, Sgd::default());
+    let rounded = Reference::rounding(&[1, 1, 1], &two_layers, loss, sgd, Rounding::None, &[Rounding::Bf16]);
+    assert!(matches!(rounded.err(), Some(Error::Count { expected: 2, found: 1, .. })));
     let model = random(&[2, 3], Loss::CrossEntropy, Precision::F32);
     let found = |inputs: &[f64], targets| model.gradients(&Batch { inputs, targets }).unwrap_err();
     assert!(matches!(found(&[], Targets::Labels(&[])), Error::Empty));

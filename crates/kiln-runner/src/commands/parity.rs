@@ -2,14 +2,18 @@
 
 use anyhow::{Context, ensure};
 use kiln_data::{Dataset, Source};
+#[cfg(feature = "reference")]
+use kiln_engine::Trainer;
 use kiln_engine::{Error, Precision, probe};
-use kiln_parity::{Golden, GoldenData, Recording, compare};
+use kiln_parity::{Golden, GoldenData, Report, compare};
 
 use super::data;
 use crate::cli::{ParityArgs, ParityEngine, Usage};
 use crate::engine::{belongs_to, cpu_name};
 use crate::help::causes;
-use crate::replay;
+use crate::replay::Replay;
+#[cfg(feature = "reference")]
+use crate::replay::reference::Precision as ReferencePrecision;
 use crate::terminal::say;
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
@@ -29,9 +33,7 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
         if golden.data == GoldenData::Mnist && mnist.is_none() {
             mnist = Some(data::load_or_fetch(Source::Mnist, &arguments.data)?);
         }
-        let report = run_one(&golden, mnist.as_ref(), arguments)
-            .and_then(|run| Ok(compare(&golden, &run)?))
-            .with_context(|| path.display().to_string());
+        let report = run_one(&golden, mnist.as_ref(), arguments).with_context(|| path.display().to_string());
         match report {
             Ok(report) => {
                 say(&report.to_string())?;
@@ -73,6 +75,13 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
         on_gpu || arguments.gpu.precision() == Precision::F32,
         Usage::new("--precision has no effect without a GPU: expected --engine graph or resident")
     );
+    #[cfg(not(feature = "reference"))]
+    ensure!(
+        arguments.gpu.precision() == Precision::F32,
+        Usage::new(
+            "--precision: tf32 and bf16 are compared with candle that rounds as they do: expected a build with --features reference"
+        )
+    );
     Ok(())
 }
 
@@ -91,20 +100,35 @@ fn describe(arguments: &ParityArgs) -> anyhow::Result<String> {
     }
 }
 
-fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> anyhow::Result<Recording> {
-    match arguments.engine {
-        ParityEngine::Host => replay::host(golden, mnist, arguments.threads),
-        ParityEngine::Graph => replay::graph(golden, mnist, &arguments.gpu.options(None)),
-        ParityEngine::Resident => {
-            replay::resident(golden, mnist, &arguments.gpu.resident_options(golden.batch))
-        }
-        #[cfg(feature = "reference")]
-        ParityEngine::ReferenceF32 => {
-            replay::reference::replay(golden, mnist, replay::reference::Precision::F32)
-        }
-        #[cfg(feature = "reference")]
-        ParityEngine::ReferenceF64 => {
-            replay::reference::replay(golden, mnist, replay::reference::Precision::F64)
-        }
+fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> anyhow::Result<Report> {
+    let (replay, gpu) = (Replay::new(golden, mnist), &arguments.gpu);
+    #[cfg(feature = "reference")]
+    if gpu.precision() != Precision::F32 {
+        return beside_rounding(&replay, golden.batch, arguments);
     }
+    let run = match arguments.engine {
+        ParityEngine::Host => replay.host(arguments.threads),
+        ParityEngine::Graph => replay.graph(&gpu.options(None)),
+        ParityEngine::Resident => replay.resident(&gpu.resident_options(golden.batch)),
+        #[cfg(feature = "reference")]
+        ParityEngine::ReferenceF32 => replay.reference(ReferencePrecision::F32),
+        #[cfg(feature = "reference")]
+        ParityEngine::ReferenceF64 => replay.reference(ReferencePrecision::F64),
+    };
+    Ok(compare(golden, &run?)?)
+}
+
+/// What is recorded is float64, which lower precision does not follow: it is compared with candle in float64 that rounds the same
+/// operands.
+#[cfg(feature = "reference")]
+fn beside_rounding(replay: &Replay<'_>, batch: usize, arguments: &ParityArgs) -> anyhow::Result<Report> {
+    let (gpu, precision) = (&arguments.gpu, arguments.gpu.precision());
+    let (trainer, operands) = match arguments.engine {
+        ParityEngine::Resident => (
+            Trainer::resident(replay.job()?, &gpu.resident_options(batch))?,
+            replay.operands_of_resident(precision),
+        ),
+        _ => (Trainer::graph(replay.job()?, &gpu.options(None))?, replay.operands_of_graph(precision)),
+    };
+    replay.beside(trainer, &operands)
 }

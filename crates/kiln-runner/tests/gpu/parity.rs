@@ -31,6 +31,23 @@ fn trajectories_that_do_not_fit_are_told_and_the_others_replayed() {
     assert!(found.stderr.contains(why) && found.stderr.contains(count), "{}", found.stderr);
 }
 
+/// In lower precision each step is compared with candle that rounds the same operands, by a bound of its own.
+#[cfg(feature = "reference")]
+#[test]
+fn trajectories_in_lower_precision_are_followed_step_by_step() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/mse-13-32-1.safetensors");
+    for (engine, precision, bound) in [("graph", "tf32", "1.1e-4"), ("resident", "bf16", "2.9e-4")] {
+        let found = parity(&["--engine", engine, "--precision", precision, golden.to_str().unwrap()]);
+        assert_eq!(found.code, Some(0), "{engine}: {}{}", found.stdout, found.stderr);
+        let lines: Vec<&str> = found.stdout.lines().collect();
+        assert_eq!(lines[1], "mse-13-32-1: ok");
+        for (line, what) in lines[2..].iter().zip(["  loss ", "  gradient ", "  parameter "]) {
+            assert!(line.starts_with(what) && line.contains(&format!(" of {bound} (")), "{line}");
+        }
+        assert!(lines.len() == 5 && lines[4].contains(" at step "), "{}", found.stdout);
+    }
+}
+
 /// Gradients of random models beside candle's.
 #[cfg(feature = "reference")]
 #[test]
@@ -39,6 +56,12 @@ fn gradients_of_random_models_are_candles() {
         let found = parity(&["--random", "--seed", "3", "--engine", engine]);
         assert_eq!(found.code, Some(0), "{engine}: {}{}", found.stdout, found.stderr);
         assert!(found.stdout.starts_with(&format!("Engine: {engine}")), "{}", found.stdout);
+        let rows = found.stdout.lines().filter(|line| line.ends_with("  ok")).count();
+        assert_eq!(rows, tensors, "{engine}: {}", found.stdout);
+    }
+    for (engine, precision, tensors) in [("graph", "bf16", 60), ("resident", "tf32", 40)] {
+        let found = parity(&["--random", "--engine", engine, "--precision", precision]);
+        assert_eq!(found.code, Some(0), "{engine}: {}{}", found.stdout, found.stderr);
         let rows = found.stdout.lines().filter(|line| line.ends_with("  ok")).count();
         assert_eq!(rows, tensors, "{engine}: {}", found.stdout);
     }
