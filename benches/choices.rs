@@ -3,15 +3,14 @@
 //! Every line is a job and a variant with its median time a step and the ratio to the engine's own choice: above 1 the variant is
 //! slower. The borders themselves are [`Choices`]; those of the resident engine are `--team` and `--blocks`.
 
+mod common;
+
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use kiln_engine::{
-    Choices, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions, Samples, Schedule, Sgd, Targets, Team,
-    Trainer, probe,
-};
+use common::{Data, Measured, alternate};
+use kiln_engine::{Choices, GraphOptions, Job, Precision, ResidentOptions, Team, Trainer, probe};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -137,68 +136,24 @@ fn questions() -> Vec<Question> {
     ]
 }
 
-/// Synthetic pixels and labels, enough for so many steps.
-struct Data {
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-    width: usize,
-}
-
-impl Data {
-    fn new(rows: usize, width: usize, classes: usize) -> Self {
-        let mut state = 7u32;
-        let mut noise = move || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
-        let labels = (0..rows).map(|_| noise() % classes as u8).collect();
-        Self { pixels: (0..rows * width).map(|_| noise()).collect(), labels, width }
-    }
-
-    fn job(&self, layers: &[usize]) -> Result<Job<'_>> {
-        Ok(Job {
-            model: Mlp::new(layers, 0)?,
-            loss: Loss::CrossEntropy,
-            optimizer: Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() }.into(),
-            schedule: Schedule::default(),
-            train: Samples::pixels(&self.pixels, self.width, Targets::Labels(&self.labels))?,
-        })
-    }
-}
-
-/// What a variant has taken, in microseconds a step: an epoch each, or why it cannot run.
-struct Measured {
-    variant: String,
-    times: Result<Vec<f64>, String>,
-}
-
-impl Measured {
-    /// Median, least and most.
-    fn summary(&self) -> Option<[f64; 3]> {
-        let mut times = self.times.clone().ok()?;
-        times.sort_by(f64::total_cmp);
-        Some([times[times.len() / 2], *times.first()?, *times.last()?])
-    }
-}
-
 fn trainer(
     job: Job<'_>,
     variant: Variant,
     device: usize,
     precision: Precision,
     batch: usize,
-) -> Result<Trainer<'_>, kiln_engine::Error> {
-    match variant {
+) -> Result<Trainer<'_>> {
+    Ok(match variant {
         Variant::Graph(choices) => {
-            Trainer::graph(job, &GraphOptions { device, precision, choices, ..GraphOptions::default() })
+            Trainer::graph(job, &GraphOptions { device, precision, choices, ..GraphOptions::default() })?
         }
         Variant::Resident { team, blocks } => {
-            Trainer::resident(job, &ResidentOptions { device, precision, batch, team, blocks, epochs: None })
+            Trainer::resident(job, &ResidentOptions { device, precision, batch, team, blocks, epochs: None })?
         }
-    }
+    })
 }
 
-/// All variants on a job, an epoch each in turn; the first epoch, which captures, is not counted.
+/// All variants on a job; the first epoch, which captures, is not counted.
 fn measure(
     arguments: &Arguments,
     variants: &[(String, Variant)],
@@ -207,56 +162,23 @@ fn measure(
     precision: Precision,
 ) -> Result<Vec<Measured>> {
     let steps = if arguments.quick { 3 } else { (1 << 18) / batch.clamp(1024, 1 << 14) };
-    let data = Data::new(steps * batch, layers[0], layers[layers.len() - 1]);
+    let data = Data::new(steps * batch, layers);
     let order: Vec<u32> = (0..(steps * batch) as u32).rev().collect();
     let mut trainers = Vec::new();
-    let mut measured = Vec::new();
     for (name, variant) in variants {
-        let opened = trainer(data.job(layers)?, *variant, arguments.device, precision, batch);
-        measured.push(Measured {
-            variant: name.clone(),
-            times: opened.as_ref().map(|_| Vec::new()).map_err(ToString::to_string),
-        });
-        trainers.push(opened.ok());
+        trainers.push((name.clone(), trainer(data.job()?, *variant, arguments.device, precision, batch)));
     }
-    for round in 0..=arguments.rounds {
-        for (trainer, measured) in trainers.iter_mut().zip(&mut measured) {
-            let Some(trainer) = trainer else { continue };
-            let started = Instant::now();
-            let epoch = trainer.epoch(&order, batch).with_context(|| measured.variant.clone())?;
-            let time = started.elapsed().as_secs_f64() / epoch.steps as f64 * 1e6;
-            if let (Ok(times), true) = (&mut measured.times, round > 0) {
-                times.push(time);
-            }
-        }
-    }
-    Ok(measured)
+    alternate(arguments.rounds, trainers, |trainer| Ok(trainer.epoch(&order, batch)?.steps))
 }
 
 fn report(arguments: &Arguments, question: &str, job: &str, measured: &[Measured]) {
-    let own = measured.first().and_then(Measured::summary).map(|[median, ..]| median);
     for found in measured {
-        let ratio = found.summary().zip(own).map(|([median, ..], own)| median / own);
         if arguments.json {
-            let [median, least, most] = found.summary().map_or([None; 3], |times| times.map(Some));
-            let error = found.times.as_ref().err();
-            println!(
-                "{}",
-                json!({
-                    "question": question, "job": job, "variant": found.variant, "us_per_step": median, "min": least,
-                    "max": most, "ratio": ratio, "error": error
-                })
-            );
+            let mut line = found.json(&measured[0]);
+            (line["question"], line["job"]) = (question.into(), job.into());
+            println!("{line}");
         } else {
-            let result = match (&found.times, found.summary(), ratio) {
-                (Err(reason), ..) => reason.clone(),
-                (_, Some([median, least, most]), Some(ratio)) => {
-                    format!("{median:10.2} µs ({least:.2} to {most:.2})  x {ratio:.2}")
-                }
-                (_, Some([median, ..]), None) => format!("{median:10.2} µs"),
-                (_, None, _) => "nothing measured".into(),
-            };
-            println!("{question:14} {job:32} {:14} {result}", found.variant);
+            println!("{question:14} {job:32} {:14} {}", found.variant, found.text(&measured[0]));
         }
     }
 }

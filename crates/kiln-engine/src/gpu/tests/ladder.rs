@@ -4,80 +4,12 @@ use kiln_tests::{on_device, sim, test_name};
 
 use super::mutants::{FAILED, FOUND, WHICH, no_wait, replaced, without};
 use super::*;
-use crate::gpu::kernels::{Group, Launch, Module, Team};
+use crate::gpu::kernels::{Group, Launch, Team};
 
-/// A kernel of the ladder.
-struct Rung {
-    module: Module,
-    kernel: &'static str,
-    /// Blocks of its cluster.
-    blocks: u32,
-    /// Batches that it has room for.
-    slots: usize,
-    mbarriers: usize,
-    /// What the bytes of a row are a multiple of.
-    row_bytes: u32,
-}
+#[path = "../../../../../kernels/ladder/rungs.rs"]
+mod rungs;
 
-macro_rules! module {
-    ($name:literal) => {
-        ($name, include_str!(concat!("../../../../../kernels/ladder/ptx/", $name, ".ptx")))
-    };
-}
-
-const RUNGS: [Rung; 4] = [
-    Rung {
-        module: module!("1_single_block"),
-        kernel: "ladder_single_block",
-        blocks: 1,
-        slots: 1,
-        mbarriers: 0,
-        row_bytes: 1,
-    },
-    Rung {
-        module: module!("2_cluster_sync"),
-        kernel: "ladder_cluster_sync",
-        blocks: 8,
-        slots: 1,
-        mbarriers: 0,
-        row_bytes: 1,
-    },
-    Rung {
-        module: module!("3_messages"),
-        kernel: "ladder_messages",
-        blocks: 8,
-        slots: 1,
-        mbarriers: 2,
-        row_bytes: 1,
-    },
-    Rung {
-        module: module!("4_multicast"),
-        kernel: "ladder_multicast",
-        blocks: 8,
-        slots: 2,
-        mbarriers: 4,
-        row_bytes: 16,
-    },
-];
-const THREADS: u32 = 128;
-
-impl Rung {
-    /// Dynamic shared memory of a block, as the rung's head comment has it.
-    fn shared_bytes(&self, sizes: &Sizes, pitch: u32) -> u32 {
-        let Sizes { k, h, c, batch, .. } = *sizes;
-        let (units, owned, cp) =
-            (h.div_ceil(self.blocks), batch.div_ceil(self.blocks), c.next_multiple_of(4));
-        let tensors = [units * k, units, units * cp, cp];
-        let mut floats = [tensors, tensors].concat();
-        floats.extend([batch * units, batch * units, batch * cp]);
-        if self.blocks > 1 {
-            floats.extend([self.blocks * owned * cp, owned * cp]);
-        }
-        let bytes = floats.iter().map(|count| 4 * count);
-        let others = [self.slots as u32 * batch * pitch, 8 * self.mbarriers as u32];
-        bytes.chain(others).map(|piece| piece.next_multiple_of(16)).sum()
-    }
-}
+use rungs::{RUNGS, Rung, THREADS};
 
 /// Of a model and its training.
 #[derive(Debug, Clone, Copy)]
@@ -103,19 +35,18 @@ const SIZES: [Sizes; 4] = [
 ];
 
 impl Sizes {
+    /// Inputs, hidden units, classes.
+    fn layers(&self) -> [u32; 3] {
+        [self.k, self.h, self.c]
+    }
+
     /// Where w1, b1, w2 and b2 lie in an arena.
     fn places(&self) -> [std::ops::Range<usize>; 4] {
-        let (k, h, c) = (self.k as usize, self.h as usize, self.c as usize);
-        let mut next = 0;
-        [h * k, h, c * h, c].map(|len| {
-            let place = next..next + len;
-            next += len.next_multiple_of(4);
-            place
-        })
+        rungs::arena(self.layers()).0
     }
 
     fn arena(&self) -> usize {
-        self.places()[3].end.next_multiple_of(4)
+        rungs::arena(self.layers()).1
     }
 }
 
@@ -204,7 +135,7 @@ impl Trained {
 /// Trains on the device.
 fn train(gpu: &Gpu, rung: &Rung, job: &Job) -> Trained {
     let Sizes { samples, k, h, c, batch, rows, epochs } = job.sizes;
-    let pitch = k.next_multiple_of(rung.row_bytes);
+    let pitch = rung.pitch(k);
     // The padding holds something, so that who takes it for pixels is found.
     let mut padded = vec![255u8; (samples * pitch) as usize];
     for (row, pixels) in padded.chunks_mut(pitch as usize).zip(job.pixels.chunks(k as usize)) {
@@ -233,7 +164,7 @@ fn train(gpu: &Gpu, rung: &Rung, job: &Job) -> Trained {
         .group(Group {
             team: Team::Cluster,
             blocks: rung.blocks,
-            shared_bytes: rung.shared_bytes(&job.sizes, pitch),
+            shared_bytes: rung.shared_bytes(job.sizes.layers(), batch),
         })
         .submit((rung.blocks, 1, 1), THREADS)
         .unwrap();
@@ -393,7 +324,7 @@ fn assert_follows(rung: &Rung, job: &Job, trained: &Trained) {
 }
 
 fn gpu() -> Gpu {
-    Gpu::with_modules(0, &RUNGS.map(|rung| rung.module)).unwrap()
+    Gpu::with_modules(0, &RUNGS.map(|rung| (rung.name, rung.ptx))).unwrap()
 }
 
 #[test]
@@ -571,7 +502,7 @@ fn mutants() -> Vec<(usize, Fault)> {
     let mut mutants = Vec::new();
     for (at, rung) in RUNGS.iter().enumerate() {
         let mut add = |fault| mutants.push((at, fault));
-        let count = |instruction: &str| rung.module.1.matches(instruction).count();
+        let count = |instruction: &str| rung.ptx.matches(instruction).count();
         (0..count("bar.sync")).for_each(|n| add(Fault::NoBarrier(n)));
         (0..count(ARRIVE)).for_each(|n| add(Fault::NoClusterBarrier(n)));
         (0..count(WAIT)).for_each(|n| add(Fault::NoWait(n)));
@@ -628,10 +559,10 @@ fn run_one() {
     for (at, rung) in RUNGS.iter().enumerate() {
         let text = match which {
             Some((mutant, _)) if mutant != at => continue,
-            Some((_, fault)) => fault.in_text(rung.module.1).leak(),
-            None => rung.module.1,
+            Some((_, fault)) => fault.in_text(rung.ptx).leak(),
+            None => rung.ptx,
         };
-        let gpu = Gpu::with_modules(0, &[(rung.module.0, text)]).unwrap();
+        let gpu = Gpu::with_modules(0, &[(rung.name, text)]).unwrap();
         assert_follows(rung, &job, &train(&gpu, rung, &job));
     }
 }
