@@ -1,8 +1,8 @@
 // Makes the copies that pipeline.cuh multiplies, in the formats that it names: bf16, tf32 or bf16x3. The kernels of a format are made by
 // KILN_COPIES(E).
 //
-//   copy_pixels_<E>      x (B, K) = rows of the data set (samples, K) u8 that the order of the batch names: whole numbers 0..255, exact; the
-//                        first plane of the format alone is written
+//   copy_pixels_<E>      x (B, K) = rows of the data set (samples, K) u8 that the order of the batch names: whole numbers 0..255,
+//                        exact; the first plane of the format alone is written
 //   copy_floats_<E>      the same from (samples, K) f32
 //   copy_matrix_<E>      to (B, K) = from (B, K) f32
 //   copy_gradient_<E>    the same, and parts (ceil(B / 32), K): sums over 32 rows each of what is copied, before it is rounded

@@ -7,11 +7,12 @@
 //                                       parts (ceil(B / tile), K): sums of dx over the rows of each tile, before it is rounded
 //
 // x, w, dz, dx and the hidden y are copies; b and parts are float32. `scale` is 1/255 where x are pixels, which are whole
-// numbers until the sum is complete, and `planes` is how many of x are not zero: all of its format, or one of pixels. The parts are what the gradient of the layer's biases is made of: see
-// weight_gradient_copies.cuh.
+// numbers until the sum is complete, and `planes` is how many of x are not zero: all of its format, or one of pixels. The parts are
+// what the gradient of the layer's biases is made of: see weight_gradient_copies.cuh.
 //
-// <E>: bf16, tf32 or bf16x3. <tile>: 128, 64 or 32, its side (warpgroups.cuh has others). Grid: (ceil(B / tile), ceil(N / tile)); for the input gradient
-// (ceil(B / tile), ceil(K / tile)). Threads: 128. Every output is written, nothing else is, gaps neither. Runs are equal bit for bit.
+// <E>: bf16, tf32 or bf16x3. <tile>: 128, 64 or 32, its side (warpgroups.cuh has others). Grid: (ceil(B / tile), ceil(N / tile)); for
+// the input gradient (ceil(B / tile), ceil(K / tile)). Threads: 128. Every output is written, nothing else is, gaps neither. Runs are
+// equal bit for bit.
 #pragma once
 #include "pipeline.cuh"
 

@@ -6,8 +6,9 @@
 //   sgd_momentum   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
 //   adamw    m += fresh1 (g - m),  v += fresh2 (g^2 - v),  p -= lr (decay p + c1 m / (c2 sqrt(v) + eps))
 //
-// What PyTorch's SGD makes of its scalars: as in weight_gradients.cuh. PyTorch's AdamW is fresh1 = 1 - beta1, fresh2 = 1 - beta2, c1 = 1 / (1 - beta1^t), c2 = 1 / sqrt(1 - beta2^t). lr, c1 and c2 are
-// row *step + slot of `scalars`, in device memory, so that a schedule needs no new capture.
+// What PyTorch's SGD makes of its scalars: as in weight_gradients.cuh. PyTorch's AdamW is fresh1 = 1 - beta1, fresh2 = 1 - beta2,
+// c1 = 1 / (1 - beta1^t), c2 = 1 / sqrt(1 - beta2^t). lr, c1 and c2 are row *step + slot of `scalars`, in device memory, so that a
+// schedule needs no new capture.
 //
 // p, m, v, g: n values each, the arenas of all layers with the gaps between their tensors, which stay zero. Every value of p, m
 // and v is read once and written once, of g read once; g stays. No value depends on another, so that runs are equal bit for

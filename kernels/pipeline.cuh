@@ -60,7 +60,8 @@ __device__ __forceinline__ V taken_from(float& x) {
 }
 
 // Tiles of 128 x 128, 64 x 64 and 32 x 32, of stages of 64 bytes a line, or 128 in the smallest. Four warps each; of the smallest
-// tile each has a quarter of the sum. Registers leave room for BLOCKS a multiprocessor, and so does its shared memory where it has 164 KiB or more.
+// tile each has a quarter of the sum. Registers leave room for BLOCKS a multiprocessor, and so does its shared memory where it has
+// 164 KiB or more.
 constexpr int STAGES = 4;
 template <class E>
 struct Tile128 : Tile<128, 128, 2, 2, 1, 64 / sizeof(Value<E>)> {
@@ -84,6 +85,12 @@ __device__ __forceinline__ size_t pitch(u32 width) {
     return ((size_t)width + CHUNK<V> - 1) / CHUNK<V> * CHUNK<V>;
 }
 
+// Values from a plane of a copy to the next.
+template <class E>
+__device__ __forceinline__ size_t plane_size(u32 lines, u32 width) {
+    return Format<E>::PLANES == 1 ? 0 : lines * pitch<Value<E>>(width);
+}
+
 // A copy that is read. `planes` of it are not zero.
 template <class E>
 struct Copy {
@@ -91,8 +98,7 @@ struct Copy {
     u32 lines, width;
     u32 planes = Format<E>::PLANES;
     __device__ __forceinline__ const Value<E>* line(u32 at) const { return data + at * pitch<Value<E>>(width); }
-    // Values from a plane to the next.
-    __device__ __forceinline__ size_t plane() const { return Format<E>::PLANES == 1 ? 0 : lines * pitch<Value<E>>(width); }
+    __device__ __forceinline__ size_t plane() const { return plane_size<E>(lines, width); }
 };
 
 // One that is made.
@@ -104,7 +110,7 @@ struct NewCopy {
         Value<E>* place = data + line * pitch<Value<E>>(width) + at;
 #pragma unroll
         for (u32 plane = 0; plane < Format<E>::PLANES; plane++)
-            place[plane * (lines * pitch<Value<E>>(width))] = taken_from<Value<E>>(x);
+            place[plane * plane_size<E>(lines, width)] = taken_from<Value<E>>(x);
     }
 };
 
@@ -219,6 +225,26 @@ struct CopyAcross : Base {
     };
 };
 
+// Copies the stages of a product, one after the other, each the terms of a's rows from m0 on and then those of b's from n0 on.
+template <class T, class SA, class SB, class E>
+struct Feed {
+    const typename SA::Loader from_a;
+    const typename SB::Loader from_b;
+    Stages<E, T::DEPTH> ahead; // those that are not copied yet
+
+    __device__ __forceinline__ Feed(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 terms)
+        : from_a(a, m0), from_b(b, n0), ahead(a, b, terms) {}
+    // Begins to copy the next stage. One that is beyond the last is empty and counts, so that as many are pending at every stage.
+    __device__ __forceinline__ void stage(Value<E>* to) {
+        if (ahead.more()) {
+            from_a.load(to, ahead.term, ahead.plane_a());
+            from_b.load(to + SA::SIZE, ahead.term, ahead.plane_b());
+            ahead.next();
+        }
+        end_stage();
+    }
+};
+
 // Multiplies TF32 that is staged as it is. Its fragments are read by ldmatrix too, but for terms across the lines, which that
 // cannot turn.
 struct RoundedTf32 : TensorCores {
@@ -331,27 +357,17 @@ __device__ __forceinline__ void pipelined(const Copy<E>& a, const Copy<E>& b, u3
     const int wm = warp / T::WARPS_N % T::WARPS_M * T::WM, wn = warp % T::WARPS_N * T::WN;
 
     float sums[T::SUMS] = {};
-    const typename SA::Loader from_a(a, m0);
-    const typename SB::Loader from_b(b, n0);
-    Stages<E, T::DEPTH> ahead(a, b, terms);
-    const u32 count = ahead.count();
-    auto stage = [&](int buffer) {
-        if (ahead.more()) {
-            from_a.load(stages + buffer * STAGE, ahead.term, ahead.plane_a());
-            from_b.load(stages + buffer * STAGE + SA::SIZE, ahead.term, ahead.plane_b());
-            ahead.next();
-        }
-        end_stage(); // an empty one counts, so that the same number is pending at every stage
-    };
+    Feed<T, SA, SB, E> feed(a, b, m0, n0, terms);
+    const u32 count = feed.ahead.count();
 #pragma unroll
-    for (int s = 0; s < STAGES - 1; s++) stage(s);
+    for (int s = 0; s < STAGES - 1; s++) feed.stage(stages + s * STAGE);
     int buffer = 0;
     for (u32 done = 0; done < count; done++) {
         await_stages<STAGES - 2>();
         // Every thread's copies of this stage have arrived, and every warp has read the stage before, which the next copies
         // overwrite.
         __syncthreads();
-        stage((buffer + STAGES - 1) % STAGES);
+        feed.stage(stages + (buffer + STAGES - 1) % STAGES * STAGE);
         const V* tile = stages + buffer * STAGE;
         Math::template multiply<T, SA, SB>(tile, tile + SA::SIZE, wm, wn, slice * T::SLICE_DEPTH, sums);
         buffer = (buffer + 1) % STAGES;

@@ -28,10 +28,10 @@
 // Numbers: products of w1 as Math says (fragments.cuh), all else float32. Sums have an order that depends on the shapes alone, so
 // that runs are equal bit for bit, alone or beside others.
 //
-// Grid: R clusters of 8 or 16 blocks, or as many blocks in a cooperative launch, so that H <= blocks * UNITS. Threads: 256. K <= 1024, C <= 16, batch <= 128. chunk: a
-// multiple of 16, at most `Kind::CHUNK`. Dynamic shared memory: `Layout`. order has `epochs` times `rows` samples. Written:
-// losses and hits of each row, parameters and velocities at the end, and after each epoch where `snapshots` are wanted.
-// After an epoch `stop` is looked at, and ends the training where it is not zero.
+// Grid: R clusters of 8 or 16 blocks, or as many blocks in a cooperative launch, so that H <= blocks * UNITS. Threads: 256.
+// K <= 1024, C <= 16, batch <= 128. chunk: a multiple of 16, at most `Kind::CHUNK`. Dynamic shared memory: `Layout`. order has
+// `epochs` times `rows` samples. Written: losses and hits of each row, parameters and velocities at the end, and after each epoch
+// where `snapshots` are wanted. After an epoch `stop` is looked at, and ends the training where it is not zero.
 #pragma once
 #include "resident_job.cuh"
 

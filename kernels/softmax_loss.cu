@@ -13,8 +13,9 @@
 // One warp a row, grid ceil(B / 8) blocks of 256 threads. C is anything from 1. Runs are equal bit for bit.
 #include "losses.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) softmax_cross_entropy(const u8* labels, const u32* order, const u32* step, u32 slot,
-                                                                       u32 batch, float* z, float* losses, u32* hits, u32 mean, u32 B, u32 C) {
+extern "C" __global__ void __launch_bounds__(256)
+    softmax_cross_entropy(const u8* labels, const u32* order, const u32* step, u32 slot, u32 batch, float* z, float* losses, u32* hits,
+                          u32 mean, u32 B, u32 C) {
     const Row row(order, step, slot, batch, B);
     if (!row.exists) return; // a whole warp
     const float loss = CrossEntropy{labels, hits}(row, z + (size_t)row.of_batch * C, C, mean);

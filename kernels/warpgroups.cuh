@@ -101,7 +101,8 @@ __device__ __forceinline__ void multiply_16(float (&s)[128], u64 a, u64 b) {
             "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
         "%128, %129, add, 1, 1, %130, %131;\n"
         "}\n"
-        : KILN_SUMS_16(0), KILN_SUMS_16(16), KILN_SUMS_16(32), KILN_SUMS_16(48), KILN_SUMS_16(64), KILN_SUMS_16(80), KILN_SUMS_16(96), KILN_SUMS_16(112)
+        : KILN_SUMS_16(0), KILN_SUMS_16(16), KILN_SUMS_16(32), KILN_SUMS_16(48), KILN_SUMS_16(64), KILN_SUMS_16(80), KILN_SUMS_16(96),
+          KILN_SUMS_16(112)
         : "l"(a), "l"(b), "n"(ACROSS_A), "n"(ACROSS_B));
 }
 
@@ -136,20 +137,10 @@ __device__ __forceinline__ void by_warpgroups(const Copy<E>& a, const Copy<E>& b
     const u32 group = threadIdx.x / 128;
 
     float sums[T::SUMS] = {};
-    const typename SA::Loader from_a(a, m0);
-    const typename SB::Loader from_b(b, n0);
-    Stages<E, T::DEPTH> ahead(a, b, terms);
-    const u32 count = ahead.count();
-    auto stage = [&](int buffer) {
-        if (ahead.more()) {
-            from_a.load(stages + buffer * T::STAGE, ahead.term, ahead.plane_a());
-            from_b.load(stages + buffer * T::STAGE + SA::SIZE, ahead.term, ahead.plane_b());
-            ahead.next();
-        }
-        end_stage(); // an empty one counts, so that the same number is pending at every stage
-    };
+    Feed<T, SA, SB, E> feed(a, b, m0, n0, terms);
+    const u32 count = feed.ahead.count();
 #pragma unroll
-    for (int s = 0; s < T::AHEAD; s++) stage(s);
+    for (int s = 0; s < T::AHEAD; s++) feed.stage(stages + s * T::STAGE);
     int buffer = 0;
     pin(sums);
     for (u32 done = 0; done < count; done++) {
@@ -162,7 +153,7 @@ __device__ __forceinline__ void by_warpgroups(const Copy<E>& a, const Copy<E>& b
         for (int k = 0; k < T::DEPTH; k += 16)
             multiply_16<SA::TRANSPOSED, SB::TRANSPOSED>(sums, SA::matrix(tile, group * 64, k), SB::matrix(tile + SA::SIZE, 0, k));
         end_products();
-        stage((buffer + T::AHEAD) % T::STAGES);
+        feed.stage(stages + (buffer + T::AHEAD) % T::STAGES * T::STAGE);
         await_products<1>();
         buffer = (buffer + 1) % T::STAGES;
     }

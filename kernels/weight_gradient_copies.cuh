@@ -8,12 +8,13 @@
 //   weight_gradient_copies_descent_<E>_<tile>    p -= lr g                                      g: gradient + decay p
 //   weight_gradient_copies_momentum_<E>_<tile>   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
 //
-// x and dz are copies; `scale` and `planes` are those of x, as in linear_copies.cuh. `parts` are sums of dz over some rows each, in float32, from before it was rounded: what made dz left
-// them. Parameters, velocities and gradients are float32 and without gaps; the last two kernels also write the copy of the new
-// weights (N, K). lr, keep, fresh, and what PyTorch's SGD makes of them: as in weight_gradients.cuh.
+// x and dz are copies; `scale` and `planes` are those of x, as in linear_copies.cuh. `parts` are sums of dz over some rows each, in
+// float32, from before it was rounded: what made dz left them. Parameters, velocities and gradients are float32 and without gaps; the
+// last two kernels also write the copy of the new weights (N, K). lr, keep, fresh, and what PyTorch's SGD makes of them: as in
+// weight_gradients.cuh.
 //
-// <E>: bf16, tf32 or bf16x3. <tile>: 128, 64 or 32, its side (warpgroups.cuh has others). Grid: (ceil(N / tile), ceil(K / tile)). Threads: 128. The blocks of the first column sum db.
-// Parameters of other layers are not touched; runs are equal bit for bit.
+// <E>: bf16, tf32 or bf16x3. <tile>: 128, 64 or 32, its side (warpgroups.cuh has others). Grid: (ceil(N / tile), ceil(K / tile)).
+// Threads: 128. The blocks of the first column sum db. Parameters of other layers are not touched; runs are equal bit for bit.
 //
 // w of the layer must have been read before: the gradient at the inputs comes first.
 #pragma once
