@@ -168,7 +168,7 @@ fn measure(
     for (name, variant) in variants {
         trainers.push((name.clone(), trainer(data.job()?, *variant, arguments.device, precision, batch)));
     }
-    alternate(arguments.rounds, trainers, |trainer| Ok(trainer.epoch(&order, batch)?.steps))
+    Ok(alternate(arguments.rounds, trainers, |_, trainer| Ok(trainer.epoch(&order, batch)?.steps)))
 }
 
 fn report(arguments: &Arguments, question: &str, job: &str, measured: &[Measured]) {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kiln_engine::{Job, Loss, Mlp, Samples, Schedule, Sgd, Targets};
 use serde_json::{Value, json};
 
@@ -82,12 +82,13 @@ impl Measured {
     }
 }
 
-/// All variants, an epoch each in turn; the first round is not counted. `epoch` answers how many steps it has had.
+/// All variants, an epoch each in turn; the first round is not counted. `epoch` gets a variant and its name, and answers how many steps it
+/// has had; one that fails is left out from there on, with its reason in the place of times.
 pub(crate) fn alternate<V>(
     rounds: u32,
     variants: Vec<(String, Result<V>)>,
-    mut epoch: impl FnMut(&mut V) -> Result<usize>,
-) -> Result<Vec<Measured>> {
+    mut epoch: impl FnMut(&str, &mut V) -> Result<usize>,
+) -> Vec<Measured> {
     let (mut runners, mut measured) = (Vec::new(), Vec::new());
     for (variant, opened) in variants {
         let times = opened.as_ref().map(|_| Vec::new()).map_err(|error| format!("{error:#}"));
@@ -96,14 +97,14 @@ pub(crate) fn alternate<V>(
     }
     for round in 0..=rounds {
         for (runner, measured) in runners.iter_mut().zip(&mut measured) {
-            let Some(runner) = runner else { continue };
+            let (Some(variant), Ok(times)) = (&mut *runner, &mut measured.times) else { continue };
             let started = Instant::now();
-            let steps = epoch(runner).with_context(|| measured.variant.clone())?;
-            let time = started.elapsed().as_secs_f64() / steps as f64 * 1e6;
-            if let (Ok(times), true) = (&mut measured.times, round > 0) {
-                times.push(time);
+            match epoch(&measured.variant, variant) {
+                Ok(steps) if round > 0 => times.push(started.elapsed().as_secs_f64() / steps as f64 * 1e6),
+                Ok(_) => {}
+                Err(error) => (*runner, measured.times) = (None, Err(format!("{error:#}"))),
             }
         }
     }
-    Ok(measured)
+    measured
 }

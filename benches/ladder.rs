@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::process::ExitCode;
 use std::ptr::{from_ref, null_mut};
@@ -45,6 +46,8 @@ struct Arguments {
 /// The textbook job's model, which one block has no shared memory for, and one of its width that all rungs take.
 const MODELS: [[u32; 3]; 2] = [[784, 128, 10], [784, 16, 10]];
 const TINY: [[u32; 3]; 1] = [[21, 18, 5]];
+/// How far an epoch's loss may be from that of the resident engine in float32: lower precision's roundings, and no other training.
+const LOSS_BOUND: f64 = 1e-2;
 
 /// An epoch of samples.
 struct Epoch {
@@ -73,14 +76,11 @@ enum Runner<'d> {
 }
 
 impl Runner<'_> {
-    fn train(&mut self, epoch: &Epoch) -> Result<()> {
+    /// Trains an epoch; its loss.
+    fn train(&mut self, epoch: &Epoch) -> Result<f64> {
         match self {
             Runner::Rung(rung) => rung.train(),
-            Runner::Resident(trainer) => {
-                let loss = trainer.epoch(&epoch.order, epoch.batch as usize)?.loss;
-                ensure!(loss.is_finite(), "loss: expected a number, found {loss}");
-                Ok(())
-            }
+            Runner::Resident(trainer) => Ok(trainer.epoch(&epoch.order, epoch.batch as usize)?.loss),
         }
     }
 }
@@ -105,17 +105,15 @@ impl<'d> Launched<'d> {
         let bytes = rung.shared_bytes(epoch.layers, epoch.batch);
         let most = gpu.shared_bytes;
         ensure!(bytes <= most, "needs {bytes} bytes of shared memory a block, of {most}");
-        let stream = CudaContext::new(arguments.device)?.default_stream();
+        let context = CudaContext::new(arguments.device)?;
+        // SAFETY: cudarc's events order the use of a buffer on several streams; here there is one stream.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.default_stream();
         let module = stream.context().load_module(Ptx::from_src(rung.ptx))?;
         let function = module.load_function(rung.kernel)?;
         function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes as i32)?;
 
-        let (data, width) = (&epoch.data, epoch.layers[0]);
-        let (width, pitch) = (width as usize, rung.pitch(width) as usize);
-        let mut padded = vec![0u8; epoch.order.len() * pitch];
-        for (row, pixels) in padded.chunks_mut(pitch).zip(data.pixels.chunks(width)) {
-            row[..width].copy_from_slice(pixels);
-        }
+        let data = &epoch.data;
         let (places, values) = arena(epoch.layers);
         let mut parameters = vec![0.0; values];
         for (place, tensor) in places.into_iter().zip(data.job()?.model.tensors()) {
@@ -125,7 +123,7 @@ impl<'d> Launched<'d> {
             rung,
             epoch,
             function,
-            x: stream.clone_htod(&padded)?,
+            x: stream.clone_htod(&rung.padded(&data.pixels, epoch.layers[0]))?,
             labels: stream.clone_htod(&data.labels)?,
             order: stream.clone_htod(&epoch.order)?,
             parameters: stream.clone_htod(&parameters)?,
@@ -135,7 +133,7 @@ impl<'d> Launched<'d> {
         })
     }
 
-    fn train(&mut self) -> Result<()> {
+    fn train(&mut self) -> Result<f64> {
         let Epoch { layers, batch, ref order, .. } = *self.epoch;
         let ([k, h, c], stream) = (layers, &self.stream);
         let data =
@@ -169,14 +167,17 @@ impl<'d> Launched<'d> {
         };
         let (function, arguments) = (self.function.cu_function(), arguments.as_mut_ptr());
         // SAFETY: these are the parameters that `kernels/ladder/ptx/abi.tsv` has for every rung, and all that is pointed at lives until
-        // the driver has copied it, and on the device until the losses are there, below. x has a row of `pitch` bytes for each sample,
-        // `order` names samples, each below their number, labels are below c, and the arenas are as long as `arena` says.
+        // the driver has copied it, and on the device until the losses are there, below. Rows of x are `pitch` bytes apart, from a multiple
+        // of 16 on, one for each sample; `order` names samples, each below their number; labels are below c; the arenas are as long as
+        // `arena` says, and the losses as the order; batch is at most 8 THREADS. Blocks and shared memory are as the rung wants them, and the
+        // context has been bound to this thread by what was copied.
         unsafe { sys::cuLaunchKernelEx(&config, function, arguments, null_mut()) }
             .result()
             .context("launching")?;
         let losses = self.stream.clone_dtoh(&self.losses)?; // waits
-        ensure!(losses.iter().all(|loss| loss.is_finite()), "losses: expected numbers");
-        Ok(())
+        let steps = losses.chunks(batch as usize);
+        let of_step = |rows: &[f32]| rows.iter().copied().map(f64::from).sum::<f64>() / rows.len() as f64;
+        Ok(steps.map(of_step).sum::<f64>() / self.epoch.steps() as f64)
     }
 }
 
@@ -186,7 +187,7 @@ fn address<T>(argument: &T) -> *mut c_void {
 }
 
 /// The resident engine in each precision, and the rungs, on one model.
-fn measure(arguments: &Arguments, gpu: &GpuInfo, epoch: &Epoch) -> Result<Vec<Measured>> {
+fn measure(arguments: &Arguments, gpu: &GpuInfo, epoch: &Epoch) -> Vec<Measured> {
     let resident = |precision| -> Result<Runner<'_>> {
         let options = ResidentOptions {
             device: arguments.device,
@@ -205,7 +206,22 @@ fn measure(arguments: &Arguments, gpu: &GpuInfo, epoch: &Epoch) -> Result<Vec<Me
         (rung.name.to_owned(), launched.map(|launched| Runner::Rung(Box::new(launched))))
     });
     let all = residents.into_iter().chain(rungs).collect();
-    alternate(arguments.rounds, all, |runner| runner.train(epoch).map(|()| epoch.steps()))
+    // All train the same model on the same batches, epoch after epoch: before a figure counts, so must the loss.
+    let (mut losses, mut epochs) = (Vec::new(), HashMap::new());
+    alternate(arguments.rounds, all, |name, runner| {
+        let loss = runner.train(epoch)?;
+        let at: &mut usize = epochs.entry(name.to_owned()).or_default();
+        let expected = *losses.get(*at).unwrap_or(&loss);
+        if *at == losses.len() {
+            losses.push(loss);
+        }
+        *at += 1;
+        ensure!(
+            (loss - expected).abs() <= LOSS_BOUND,
+            "loss of epoch {at}: expected {expected}, found {loss}"
+        );
+        Ok(epoch.steps())
+    })
 }
 
 fn report(arguments: &Arguments, model: &str, measured: &[Measured]) {
@@ -229,8 +245,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     for layers in if arguments.quick { &TINY[..] } else { &MODELS } {
         let model = layers.map(|width| width.to_string()).join("-");
         let epoch = Epoch::new(*layers, arguments.quick);
-        let measured = measure(arguments, &gpu, &epoch).with_context(|| model.clone())?;
-        report(arguments, &model, &measured);
+        report(arguments, &model, &measure(arguments, &gpu, &epoch));
     }
     Ok(())
 }

@@ -174,6 +174,26 @@ CPU = dict(about=dict(date="2026-01-01", cpu="a CPU", cores=2, gpu=None, commit=
            rows=[dict(ROW, name="kiln-host-2", median_s=2.6, ratio=1.0)])
 
 
+class Ladder(unittest.TestCase):
+    @staticmethod
+    def row(model, variant, us=None, error=None):
+        return {"model": model, "variant": variant, "us_per_step": us, "ratio": us and us / 2, "error": error}
+
+    def test_every_rung_is_shown_and_the_last_model_takes_all(self):
+        row, big, small = self.row, "784-128-10", "784-16-10"
+        rows = [row(big, "resident, f32", 2.0), row(big, "1_single_block", error="needs more"), row(small, "1_single_block", 9.0)]
+        shown = "784-128-10, µs a step: resident, f32 2.00 (x 1.00), 1_single_block: needs more; 784-16-10, µs a step: 1_single_block 9.00 (x 4.50)"
+        self.assertEqual(check.ladder_of(rows, 90), shown)
+        with self.assertRaisesRegex(RuntimeError, "2_cluster_sync: no such kernel"):
+            check.ladder_of([*rows, row(small, "2_cluster_sync", error="no such kernel")], 90)
+
+    def test_clusters_are_missed_where_there_should_be_some(self):
+        rows = [self.row("784-16-10", "2_cluster_sync", error="needs clusters: sm_90 or newer")]
+        self.assertIn("needs clusters", check.ladder_of(rows, 80))
+        with self.assertRaises(RuntimeError):
+            check.ladder_of(rows, 90)
+
+
 class Tables(unittest.TestCase):
     def test_every_target_has_what_was_found(self):
         text = results.for_results([record("2026-01-01"), FULL])

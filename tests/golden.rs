@@ -4,10 +4,13 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
 use kiln_data::Dataset;
-use kiln_engine::{Choices, GraphOptions, Job, Precision as EnginePrecision, ResidentOptions, Team, Trainer};
-use kiln_parity::{Golden, GoldenOptimizer, GoldenSchedule, GoldenSgd, Recording, Report, compare};
+use kiln_engine::{Choices, GraphOptions, Precision as EnginePrecision, ResidentOptions, Team, Trainer};
+use kiln_parity::{
+    Golden, GoldenAdamW, GoldenOptimizer, GoldenSchedule, GoldenSgd, Recording, Report, compare,
+};
+use kiln_reference::{Operands, Rounding};
 use kiln_runner::replay::Replay;
-use kiln_runner::replay::reference::{Operands, Precision};
+use kiln_runner::replay::reference::{Precision, operands_of_graph};
 use kiln_tests::{on_device, sim, test_name};
 
 static MNIST: LazyLock<Dataset> = LazyLock::new(kiln_tests::mnist);
@@ -166,29 +169,20 @@ fn resident_follows_on_sm_86_with_parts_of_the_batch() {
     assert_all_pass(&[resident("tail-batch", 8), resident("odd-37-19-5", 16)]);
 }
 
-/// Lower precision, each step beside candle that rounds the same operands.
-fn follows_in<'g>(
-    golden: &'g Golden,
-    trainer: impl Fn(Job<'g>, EnginePrecision) -> Trainer<'g>,
-    operands: impl Fn(&Replay<'g>, EnginePrecision) -> Operands,
-) -> Vec<Report> {
-    let beside = |precision| {
-        let replay = replay(golden);
-        replay.beside(trainer(replay.job().unwrap(), precision), &operands(&replay, precision)).unwrap()
-    };
-    [EnginePrecision::Tf32, EnginePrecision::Bf16].map(beside).into()
-}
+const LOWER: [EnginePrecision; 2] = [EnginePrecision::Tf32, EnginePrecision::Bf16];
 
+/// Lower precision, each step beside candle that rounds the same operands.
 #[test]
 fn graph_follows_in_tf32_and_bf16() {
     on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_90")]);
     for name in ["tail-batch", "mse-13-32-1", "adamw-cosine-19-13-11-2", "one-cycle-17-29-3"] {
+        let golden = recorded(name);
         for copied_weights_max in [0, Choices::default().copied_weights_max] {
             let choices = Choices { copied_weights_max, ..Choices::default() };
-            let trainer = |job, precision| {
-                Trainer::graph(job, &GraphOptions { precision, choices, ..GraphOptions::default() }).unwrap()
-            };
-            assert_all_pass(&follows_in(&recorded(name), trainer, Replay::operands_of_graph));
+            assert_all_pass(&LOWER.map(|precision| {
+                let options = GraphOptions { precision, choices, ..GraphOptions::default() };
+                replay(&golden).graph_beside_rounding(&options).unwrap()
+            }));
         }
     }
 }
@@ -196,35 +190,73 @@ fn graph_follows_in_tf32_and_bf16() {
 #[test]
 fn resident_follows_in_tf32_and_bf16() {
     on_device!(&[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_90")]);
-    for (name, blocks) in [("tail-batch", 8), ("mse-13-32-1", 8), ("odd-37-19-5", 16)] {
+    for (name, blocks) in [("tail-batch", 8), ("odd-37-19-5", 16)] {
         let golden = recorded(name);
-        let trainer = |job, precision| {
-            Trainer::resident(job, &ResidentOptions { precision, ..resident_options(&golden, blocks) })
-                .unwrap()
-        };
-        assert_all_pass(&follows_in(&golden, trainer, Replay::operands_of_resident));
+        assert_all_pass(&LOWER.map(|precision| {
+            let options = ResidentOptions { precision, ..resident_options(&golden, blocks) };
+            replay(&golden).resident_beside_rounding(&options).unwrap()
+        }));
     }
 }
 
-/// What the comparison beside rounded operands must catch: other roundings, or none, in one layer or in all.
+/// What the gradients beside rounded operands must catch: other roundings, or none, in one layer, of the inputs, or in all.
 #[test]
 fn operands_that_are_rounded_otherwise_fail() {
     on_device!();
     let golden = recorded("mse-13-32-1");
     let replay = replay(&golden);
-    let report = |precision, operands: &Operands| {
+    let graph = |precision| {
         let options = GraphOptions { precision, ..GraphOptions::default() };
-        replay.beside(Trainer::graph(replay.job().unwrap(), &options).unwrap(), operands).unwrap()
+        Trainer::graph(replay.job().unwrap(), &options).unwrap()
     };
     let precisions = [EnginePrecision::F32, EnginePrecision::Tf32, EnginePrecision::Bf16];
     for runs in precisions {
         for held in precisions {
-            let report = report(runs, &replay.operands_of_graph(held));
+            let report = replay.beside(graph(runs), operands_of_graph(held, 2, false)).unwrap();
             assert_eq!(report.passes(), runs == held, "{runs} beside {held}: {report}");
         }
     }
-    let report = report(EnginePrecision::Bf16, &replay.operands_of_resident(EnginePrecision::Bf16));
-    assert!(!report.gradient.passes(), "the second layer in float32: {report}");
+    for precision in LOWER {
+        let all = operands_of_graph(precision, 2, false);
+        let [exact, rounded] = [Rounding::None, all.layers[0]];
+        for others in [
+            Operands { inputs: exact, ..all.clone() },
+            Operands { layers: vec![exact, rounded], ..all.clone() },
+            Operands { layers: vec![rounded, exact], ..all.clone() },
+        ] {
+            let report = replay.beside(graph(precision), others.clone()).unwrap();
+            assert!(!report.gradient.passes(), "{precision} beside {others:?}: {report}");
+        }
+        let options = ResidentOptions { precision, ..resident_options(&golden, 8) };
+        let resident = Trainer::resident(replay.job().unwrap(), &options).unwrap();
+        let report = replay.beside(resident, all).unwrap();
+        assert!(!report.gradient.passes(), "resident in {precision} beside both layers: {report}");
+    }
+}
+
+/// What the steps beside rounded operands must catch: a learning rate, a momentum, a weight decay that is another.
+#[test]
+fn steps_in_lower_precision_that_are_wrong_fail() {
+    on_device!();
+    type Mutation = fn(&mut GoldenOptimizer);
+    let mutations: [(&str, Mutation); 4] = [
+        ("adamw-23-17-3", |optimizer| adamw(optimizer).lr *= 1.01),
+        ("adamw-23-17-3", |optimizer| adamw(optimizer).betas[0] -= 0.01),
+        ("odd-37-19-5", |optimizer| sgd(optimizer).momentum -= 0.01),
+        ("mse-13-32-1", |optimizer| sgd(optimizer).lr *= 1.01),
+    ];
+    for (name, mutate) in mutations {
+        let golden = recorded(name);
+        let mut wrong = golden.clone();
+        mutate(&mut wrong.optimizer);
+        for precision in LOWER {
+            let options = GraphOptions { precision, ..GraphOptions::default() };
+            let trainer = Trainer::graph(replay(&wrong).job().unwrap(), &options).unwrap();
+            let operands = operands_of_graph(precision, 2, false);
+            let report = replay(&golden).beside(trainer, operands).unwrap();
+            assert!(report.gradient.passes() && !report.parameter.passes(), "{name}: {report}");
+        }
+    }
 }
 
 /// The same bits on every schedule, and no finding on any. The trajectories are the smaller ones.
@@ -268,10 +300,18 @@ fn the_reference_follows_in_float64_to_nine_digits() {
 }
 
 /// The arguments of SGD in a recording.
-fn sgd(golden: &mut Golden) -> &mut GoldenSgd {
-    match &mut golden.optimizer {
+fn sgd(optimizer: &mut GoldenOptimizer) -> &mut GoldenSgd {
+    match optimizer {
         GoldenOptimizer::Sgd(sgd) => sgd,
         other => panic!("expected SGD, found {other:?}"),
+    }
+}
+
+/// Likewise of AdamW.
+fn adamw(optimizer: &mut GoldenOptimizer) -> &mut GoldenAdamW {
+    match optimizer {
+        GoldenOptimizer::AdamW(adamw) => adamw,
+        other => panic!("expected AdamW, found {other:?}"),
     }
 }
 
@@ -280,8 +320,8 @@ fn sgd(golden: &mut Golden) -> &mut GoldenSgd {
 fn runs_that_are_slightly_wrong_fail() {
     type Mutation = fn(&mut Golden);
     let mutations: [(&str, Mutation); 4] = [
-        ("learning rate", |g| sgd(g).lr *= 1.001),
-        ("momentum", |g| sgd(g).momentum = 0.49),
+        ("learning rate", |g| sgd(&mut g.optimizer).lr *= 1.001),
+        ("momentum", |g| sgd(&mut g.optimizer).momentum = 0.49),
         ("order", |g| g.order.swap(0, 20 * 17)),
         ("initial bias", |g| g.init[1].data[0] += 1e-3),
     ];

@@ -1,4 +1,4 @@
-// What a launch of a rung needs, for those who make one: the test in `crates/kiln-engine` and the bench in `benches`.
+// The rungs, and the sizes that a launch of one has, for those who make one: the test in `crates/kiln-engine` and the bench in `benches`.
 
 /// A kernel of the ladder.
 pub(crate) struct Rung {
@@ -42,6 +42,16 @@ impl Rung {
     /// Bytes from one row of pixels to the next.
     pub(crate) fn pitch(&self, k: u32) -> u32 {
         k.next_multiple_of(self.row_bytes)
+    }
+
+    /// Pixels (samples, K) as the rung wants them. The padding holds something, so that who takes it for pixels is found.
+    pub(crate) fn padded(&self, pixels: &[u8], k: u32) -> Vec<u8> {
+        let (width, pitch) = (k as usize, self.pitch(k) as usize);
+        let mut padded = vec![255; pixels.len() / width * pitch];
+        for (row, pixels) in padded.chunks_mut(pitch).zip(pixels.chunks(width)) {
+            row[..width].copy_from_slice(pixels);
+        }
+        padded
     }
 
     /// Dynamic shared memory of a block, as the rung's head comment has it, for K inputs, H hidden units and C classes.

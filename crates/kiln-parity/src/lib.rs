@@ -10,6 +10,6 @@ mod golden;
 mod optimizer;
 
 pub use close::{Mismatch, Worst, close, gamma};
-pub use compare::{BOUND, CompareError, Comparison, Gap, Recording, Report, bound_beside_rounding, compare};
+pub use compare::{BOUND, Bounds, CompareError, Comparison, Gap, Recording, Report, compare};
 pub use golden::{Golden, GoldenData, GoldenError, GoldenLoss, GoldenTensor};
 pub use optimizer::{GoldenAdamW, GoldenOptimizer, GoldenSchedule, GoldenSgd};

@@ -13,7 +13,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 
 use optimizer::State;
 pub use optimizer::{AdamW, Optimizer, Sgd};
-pub use rounding::Rounding;
+pub use rounding::{Operands, Rounding};
 
 /// The arithmetic of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,8 +107,7 @@ pub struct Reference {
     parameters: Vec<Var>,
     /// As many: what the optimizer keeps of each.
     states: Vec<State>,
-    /// How the inputs are rounded, and the other operands of each layer.
-    roundings: (Rounding, Vec<Rounding>),
+    operands: Operands,
 }
 
 impl Reference {
@@ -140,13 +139,13 @@ impl Reference {
             vars.push(Var::from_tensor(&tensor)?);
         }
         let states = vars.iter().map(|_| State::default()).collect();
-        let roundings = (Rounding::None, vec![Rounding::None; layers.len() - 1]);
+        let operands = Operands::exact(layers.len() - 1);
         let (layers, optimizer) = (layers.to_vec(), optimizer.into());
-        Ok(Self { layers, loss, optimizer, dtype, parameters: vars, states, roundings })
+        Ok(Self { layers, loss, optimizer, dtype, parameters: vars, states, operands })
     }
 
-    /// A model in float64 that rounds the operands of its matrix products: the batch's inputs, and of each layer the weights, the outputs
-    /// of the layer below and the gradient at its own. Sums, biases and their gradients, losses and updates are not rounded.
+    /// A model in float64 that rounds the operands of its matrix products. Sums, biases and their gradients, losses and updates are not
+    /// rounded.
     ///
     /// # Errors
     /// As [`Reference::new`], and [`Error::Count`] where there are not as many roundings as layers.
@@ -155,12 +154,11 @@ impl Reference {
         parameters: &[Vec<f64>],
         loss: Loss,
         optimizer: impl Into<Optimizer>,
-        of_inputs: Rounding,
-        of_layers: &[Rounding],
+        operands: Operands,
     ) -> Result<Self, Error> {
         let exact = Self::new(layers, parameters, loss, optimizer, Precision::F64)?;
-        count("roundings", layers.len() - 1, of_layers.len())?;
-        Ok(Self { roundings: (of_inputs, of_layers.to_vec()), ..exact })
+        count("roundings of layers", layers.len() - 1, operands.layers.len())?;
+        Ok(Self { operands, ..exact })
     }
 
     /// The loss of a batch, and the gradient of every parameter, flat and in the order of [`Reference::new`].
@@ -224,8 +222,10 @@ impl Reference {
         let mut margins = vec![f64::INFINITY; inputs.dim(0)?];
         self.forward(inputs, |operand, weight, bias, z| {
             let sizes = operand.abs()?.matmul(&weight.abs()?.t()?)?.broadcast_add(&bias.abs()?)?;
-            let nearest = (z.abs()? / sizes)?.min(D::Minus1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-            margins.iter_mut().zip(nearest).for_each(|(margin, of_layer)| *margin = margin.min(of_layer));
+            let of_layer = (z.abs()? / sizes)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+            for (margin, units) in margins.iter_mut().zip(of_layer) {
+                *margin = units.into_iter().fold(*margin, f64::min); // 0 / 0 is no margin: such a unit is zero whoever computes it
+            }
             Ok(())
         })?;
         Ok(margins)
@@ -286,9 +286,9 @@ impl Reference {
         mut see: impl FnMut(&Tensor, &Tensor, &Tensor, &Tensor) -> Result<(), candle_core::Error>,
     ) -> Result<Tensor, candle_core::Error> {
         let depth = self.layers.len() - 1;
-        let (of_inputs, of_layers) = &self.roundings;
-        for (i, (pair, rounding)) in self.parameters.chunks_exact(2).zip(of_layers).enumerate() {
-            let x_rounding = if i == 0 { of_inputs } else { rounding };
+        let Operands { inputs, layers } = &self.operands;
+        for (i, (pair, rounding)) in self.parameters.chunks_exact(2).zip(layers).enumerate() {
+            let x_rounding = if i == 0 { inputs } else { rounding };
             let (operand, weight) = (x_rounding.operand(&x)?, rounding.operand(pair[0].as_tensor())?);
             let sum = rounding.gradient(&operand.matmul(&weight.t()?)?)?;
             x = sum.broadcast_add(pair[1].as_tensor())?;

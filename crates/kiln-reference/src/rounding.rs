@@ -14,6 +14,32 @@ pub enum Rounding {
     Bf16,
 }
 
+/// How the operands of a model's matrix products are rounded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operands {
+    /// The inputs of a batch.
+    pub inputs: Rounding,
+    /// Of each layer the weights, the outputs of the layer below, and the gradient at its own.
+    pub layers: Vec<Rounding>,
+}
+
+impl Operands {
+    /// No operand of so many layers is rounded.
+    pub fn exact(layers: usize) -> Self {
+        Self { inputs: Rounding::None, layers: vec![Rounding::None; layers] }
+    }
+
+    /// How many layers have operands that are rounded.
+    pub fn rounded_layers(&self) -> usize {
+        self.layers.iter().filter(|rounding| **rounding != Rounding::None).count()
+    }
+
+    /// The largest relative error of a rounded operand of a layer.
+    pub fn roundoff(&self) -> f64 {
+        self.layers.iter().map(|rounding| rounding.roundoff()).fold(0.0, f64::max)
+    }
+}
+
 /// Significant bits of a float64.
 const BITS: u32 = 53;
 

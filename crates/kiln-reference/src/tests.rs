@@ -161,8 +161,14 @@ fn rounded_operands_are_those_of_the_products() {
         for (first, second) in roundings.into_iter().flat_map(|a| roundings.map(|b| (a, b))) {
             let sgd = Sgd::default();
             let loss = Loss::MeanSquaredError;
-            let model =
-                Reference::rounding(&LAYERS, &parameters, loss, sgd, of_inputs, &[first, second]).unwrap();
+            let model = Reference::rounding(
+                &LAYERS,
+                &parameters,
+                loss,
+                sgd,
+                Operands { inputs: of_inputs, layers: vec![first, second] },
+            )
+            .unwrap();
             let batch = Batch { inputs: &inputs, targets: Targets::Values(&values) };
             let (got_loss, got) = model.gradients(&batch).unwrap();
 
@@ -200,14 +206,14 @@ fn rounded_operands_are_those_of_the_products() {
 
 #[test]
 fn margins_are_of_the_hidden_unit_that_is_nearest_to_zero() {
-    // Units x - 1 and 2 x + 1, of sizes |x| + 1 and 2 |x| + 1, and a layer of outputs, which has no ReLU.
-    let parameters = [vec![1.0, 2.0], vec![-1.0, 1.0], vec![1.0, 1.0], vec![0.0]];
+    // Units of no weights, x - 1 and 2 x + 1, of sizes 0, |x| + 1 and 2 |x| + 1, and a layer of outputs, which has no ReLU.
+    let parameters = [vec![0.0, 1.0, 2.0], vec![0.0, -1.0, 1.0], vec![1.0, 1.0, 1.0], vec![0.0]];
     let sgd = Sgd::default();
     let new = |layers: &[usize], parameters: &[Vec<f64>]| {
         Reference::new(layers, parameters, Loss::MeanSquaredError, sgd, Precision::F64).unwrap()
     };
     let batch = Batch { inputs: &[3.0, -0.25, 1.0], targets: Targets::Values(&[0.0; 3]) };
-    let margins = new(&[1, 2, 1], &parameters).margins(&batch).unwrap();
+    let margins = new(&[1, 3, 1], &parameters).margins(&batch).unwrap();
     assert_eq!(margins, [2.0 / 4.0, 0.5 / 1.5, 0.0]);
     assert_eq!(new(&[1, 1], &[vec![1.0], vec![0.0]]).margins(&batch).unwrap(), [f64::INFINITY; 3]);
 }
@@ -238,7 +244,7 @@ fn bad_models_and_batches_are_told() {
     assert!(matches!(new(&[1, 1], &[vec![0.0], vec![]]), Error::Count { expected: 1, found: 0, .. }));
     let two_layers = [vec![0.0], vec![0.0], vec![0.0], vec![0.0]];
     let (loss, sgd) = (Loss::CrossEntropy, Sgd::default());
-    let rounded = Reference::rounding(&[1, 1, 1], &two_layers, loss, sgd, Rounding::None, &[Rounding::Bf16]);
+    let rounded = Reference::rounding(&[1, 1, 1], &two_layers, loss, sgd, Operands::exact(1));
     assert!(matches!(rounded.err(), Some(Error::Count { expected: 2, found: 1, .. })));
     let model = random(&[2, 3], Loss::CrossEntropy, Precision::F32);
     let found = |inputs: &[f64], targets| model.gradients(&Batch { inputs, targets }).unwrap_err();

@@ -275,7 +275,7 @@ pub(crate) struct ParityArgs {
     #[cfg_attr(feature = "reference", arg(required_unless_present = "random"))]
     #[cfg_attr(not(feature = "reference"), arg(required = true))]
     pub(crate) files: Vec<PathBuf>,
-    /// Gradients of random models of depth 1 to 5 too, beside candle's, against candle in float64
+    /// Gradients of random models too, of depth 1 to 5 (resident: 2), against candle in float64 that rounds as the precision does
     #[cfg(feature = "reference")]
     #[arg(long)]
     pub(crate) random: bool,

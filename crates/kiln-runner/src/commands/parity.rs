@@ -2,8 +2,6 @@
 
 use anyhow::{Context, ensure};
 use kiln_data::{Dataset, Source};
-#[cfg(feature = "reference")]
-use kiln_engine::Trainer;
 use kiln_engine::{Error, Precision, probe};
 use kiln_parity::{Golden, GoldenData, Report, compare};
 
@@ -13,7 +11,7 @@ use crate::engine::{belongs_to, cpu_name};
 use crate::help::causes;
 use crate::replay::Replay;
 #[cfg(feature = "reference")]
-use crate::replay::reference::Precision as ReferencePrecision;
+use crate::replay::reference::{AtKinks, Precision as ReferencePrecision};
 use crate::terminal::say;
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
@@ -41,8 +39,8 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
                     failed.push(golden.name);
                 }
             }
-            // The engine is not made for this one; others may fit.
-            Err(error) if matches!(error.downcast_ref(), Some(Error::Resident { .. })) => {
+            // The engine is not made for this one, or it cannot be compared; others may fit.
+            Err(error) if is_of_this_one(&error) => {
                 eprintln!("error: {}", causes(&error));
                 not_run += 1;
             }
@@ -51,7 +49,11 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
     }
     ensure!(failed.is_empty(), "not within its bound: {}", failed.join(", "));
     ensure!(unreadable == 0, "{unreadable} of {} files could not be read", arguments.files.len());
-    ensure!(not_run == 0, "{not_run} of {} trajectories do not fit the engine", arguments.files.len());
+    ensure!(
+        not_run == 0,
+        "{not_run} of {} trajectories do not fit the engine or the comparison",
+        arguments.files.len()
+    );
     #[cfg(feature = "reference")]
     if arguments.random {
         super::random::run(arguments)?;
@@ -122,13 +124,20 @@ fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> 
 /// operands.
 #[cfg(feature = "reference")]
 fn beside_rounding(replay: &Replay<'_>, batch: usize, arguments: &ParityArgs) -> anyhow::Result<Report> {
-    let (gpu, precision) = (&arguments.gpu, arguments.gpu.precision());
-    let (trainer, operands) = match arguments.engine {
-        ParityEngine::Resident => (
-            Trainer::resident(replay.job()?, &gpu.resident_options(batch))?,
-            replay.operands_of_resident(precision),
-        ),
-        _ => (Trainer::graph(replay.job()?, &gpu.options(None))?, replay.operands_of_graph(precision)),
-    };
-    replay.beside(trainer, &operands)
+    match arguments.engine {
+        ParityEngine::Graph => replay.graph_beside_rounding(&arguments.gpu.options(None)),
+        ParityEngine::Resident => replay.resident_beside_rounding(&arguments.gpu.resident_options(batch)),
+        ParityEngine::Host | ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
+            unreachable!("--precision has been refused")
+        }
+    }
+}
+
+/// Whether an error is of one recording alone.
+fn is_of_this_one(error: &anyhow::Error) -> bool {
+    #[cfg(feature = "reference")]
+    if error.is::<AtKinks>() {
+        return true;
+    }
+    matches!(error.downcast_ref(), Some(Error::Resident { .. }))
 }

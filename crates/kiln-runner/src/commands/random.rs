@@ -8,15 +8,15 @@ use std::ops::Range;
 
 use anyhow::{bail, ensure};
 use kiln_engine::Precision as EnginePrecision;
-use kiln_engine::{Gradients, Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Trainer};
-use kiln_parity::bound_beside_rounding;
-use kiln_reference::{Batch, Precision, Reference};
+use kiln_engine::{Gradients, Job, Loss, Mlp, Samples, Schedule, Sgd, Targets, Tensor, Trainer};
+use kiln_parity::Bounds;
+use kiln_reference::{Batch, Operands, Precision, Reference};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::cli::{ParityArgs, ParityEngine};
 use crate::engine::threads_for;
-use crate::replay::reference::Operands;
+use crate::replay::reference::{clear_of_kinks, operands_of_graph, operands_of_resident};
 use crate::terminal::say;
 
 /// Rows of the batch: odd, and one past a tile.
@@ -32,20 +32,30 @@ struct Case {
     values: Vec<f32>,
 }
 
-/// The gradients of a tensor: how far the engine's are from what it is held against, and how far from float64 candle's are that
-/// lose what the engine may lose.
+/// A model's gradients with one of the losses: how many samples they are of, and the errors of each tensor.
+struct Compared {
+    samples: usize,
+    rows: Vec<Row>,
+}
+
+/// The gradient of a tensor: how far the engine's is from what it is held against, relative in norm; and, to compare that with, how far
+/// candle's is in float32, or in lower precision, what the roundings of operands come to.
 struct Row {
     name: String,
     engine: f64,
-    candle: f64,
+    beside: f64,
 }
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
     let mut random = SmallRng::seed_from_u64(arguments.seed);
-    let precision = arguments.gpu.precision();
-    let beside = if precision == EnginePrecision::F32 { "candle f32" } else { "roundings" };
-    let bound = bound_beside_rounding(operands(arguments, 2).roundoff());
-    say(&format!("{:34} {:16} {:>10} {beside:>10}  bound {bound:.1e}", "model, loss", "gradient", "engine"))?;
+    let beside = match arguments.gpu.precision() {
+        EnginePrecision::F32 => "candle f32",
+        EnginePrecision::Tf32 | EnginePrecision::Bf16 => "roundings",
+    };
+    say(&format!(
+        "{:34} {:>7} {:16} {:>10} {beside:>10} {:>8}",
+        "model, loss", "samples", "gradient", "engine", "bound"
+    ))?;
     let mut failed = 0;
     let (depths, classes) = match arguments.engine {
         ParityEngine::Resident => ([2; 5], 2..17),
@@ -53,14 +63,24 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
     };
     for depth in depths {
         let case = Case::draw(&mut random, depth, classes.clone());
+        let widths = case.layers.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
+        let operands = operands(arguments, depth)?;
+        let bound = Bounds::beside_rounding(operands.roundoff(), operands.rounded_layers()).gradient;
         for loss in [Loss::CrossEntropy, Loss::MeanSquaredError] {
-            let widths: Vec<String> = case.layers.iter().map(usize::to_string).collect();
-            for Row { name, engine, candle } in case.rows(loss, arguments)? {
+            let model = format!("{widths}, {loss}");
+            let Compared { samples, rows } = case.compare(loss, &operands, arguments)?;
+            if samples == 0 {
+                say(&format!(
+                    "{model:34} {samples:7} every sample has a hidden unit that roundings may turn on or off"
+                ))?;
+            }
+            for Row { name, engine, beside } in rows {
                 let fits = engine <= bound;
                 failed += usize::from(!fits);
-                let (model, verdict) =
-                    (format!("{}, {loss}", widths.join("-")), if fits { "ok" } else { "FAILED" });
-                say(&format!("{model:34} {name:16} {engine:10.2e} {candle:10.2e}  {verdict}"))?;
+                let verdict = if fits { "ok" } else { "FAILED" };
+                say(&format!(
+                    "{model:34} {samples:7} {name:16} {engine:10.2e} {beside:10.2e} {bound:8.1e}  {verdict}"
+                ))?;
             }
         }
     }
@@ -79,29 +99,34 @@ impl Case {
         Self { layers, inputs, labels, values }
     }
 
-    /// The errors of each tensor's gradient, relative in norm. Samples of which a hidden unit is within roundings of zero are left out.
-    fn rows(&self, loss: Loss, arguments: &ParityArgs) -> anyhow::Result<Vec<Row>> {
+    /// Samples of which a hidden unit is within roundings of zero are left out.
+    fn compare(&self, loss: Loss, operands: &Operands, arguments: &ParityArgs) -> anyhow::Result<Compared> {
         let model = Mlp::new(&self.layers, arguments.seed)?;
         let init: Vec<Vec<f64>> = model.tensors().iter().map(|t| doubles(&t.data)).collect();
-        let operands = operands(arguments, self.layers.len() - 1);
-        let sgd = kiln_reference::Sgd::default();
-        let truth = operands.reference(&self.layers, &init, of_reference(loss), sgd)?;
-        let lossy = if operands.roundoff() == 0.0 { Precision::F32 } else { Precision::F64 };
-        let candle = Reference::new(&self.layers, &init, of_reference(loss), sgd, lossy)?;
-        let rows = operands.clear_of_kinks(&(0..ROWS as u32).collect::<Vec<_>>(), |rows| {
-            self.with_batch(loss, rows, |batch| truth.margins(batch))
-        })?;
+        let (layers, of_loss, sgd) = (&self.layers, of_reference(loss), kiln_reference::Sgd::default());
+        let reference = Reference::rounding(layers, &init, of_loss, sgd, operands.clone())?;
+        let beside = match arguments.gpu.precision() {
+            EnginePrecision::F32 => Precision::F32,
+            EnginePrecision::Tf32 | EnginePrecision::Bf16 => Precision::F64,
+        };
+        let beside = Reference::new(layers, &init, of_loss, sgd, beside)?;
 
-        let truth = self.with_batch(loss, &rows, |batch| truth.gradients(batch))?.1;
-        let candle = self.with_batch(loss, &rows, |batch| candle.gradients(batch))?.1;
-        let engine = self.engine(model, loss, &rows, arguments)?;
-        let rows =
-            engine.tensors.iter().zip(truth.iter().zip(&candle)).map(|(tensor, (truth, candle))| Row {
-                name: tensor.name.clone(),
-                engine: relative(tensor.data.iter().map(|&v| v.into()), truth),
-                candle: relative(candle.iter().copied(), truth),
-            });
-        Ok(rows.collect())
+        let all: Vec<u32> = (0..ROWS as u32).collect();
+        let margins = self.with_batch(loss, &all, |batch| reference.margins(batch))?;
+        let samples = clear_of_kinks(&all, &margins, operands.roundoff());
+        if samples.is_empty() {
+            return Ok(Compared { samples: 0, rows: Vec::new() });
+        }
+        let expected = self.with_batch(loss, &samples, |batch| reference.gradients(batch))?.1;
+        let beside = self.with_batch(loss, &samples, |batch| beside.gradients(batch))?.1;
+        let engine = self.engine(model, loss, &samples, arguments)?;
+        let row = |(tensor, (expected, beside)): (&Tensor, (&Vec<f64>, &Vec<f64>))| Row {
+            name: tensor.name.clone(),
+            engine: relative(tensor.data.iter().map(|&v| v.into()), expected),
+            beside: relative(beside.iter().copied(), expected),
+        };
+        let rows = engine.tensors.iter().zip(expected.iter().zip(&beside)).map(row).collect();
+        Ok(Compared { samples: samples.len(), rows })
     }
 
     fn engine(
@@ -121,11 +146,8 @@ impl Case {
         let mut trainer = match arguments.engine {
             ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options(None))?,
             ParityEngine::Resident => Trainer::resident(job, &arguments.gpu.resident_options(ROWS))?,
-            ParityEngine::Host => Trainer::host(job, threads)?,
-            ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
-                bail!(
-                    "--random: expected --engine host, graph or resident: the reference is what they are compared with"
-                )
+            ParityEngine::Host | ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
+                Trainer::host(job, threads)?
             }
         };
         Ok(trainer.gradients(rows)?)
@@ -153,11 +175,17 @@ impl Case {
 }
 
 /// How the engine that was asked for rounds the operands of a model of float inputs.
-fn operands(arguments: &ParityArgs, depth: usize) -> Operands {
+fn operands(arguments: &ParityArgs, depth: usize) -> anyhow::Result<Operands> {
     let precision = arguments.gpu.precision();
     match arguments.engine {
-        ParityEngine::Resident => Operands::of_resident(precision, false),
-        _ => Operands::of_graph(precision, depth, false),
+        ParityEngine::Host => Ok(Operands::exact(depth)),
+        ParityEngine::Graph => Ok(operands_of_graph(precision, depth, false)),
+        ParityEngine::Resident => Ok(operands_of_resident(precision, false)),
+        ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
+            bail!(
+                "--random: expected --engine host, graph or resident: the reference is what they are compared with"
+            )
+        }
     }
 }
 

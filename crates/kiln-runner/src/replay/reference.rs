@@ -1,70 +1,43 @@
 //! Recorded trajectories through candle's autograd: exactly, or with operands rounded as an engine of lower precision rounds them.
 
 use anyhow::{Context, ensure};
-use kiln_engine::{Precision as EnginePrecision, Trainer};
-use kiln_parity::{
-    Comparison, Golden, GoldenData, GoldenLoss, GoldenOptimizer, Recording, Report, bound_beside_rounding,
-};
+use kiln_engine::{GraphOptions, Precision as EnginePrecision, ResidentOptions, Trainer};
+use kiln_parity::{Bounds, Comparison, Golden, GoldenData, GoldenLoss, GoldenOptimizer, Recording, Report};
 pub use kiln_reference::Precision;
-use kiln_reference::{AdamW, Batch, Error, Loss, Optimizer, Reference, Rounding, Sgd, Targets};
+use kiln_reference::{AdamW, Batch, Error, Loss, Operands, Optimizer, Reference, Rounding, Sgd, Targets};
 
 use super::Replay;
 
-/// How an engine rounds the operands of a model's matrix products.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operands {
-    of_inputs: Rounding,
-    of_layers: Vec<Rounding>,
+/// How the graph engine rounds operands: all but pixels, which are whole numbers until their sum is complete.
+pub fn operands_of_graph(precision: EnginePrecision, depth: usize, pixels: bool) -> Operands {
+    let rounding = rounding(precision);
+    Operands { inputs: if pixels { Rounding::None } else { rounding }, layers: vec![rounding; depth] }
 }
 
-impl Operands {
-    /// Those of the graph engine: all but pixels, which are whole numbers until their sum is complete.
-    pub fn of_graph(precision: EnginePrecision, depth: usize, pixels: bool) -> Self {
-        let rounding = rounding(precision);
-        Self { of_inputs: if pixels { Rounding::None } else { rounding }, of_layers: vec![rounding; depth] }
-    }
+/// How the resident engine does: the same, but for the second layer, which is float32.
+pub fn operands_of_resident(precision: EnginePrecision, pixels: bool) -> Operands {
+    let first = operands_of_graph(precision, 1, pixels);
+    Operands { layers: vec![first.layers[0], Rounding::None], ..first }
+}
 
-    /// Those of the resident engine: the same, but for the second layer, which is float32.
-    pub fn of_resident(precision: EnginePrecision, pixels: bool) -> Self {
-        let graph = Self::of_graph(precision, 2, pixels);
-        Self { of_layers: vec![graph.of_layers[0], Rounding::None], ..graph }
-    }
+/// Those samples of which no hidden unit is so near zero that errors of operands with this roundoff may decide whether anything flows
+/// through it. `margins` are theirs, from [`Reference::margins`].
+///
+/// Both sides round, so that they differ where a value lies next to a border between rounded ones: in few of the terms of a sum, by the
+/// roundoff twice. A sixteenth of the roundoff is more than what is left of that, relative to the sizes of all terms.
+pub fn clear_of_kinks(rows: &[u32], margins: &[f64], roundoff: f64) -> Vec<u32> {
+    let clear = rows.iter().zip(margins).filter(|(_, margin)| **margin > roundoff / 16.0);
+    clear.map(|(&row, _)| row).collect()
+}
 
-    /// The largest relative error of a rounded operand.
-    pub fn roundoff(&self) -> f64 {
-        self.of_layers.iter().map(|rounding| rounding.roundoff()).fold(0.0, f64::max)
-    }
-
-    /// Those samples of `rows` of which no hidden unit is so near zero that roundings may decide whether anything flows through it.
-    /// `margins` are [`Reference::margins`].
-    ///
-    /// # Errors
-    /// That of `margins`, and where no sample is left.
-    pub fn clear_of_kinks(
-        &self,
-        rows: &[u32],
-        margins: impl FnOnce(&[u32]) -> anyhow::Result<Vec<f64>>,
-    ) -> anyhow::Result<Vec<u32>> {
-        let margins = margins(rows)?;
-        let clear = rows.iter().zip(margins).filter(|(_, margin)| *margin > self.roundoff());
-        let clear: Vec<u32> = clear.map(|(&row, _)| row).collect();
-        ensure!(!clear.is_empty(), "every sample has a hidden unit that roundings may turn on or off");
-        Ok(clear)
-    }
-
-    /// A model that rounds like this.
-    ///
-    /// # Errors
-    /// As [`Reference::rounding`].
-    pub fn reference(
-        &self,
-        layers: &[usize],
-        init: &[Vec<f64>],
-        loss: Loss,
-        optimizer: impl Into<Optimizer>,
-    ) -> Result<Reference, Error> {
-        Reference::rounding(layers, init, loss, optimizer, self.of_inputs, &self.of_layers)
-    }
+/// The gradients of a batch cannot be compared.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the first batch: expected a sample without a hidden unit that roundings may turn on or off, found none in {samples}"
+)]
+pub struct AtKinks {
+    /// Of the batch.
+    pub samples: usize,
 }
 
 fn rounding(precision: EnginePrecision) -> Rounding {
@@ -93,33 +66,45 @@ impl Replay<'_> {
         Ok(Recording { losses, grad0, finals: reference.parameters()? })
     }
 
-    /// How the graph engine rounds operands when it replays this.
-    pub fn operands_of_graph(&self, precision: EnginePrecision) -> Operands {
-        Operands::of_graph(precision, self.golden.layers.len() - 1, self.has_pixels())
+    /// Through the graph engine, beside a reference that rounds the operands of the same products.
+    ///
+    /// # Errors
+    /// As for [`Replay::graph`] and [`Replay::reference`], and [`AtKinks`].
+    pub fn graph_beside_rounding(&self, options: &GraphOptions) -> anyhow::Result<Report> {
+        let depth = self.golden.layers.len() - 1;
+        let operands = operands_of_graph(options.precision, depth, self.has_pixels());
+        self.beside(Trainer::graph(self.job()?, options)?, operands)
     }
 
-    /// How the resident engine does.
-    pub fn operands_of_resident(&self, precision: EnginePrecision) -> Operands {
-        Operands::of_resident(precision, self.has_pixels())
+    /// Through the resident engine, beside such a reference.
+    ///
+    /// # Errors
+    /// As for [`Replay::resident`] and [`Replay::reference`], and [`AtKinks`].
+    pub fn resident_beside_rounding(&self, options: &ResidentOptions) -> anyhow::Result<Report> {
+        let options = ResidentOptions { batch: self.golden.batch, ..*options };
+        let trainer = Trainer::resident(self.job()?, &options)?;
+        self.beside(trainer, operands_of_resident(options.precision, self.has_pixels()))
     }
 
-    /// A trainer of [`Replay::job`] beside a reference that rounds the operands of its products. The bound is
-    /// [`bound_beside_rounding`].
+    /// Any trainer of this recording beside a reference that rounds these operands, by [`Bounds::beside_rounding`].
     ///
     /// Two that round differ more with every step, from the first value on that lies near a border between rounded ones, or near the kink
     /// of ReLU. So the reference takes each step from the trainer's own parameters, and the gradients are those of the samples that keep
     /// clear of kinks.
     ///
     /// # Errors
-    /// As for [`Replay::reference`], where the operands are of a model of another depth, or where the engine fails.
-    pub fn beside(&self, mut trainer: Trainer<'_>, operands: &Operands) -> anyhow::Result<Report> {
+    /// As for [`Replay::reference`], where the operands are of a model of another depth, [`AtKinks`], or what the engine fails of.
+    pub fn beside(&self, mut trainer: Trainer<'_>, operands: Operands) -> anyhow::Result<Report> {
         let golden = self.golden;
+        let (layers, roundoff) = (&golden.layers, operands.roundoff());
+        let bounds = Bounds::beside_rounding(roundoff, operands.rounded_layers());
         let mut reference =
-            operands.reference(&golden.layers, &self.init(), self.loss(), optimizer(golden))?;
-        let mut comparison = Comparison::new(golden, bound_beside_rounding(operands.roundoff()));
-        let rows = operands.clear_of_kinks(&golden.order[..golden.batch], |rows| {
-            self.with_batch(rows, |batch| reference.margins(batch))
-        })?;
+            Reference::rounding(layers, &self.init(), self.loss(), optimizer(golden), operands)?;
+        let mut comparison = Comparison::new(golden, bounds);
+        let first = &golden.order[..golden.batch];
+        let rows =
+            clear_of_kinks(first, &self.with_batch(first, |batch| reference.margins(batch))?, roundoff);
+        ensure!(!rows.is_empty(), AtKinks { samples: first.len() });
         let expected = self.with_batch(&rows, |batch| reference.gradients(batch))?.1;
         comparison.gradients(&expected, &super::doubles(&trainer.gradients(&rows)?.tensors))?;
         let steps = golden.order.chunks(golden.batch).zip(&golden.lr);

@@ -36,13 +36,17 @@ fn trajectories_that_do_not_fit_are_told_and_the_others_replayed() {
 #[test]
 fn trajectories_in_lower_precision_are_followed_step_by_step() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/mse-13-32-1.safetensors");
-    for (engine, precision, bound) in [("graph", "tf32", "1.1e-4"), ("resident", "bf16", "2.9e-4")] {
+    for (engine, precision, gradient) in [("graph", "tf32", "1.9e-4"), ("resident", "bf16", "9.9e-4")] {
         let found = parity(&["--engine", engine, "--precision", precision, golden.to_str().unwrap()]);
         assert_eq!(found.code, Some(0), "{engine}: {}{}", found.stdout, found.stderr);
         let lines: Vec<&str> = found.stdout.lines().collect();
         assert_eq!(lines[1], "mse-13-32-1: ok");
-        for (line, what) in lines[2..].iter().zip(["  loss ", "  gradient ", "  parameter "]) {
-            assert!(line.starts_with(what) && line.contains(&format!(" of {bound} (")), "{line}");
+        let bounds = [("loss", "1.0e-4"), ("gradient", gradient), ("parameter", "1.0e-4")];
+        for (line, (what, bound)) in lines[2..].iter().zip(bounds) {
+            assert!(
+                line.starts_with(&format!("  {what} ")) && line.contains(&format!(" of {bound} (")),
+                "{line}"
+            );
         }
         assert!(lines.len() == 5 && lines[4].contains(" at step "), "{}", found.stdout);
     }
@@ -59,11 +63,18 @@ fn gradients_of_random_models_are_candles() {
         let rows = found.stdout.lines().filter(|line| line.ends_with("  ok")).count();
         assert_eq!(rows, tensors, "{engine}: {}", found.stdout);
     }
-    for (engine, precision, tensors) in [("graph", "bf16", 60), ("resident", "tf32", 40)] {
-        let found = parity(&["--random", "--engine", engine, "--precision", precision]);
+    // Deep models in tf32, where borders part most values, and ones in bf16 of which many samples have a unit near the kink of ReLU.
+    let lower = [
+        ("graph", "tf32", "7"),
+        ("graph", "bf16", "3"),
+        ("resident", "tf32", "3"),
+        ("resident", "bf16", "3"),
+    ];
+    for (engine, precision, seed) in lower {
+        let found = parity(&["--random", "--engine", engine, "--precision", precision, "--seed", seed]);
         assert_eq!(found.code, Some(0), "{engine}: {}{}", found.stdout, found.stderr);
         let rows = found.stdout.lines().filter(|line| line.ends_with("  ok")).count();
-        assert_eq!(rows, tensors, "{engine}: {}", found.stdout);
+        assert_eq!(rows, if engine == "graph" { 60 } else { 40 }, "{engine}: {}", found.stdout);
     }
     let found = parity(&["--random", "--engine", "reference-f32"]);
     assert_eq!(found.code, Some(1));

@@ -136,11 +136,7 @@ impl Trained {
 fn train(gpu: &Gpu, rung: &Rung, job: &Job) -> Trained {
     let Sizes { samples, k, h, c, batch, rows, epochs } = job.sizes;
     let pitch = rung.pitch(k);
-    // The padding holds something, so that who takes it for pixels is found.
-    let mut padded = vec![255u8; (samples * pitch) as usize];
-    for (row, pixels) in padded.chunks_mut(pitch as usize).zip(job.pixels.chunks(k as usize)) {
-        row[..k as usize].copy_from_slice(pixels);
-    }
+    let padded = rung.padded(&job.pixels, k);
     let (x, labels, order) = (buffer(gpu, &padded), buffer(gpu, &job.labels), buffer(gpu, &job.order));
     let (parameters, velocities) = (buffer(gpu, &job.parameters), buffer(gpu, &job.velocities));
     let losses = poisoned(gpu, job.order.len());
