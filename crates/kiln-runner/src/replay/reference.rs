@@ -1,6 +1,6 @@
 //! Recorded trajectories through candle's autograd: exactly, or with operands rounded as an engine of lower precision rounds them.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use kiln_engine::{GraphOptions, Precision as EnginePrecision, ResidentOptions, Trainer};
 use kiln_parity::{Bounds, Comparison, Golden, GoldenData, GoldenLoss, GoldenOptimizer, Recording, Report};
 pub use kiln_reference::Precision;
@@ -25,19 +25,26 @@ pub fn operands_of_resident(precision: EnginePrecision, pixels: bool) -> Operand
 ///
 /// Both sides round, so that they differ where a value lies next to a border between rounded ones: in few of the terms of a sum, by the
 /// roundoff twice. A sixteenth of the roundoff is more than what is left of that, relative to the sizes of all terms.
-pub fn clear_of_kinks(rows: &[u32], margins: &[f64], roundoff: f64) -> Vec<u32> {
+///
+/// # Errors
+/// [`AtKinks`] where they are less than a quarter.
+pub fn clear_of_kinks(rows: &[u32], margins: &[f64], roundoff: f64) -> Result<Vec<u32>, AtKinks> {
     let clear = rows.iter().zip(margins).filter(|(_, margin)| **margin > roundoff / 16.0);
-    clear.map(|(&row, _)| row).collect()
+    let clear: Vec<u32> = clear.map(|(&row, _)| row).collect();
+    let (samples, found) = (rows.len(), clear.len());
+    if 4 * found < samples { Err(AtKinks { samples, clear: found }) } else { Ok(clear) }
 }
 
-/// The gradients of a batch cannot be compared.
+/// The gradients of a batch cannot be compared: too few of its samples are clear of kinks.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the first batch: expected a sample without a hidden unit that roundings may turn on or off, found none in {samples}"
+    "expected a quarter of {samples} samples without a hidden unit that roundings may turn on or off, found {clear}"
 )]
 pub struct AtKinks {
-    /// Of the batch.
+    /// Samples of the batch.
     pub samples: usize,
+    /// Those that are clear of kinks.
+    pub clear: usize,
 }
 
 fn rounding(precision: EnginePrecision) -> Rounding {
@@ -102,9 +109,8 @@ impl Replay<'_> {
             Reference::rounding(layers, &self.init(), self.loss(), optimizer(golden), operands)?;
         let mut comparison = Comparison::new(golden, bounds);
         let first = &golden.order[..golden.batch];
-        let rows =
-            clear_of_kinks(first, &self.with_batch(first, |batch| reference.margins(batch))?, roundoff);
-        ensure!(!rows.is_empty(), AtKinks { samples: first.len() });
+        let margins = self.with_batch(first, |batch| reference.margins(batch))?;
+        let rows = clear_of_kinks(first, &margins, roundoff)?;
         let expected = self.with_batch(&rows, |batch| reference.gradients(batch))?.1;
         comparison.gradients(&expected, &super::doubles(&trainer.gradients(&rows)?.tensors))?;
         let steps = golden.order.chunks(golden.batch).zip(&golden.lr);
@@ -181,5 +187,30 @@ fn optimizer(golden: &Golden) -> Optimizer {
         GoldenOptimizer::AdamW(o) => {
             Optimizer::AdamW(AdamW { lr: o.lr, betas: o.betas, eps: o.eps, weight_decay: o.weight_decay })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_near_a_kink_are_left_out() {
+        let roundoff = Rounding::Bf16.roundoff();
+        let margins = [f64::INFINITY, roundoff / 15.0, roundoff / 17.0, 0.0];
+        assert_eq!(clear_of_kinks(&[7, 5, 3, 1], &margins, roundoff).unwrap(), [7, 5]);
+        assert_eq!(clear_of_kinks(&[7, 5, 3, 1], &margins, 0.0).unwrap(), [7, 5, 3]);
+        let few = clear_of_kinks(&[7, 5, 3, 1, 2], &[1.0, 0.0, 0.0, 0.0, 0.0], roundoff).unwrap_err();
+        assert!(few.to_string().contains("a quarter of 5 samples") && few.to_string().ends_with("found 1"));
+    }
+
+    #[test]
+    fn pixels_and_the_resident_engines_second_layer_are_not_rounded() {
+        let (none, bf16) = (Rounding::None, Rounding::Bf16);
+        let of = |inputs, layers: &[Rounding]| Operands { inputs, layers: layers.to_vec() };
+        assert_eq!(operands_of_graph(EnginePrecision::Bf16, 3, true), of(none, &[bf16; 3]));
+        assert_eq!(operands_of_graph(EnginePrecision::Bf16, 2, false), of(bf16, &[bf16; 2]));
+        assert_eq!(operands_of_resident(EnginePrecision::Bf16, false), of(bf16, &[bf16, none]));
+        assert_eq!(operands_of_graph(EnginePrecision::F32, 2, false), Operands::exact(2));
     }
 }
