@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use common::{Data, Measured, alternate};
+use common::{Data, Measured, alternate, end, report};
 use kiln_engine::{Choices, GraphOptions, Job, Precision, ResidentOptions, Team, Trainer, probe};
 use serde_json::json;
 
@@ -171,18 +171,6 @@ fn measure(
     Ok(alternate(arguments.rounds, trainers, |_, trainer| Ok(trainer.epoch(&order, batch)?.steps)))
 }
 
-fn report(arguments: &Arguments, question: &str, job: &str, measured: &[Measured]) {
-    for found in measured {
-        if arguments.json {
-            let mut line = found.json(&measured[0]);
-            (line["question"], line["job"]) = (question.into(), job.into());
-            println!("{line}");
-        } else {
-            println!("{question:14} {job:32} {:14} {}", found.variant, found.text(&measured[0]));
-        }
-    }
-}
-
 fn run(arguments: &Arguments) -> Result<()> {
     let questions = questions();
     for name in &arguments.only {
@@ -214,7 +202,8 @@ fn run(arguments: &Arguments) -> Result<()> {
                     let job = format!("{shape}, batch {batch}, {precision}");
                     let measured = measure(arguments, &question.variants, layers, batch, precision)
                         .with_context(|| format!("{}, {job}", question.name))?;
-                    report(arguments, question.name, &job, &measured);
+                    let columns = [("question", question.name, 14), ("job", job.as_str(), 32)];
+                    report(arguments.json, &columns, 14, &measured);
                 }
             }
         }
@@ -223,11 +212,5 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("choices: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end("choices", run(&Arguments::parse()))
 }

@@ -1,5 +1,6 @@
 //! What the benches share: data, and variants of a job that are measured in turn.
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -45,7 +46,7 @@ impl Data {
 
 /// What a variant has taken, in microseconds a step: an epoch each, or why it cannot run.
 pub(crate) struct Measured {
-    pub(crate) variant: String,
+    variant: String,
     times: Result<Vec<f64>, String>,
 }
 
@@ -60,7 +61,7 @@ impl Measured {
     }
 
     /// As fields of a JSON object, beside the first of all variants.
-    pub(crate) fn json(&self, first: &Measured) -> Value {
+    fn json(&self, first: &Measured) -> Value {
         let [median, least, most] = self.summary().map_or([None; 3], |times| times.map(Some));
         let ratio = self.summary().zip(first.summary()).map(|([median, ..], [first, ..])| median / first);
         json!({
@@ -70,7 +71,7 @@ impl Measured {
     }
 
     /// For a person.
-    pub(crate) fn text(&self, first: &Measured) -> String {
+    fn text(&self, first: &Measured) -> String {
         match (&self.times, self.summary(), first.summary()) {
             (Err(reason), ..) => reason.clone(),
             (_, Some([median, least, most]), Some([first, ..])) => {
@@ -82,12 +83,12 @@ impl Measured {
     }
 }
 
-/// All variants, an epoch each in turn; the first round is not counted. `epoch` gets a variant and its name, and answers how many steps it
+/// All variants, an epoch each in turn; the first round is not counted. `epoch` gets the round and a variant, and answers how many steps it
 /// has had; one that fails is left out from there on, with its reason in the place of times.
 pub(crate) fn alternate<V>(
     rounds: u32,
     variants: Vec<(String, Result<V>)>,
-    mut epoch: impl FnMut(&str, &mut V) -> Result<usize>,
+    mut epoch: impl FnMut(u32, &mut V) -> Result<usize>,
 ) -> Vec<Measured> {
     let (mut runners, mut measured) = (Vec::new(), Vec::new());
     for (variant, opened) in variants {
@@ -99,7 +100,7 @@ pub(crate) fn alternate<V>(
         for (runner, measured) in runners.iter_mut().zip(&mut measured) {
             let (Some(variant), Ok(times)) = (&mut *runner, &mut measured.times) else { continue };
             let started = Instant::now();
-            match epoch(&measured.variant, variant) {
+            match epoch(round, variant) {
                 Ok(steps) if round > 0 => times.push(started.elapsed().as_secs_f64() / steps as f64 * 1e6),
                 Ok(_) => {}
                 Err(error) => (*runner, measured.times) = (None, Err(format!("{error:#}"))),
@@ -107,4 +108,29 @@ pub(crate) fn alternate<V>(
         }
     }
     measured
+}
+
+/// Prints all variants of a job, each after the columns that name the job: key, value and width. `width` is that of a variant's name.
+pub(crate) fn report(json: bool, columns: &[(&str, &str, usize)], width: usize, measured: &[Measured]) {
+    for found in measured {
+        if json {
+            let mut line = found.json(&measured[0]);
+            columns.iter().for_each(|&(key, value, _)| line[key] = value.into());
+            println!("{line}");
+        } else {
+            columns.iter().for_each(|(_, value, width)| print!("{value:width$} "));
+            println!("{:width$} {}", found.variant, found.text(&measured[0]));
+        }
+    }
+}
+
+/// How a bench of this name ends.
+pub(crate) fn end(name: &str, result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -6,7 +6,6 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::process::ExitCode;
 use std::ptr::{from_ref, null_mut};
@@ -14,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use common::{Data, Measured, alternate};
+use common::{Data, Measured, alternate, end, report};
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute};
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use cudarc::nvrtc::Ptx;
@@ -58,8 +57,7 @@ struct Epoch {
 }
 
 impl Epoch {
-    fn new(layers: [u32; 3], quick: bool) -> Self {
-        let (rows, batch) = if quick { (30, 8) } else { (60_000, 64) };
+    fn new(layers: [u32; 3], rows: u32, batch: u32) -> Self {
         let data = Data::new(rows as usize, &layers.map(|width| width as usize));
         Self { layers, batch, data, order: (0..rows).rev().collect() }
     }
@@ -207,55 +205,38 @@ fn measure(arguments: &Arguments, gpu: &GpuInfo, epoch: &Epoch) -> Vec<Measured>
     });
     let all = residents.into_iter().chain(rungs).collect();
     // All train the same model on the same batches, epoch after epoch: before a figure counts, so must the loss.
-    let (mut losses, mut epochs) = (Vec::new(), HashMap::new());
-    alternate(arguments.rounds, all, |name, runner| {
+    let mut losses = Vec::new();
+    alternate(arguments.rounds, all, |round, runner| {
         let loss = runner.train(epoch)?;
-        let at: &mut usize = epochs.entry(name.to_owned()).or_default();
-        let expected = *losses.get(*at).unwrap_or(&loss);
-        if *at == losses.len() {
+        if losses.len() == round as usize {
             losses.push(loss);
         }
-        *at += 1;
+        let expected = losses[round as usize];
         ensure!(
             (loss - expected).abs() <= LOSS_BOUND,
-            "loss of epoch {at}: expected {expected}, found {loss}"
+            "loss of epoch {}: expected {expected}, found {loss}",
+            round + 1
         );
         Ok(epoch.steps())
     })
 }
 
-fn report(arguments: &Arguments, model: &str, measured: &[Measured]) {
-    for found in measured {
-        if arguments.json {
-            let mut line = found.json(&measured[0]);
-            line["model"] = model.into();
-            println!("{line}");
-        } else {
-            println!("{model:12} {:16} {}", found.variant, found.text(&measured[0]));
-        }
-    }
-}
-
 fn run(arguments: &Arguments) -> Result<()> {
     let gpu = probe(arguments.device)?;
+    let (rows, batch) = if arguments.quick { (30, 8) } else { (60_000, 64) };
     match arguments.json {
         true => println!("{}", json!({"device": gpu.to_string(), "simulated": gpu.is_simulator()})),
-        false => println!("{gpu}, batch {}", if arguments.quick { 8 } else { 64 }),
+        false => println!("{gpu}, batch {batch}"),
     }
     for layers in if arguments.quick { &TINY[..] } else { &MODELS } {
         let model = layers.map(|width| width.to_string()).join("-");
-        let epoch = Epoch::new(*layers, arguments.quick);
-        report(arguments, &model, &measure(arguments, &gpu, &epoch));
+        let epoch = Epoch::new(*layers, rows, batch);
+        let columns = [("model", model.as_str(), 12)];
+        report(arguments.json, &columns, 16, &measure(arguments, &gpu, &epoch));
     }
     Ok(())
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ladder: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end("ladder", run(&Arguments::parse()))
 }

@@ -234,7 +234,7 @@ fn operands_that_are_rounded_otherwise_fail() {
     }
 }
 
-/// What the steps beside rounded operands must catch: a learning rate, a momentum, a weight decay that is another.
+/// What the steps beside rounded operands must catch: a learning rate, a momentum, AdamW's first beta that is another.
 #[test]
 fn steps_in_lower_precision_that_are_wrong_fail() {
     on_device!();

@@ -41,7 +41,7 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// As for [`Replay::host`], and where there is no GPU.
     pub fn graph(&self, options: &GraphOptions) -> anyhow::Result<Recording> {
-        self.run(Trainer::graph(self.job()?, options)?)
+        self.run(self.graph_trainer(options)?)
     }
 
     /// Through the resident engine, on the blocks that the options ask for.
@@ -49,8 +49,16 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// As for [`Replay::graph`], and where the engine is not made for the recording.
     pub fn resident(&self, options: &ResidentOptions) -> anyhow::Result<Recording> {
+        self.run(self.resident_trainer(options)?)
+    }
+
+    fn graph_trainer(&self, options: &GraphOptions) -> anyhow::Result<Trainer<'a>> {
+        Ok(Trainer::graph(self.job()?, options)?)
+    }
+
+    fn resident_trainer(&self, options: &ResidentOptions) -> anyhow::Result<Trainer<'a>> {
         let options = ResidentOptions { batch: self.golden.batch, ..*options };
-        self.run(Trainer::resident(self.job()?, &options)?)
+        Ok(Trainer::resident(self.job()?, &options)?)
     }
 
     /// The job that was recorded.

@@ -80,7 +80,7 @@ impl Replay<'_> {
     pub fn graph_beside_rounding(&self, options: &GraphOptions) -> anyhow::Result<Report> {
         let depth = self.golden.layers.len() - 1;
         let operands = operands_of_graph(options.precision, depth, self.has_pixels());
-        self.beside(Trainer::graph(self.job()?, options)?, operands)
+        self.beside(self.graph_trainer(options)?, operands)
     }
 
     /// Through the resident engine, beside such a reference.
@@ -88,9 +88,8 @@ impl Replay<'_> {
     /// # Errors
     /// As for [`Replay::resident`] and [`Replay::reference`], and [`AtKinks`].
     pub fn resident_beside_rounding(&self, options: &ResidentOptions) -> anyhow::Result<Report> {
-        let options = ResidentOptions { batch: self.golden.batch, ..*options };
-        let trainer = Trainer::resident(self.job()?, &options)?;
-        self.beside(trainer, operands_of_resident(options.precision, self.has_pixels()))
+        let operands = operands_of_resident(options.precision, self.has_pixels());
+        self.beside(self.resident_trainer(options)?, operands)
     }
 
     /// Any trainer of this recording beside a reference that rounds these operands, by [`Bounds::beside_rounding`].
