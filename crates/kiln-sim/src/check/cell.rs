@@ -105,6 +105,17 @@ impl Cell {
         })
     }
 
+    /// A cell of which no more is known than an ordinary write to all of it.
+    pub(crate) fn written(write: Event) -> Cell {
+        Cell { write_time: write.time, write_who: write.who, write_pc: write.pc, init: WHOLE, ..Cell::NEW }
+    }
+
+    /// The last write, if no more is known of the cell than [`Cell::written`] says.
+    pub(crate) fn sole_write(&self) -> Option<Event> {
+        let alone = self.init == WHOLE && self.write_strength == 0 && self.readers == Readers::None;
+        self.last_write().filter(|_| alone && !self.is_pending())
+    }
+
     /// Whether all four bytes were written no later than `floor`, by ordinary writes of block `number`: any thread
     /// that knows that block up to then may read them.
     #[inline(always)]
@@ -150,20 +161,20 @@ impl Cell {
     /// Records an ordinary read of a cell that nobody has written in this launch, where it needs no list; whether it
     /// is so.
     #[inline(always)]
-    pub(crate) fn read_plainly(&mut self, by: Reading, lane: usize) -> bool {
+    pub(crate) fn read_plainly(&mut self, by: Reading, lanes: u32) -> bool {
         if self.write_time != 0 {
             return false;
         }
         if self.readers == Readers::None {
             self.readers = Readers::One;
             self.read_who = by.warp;
-            self.read_set = 1 << lane;
+            self.read_set = lanes;
             self.read_strength = 0;
         } else if self.readers != Readers::One || self.read_strength != 0 {
             return false;
         } else if self.read_who == by.warp {
             let known = self.read_time <= by.known && self.read_time != by.now;
-            self.read_set = if known { 1 << lane } else { self.read_set | 1 << lane };
+            self.read_set = if known { lanes } else { self.read_set | lanes };
         } else {
             return !by.neighbours.has(self.read_who >> 5);
         }

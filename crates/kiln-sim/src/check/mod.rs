@@ -4,4 +4,5 @@ pub(crate) mod cell;
 pub(crate) mod history;
 pub(crate) mod reads;
 pub(crate) mod shadow;
+pub(crate) mod shared;
 pub(crate) mod view;

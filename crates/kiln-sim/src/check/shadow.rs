@@ -26,12 +26,26 @@ impl GlobalShadow {
     /// The cell of an address in allocation `index`, which starts at `base`, and the lists that it may refer to.
     #[inline]
     pub(crate) fn cell(&mut self, index: usize, base: u64, address: u64) -> (&mut Cell, &mut ReaderLists) {
+        let (cells, lists) = self.row(index, base, address, 1);
+        (&mut cells[0], lists)
+    }
+
+    /// The cells of `most` words from an address on, or of those of them that are on one page.
+    #[inline]
+    pub(crate) fn row(
+        &mut self,
+        index: usize,
+        base: u64,
+        address: u64,
+        most: usize,
+    ) -> (&mut [Cell], &mut ReaderLists) {
         let page = (address / PAGE - base / PAGE) as usize;
         let at = match self.tables.get(index).and_then(|table| table.get(page)) {
             Some(&at) if at > 0 => at as usize - 1,
             _ => self.new_page(index, page, address / PAGE),
         };
-        (&mut self.pages[at].1[(address % PAGE / 4) as usize], &mut self.lists)
+        let first = (address % PAGE / 4) as usize;
+        (&mut self.pages[at].1[first..CELLS.min(first + most)], &mut self.lists)
     }
 
     #[cold]

@@ -4,6 +4,7 @@
 //! address is resolved by the window that it lies in.
 
 use crate::check::cell::{Cell, Event, Judge, READING, ReaderLists, Strength, WHOLE};
+use crate::check::reads::{Mark, Read};
 use crate::check::view::Who;
 use crate::finding::Kind;
 use crate::isa::{Access, Element, Inst, Op, Order, Place, Sem};
@@ -11,7 +12,6 @@ use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, windo
 
 use super::Machine;
 use super::regs::{Row64, lanes};
-use super::state::Block;
 use super::step::{Flow, Running};
 
 /// Set in [`Cell::init`] of shared memory that is an mbarrier.
@@ -409,10 +409,7 @@ impl Machine<'_> {
             Spot::Global(index, _, address) => {
                 Some(self.shadow.cell(index, self.memory[index].base, address))
             }
-            Spot::Shared(block, offset) => {
-                let block = &mut self.blocks[block];
-                Some((&mut block.cells[(offset / 4) as usize], &mut block.lists))
-            }
+            Spot::Shared(block, offset) => Some(self.blocks[block].shadow.cell(offset as usize / 4)),
             Spot::Local(_) | Spot::Param(_) => None,
         }
     }
@@ -460,19 +457,21 @@ impl Machine<'_> {
             Spot::Shared(block, offset) => {
                 self.visit(block, offset, run, lane);
                 let own = block == run.block;
-                let block = &mut self.blocks[block];
-                let warps = block.warps.len();
+                let shadow = &mut self.blocks[block].shadow;
                 for at in (0..bytes).step_by(4) {
                     let place = offset + at;
-                    let cell = &mut block.cells[(place / 4) as usize];
+                    let word = place as usize / 4;
                     let needed = byte_bits(u64::from(place), bytes);
-                    let race = if own && strength.is_none() && needed == WHOLE {
-                        let mark = &mut block.reads[(place / 4) as usize * warps + run.warp.index as usize];
+                    let (cell, race) = if own && strength.is_none() && needed == WHOLE {
                         let known = judge.me.block_floor.max(judge.me.warp_floor);
-                        mark.read(judge.now, 1 << lane, judge.pc, known);
-                        judge.unordered_write_of(cell, WHOLE, &block.lists)
+                        let mark = Mark { time: judge.now, lanes: 1 << lane, pc: judge.pc };
+                        shadow.mark(word, Read { warp: run.warp.index as usize, mark, known });
+                        let (cell, lists) = shadow.get(word);
+                        (cell, judge.unordered_write_of(&cell, WHOLE, lists))
                     } else {
-                        judge.read_bytes(cell, needed, &mut block.lists)
+                        let (cell, lists) = shadow.cell(word);
+                        let race = judge.read_bytes(cell, needed, lists);
+                        (*cell, race)
                     };
                     note(at, race, cell.init & needed != needed && !cell.is_pending(), cell.init);
                 }
@@ -497,9 +496,8 @@ impl Machine<'_> {
         let judge = self.judge(run, 0, None);
         let spot = Spot::Shared(block, offset);
         for at in (0..16).step_by(4) {
-            let Block { cells, lists, .. } = &self.blocks[block];
-            let cell = &cells[((offset + at) / 4) as usize];
-            let race = judge.unordered_write_of(cell, WHOLE, lists);
+            let (cell, lists) = self.blocks[block].shadow.get((offset + at) as usize / 4);
+            let race = judge.unordered_write_of(&cell, WHOLE, lists);
             let unwritten = cell.init & WHOLE != WHOLE && !cell.is_pending();
             if race.is_some() || unwritten || cell.init & MBAR != 0 {
                 let problem = Problem { at, race, unwritten, init: cell.init };
@@ -577,7 +575,8 @@ impl Machine<'_> {
                     let word = ((offset + at) / 4) as usize;
                     let reader = block.unknown_reader(word, &judge.me);
                     let bits = byte_bits(u64::from(offset + at), bytes);
-                    write(&mut block.cells[word], &mut block.lists, at, bits, reader);
+                    let (cell, lists) = block.shadow.cell(word);
+                    write(cell, lists, at, bits, reader);
                 }
             }
             Spot::Local(offset) => {
@@ -609,7 +608,8 @@ impl Machine<'_> {
             Spot::Shared(block, offset) => {
                 for at in (0..bytes).step_by(4) {
                     let place = offset + at;
-                    self.blocks[block].cells[(place / 4) as usize].init |= byte_bits(u64::from(place), bytes);
+                    let (cell, _) = self.blocks[block].shadow.cell(place as usize / 4);
+                    cell.init |= byte_bits(u64::from(place), bytes);
                 }
             }
             _ => {}

@@ -18,7 +18,7 @@ use super::Machine;
 use super::access::Spot;
 use super::regs::lanes;
 use super::sources::{BulkSource, Source};
-use super::state::{Block, BulkStore, Copies, Copy, Init};
+use super::state::{BulkStore, Copies, Copy, Init};
 use super::step::{Flow, Running};
 
 /// What an operation does to its destination.
@@ -167,10 +167,10 @@ impl Machine<'_> {
                 Spot::Shared(block, offset) => {
                     let block = &mut self.blocks[block];
                     let reader = block.unknown_reader(offset as usize / 4, &judge.me);
-                    let cell = &mut block.cells[(offset / 4) as usize];
+                    let (cell, lists) = block.shadow.cell(offset as usize / 4);
                     note(cell);
                     let own = reduces && cell.last_write().is_some_and(|event| event.who == agent);
-                    if own { None } else { judge.write_pending(cell, &mut block.lists, agent).or(reader) }
+                    if own { None } else { judge.write_pending(cell, lists, agent).or(reader) }
                 }
                 Spot::Global(index, _, address) => {
                     let (cell, lists) = self.shadow.cell(index, self.memory[index].base, address);
@@ -269,7 +269,7 @@ impl Machine<'_> {
                 let word = (copy.offset / 4 + n) as usize;
                 let block = &mut self.blocks[block];
                 block.shared[word] = copy.data[n as usize];
-                let cell = &mut block.cells[word];
+                let (cell, _) = block.shadow.cell(word);
                 cell.init |= 15;
                 if let Some(who) = who
                     && cell.last_write().is_some_and(|event| event.who == COPIER | who)
@@ -318,7 +318,7 @@ impl Machine<'_> {
                     .take(usize::from(copy.bytes))
                     .collect();
                 for word in copy.offset / 4..(copy.offset + u32::from(copy.bytes)) / 4 {
-                    let cell = &mut self.blocks[run.block].cells[word as usize];
+                    let (cell, _) = self.blocks[run.block].shadow.cell(word as usize);
                     if cell.last_write().is_some_and(|event| event.who == COPIER | who) {
                         cell.complete(agent, crate::check::view::PENDING);
                     }
@@ -555,7 +555,7 @@ impl Machine<'_> {
                 full[..bytes.len()].copy_from_slice(bytes);
                 target.shared[word] = u32::from_le_bytes(full);
             }
-            let cell = &mut target.cells[word];
+            let (cell, _) = target.shadow.cell(word);
             cell.init |= 15;
             if let Some(event) = cell.last_write().filter(|event| event.who & MBARRIER == MBARRIER) {
                 cell.complete(event.who, now);
@@ -585,9 +585,9 @@ impl Machine<'_> {
     /// Whether an mbarrier's initialisation is known to a thread that uses it.
     pub(super) fn check_initialised(&mut self, block: usize, offset: u32, run: &Running<'_>, lane: usize) {
         let judge = self.judge(run, lane, None);
-        let Block { cells, lists, .. } = &self.blocks[block];
+        let (cell, lists) = self.blocks[block].shadow.get(offset as usize / 4);
         let known = self.blocks[block].mbars.get(&offset).is_some_and(|mbar| mbar.init == Init::Known);
-        if let Some(first) = judge.unordered_write_of(&cells[(offset / 4) as usize], WHOLE, lists)
+        if let Some(first) = judge.unordered_write_of(&cell, WHOLE, lists)
             && !known
         {
             self.race(self.event(run, lane), first, "shared", u64::from(offset), 8);

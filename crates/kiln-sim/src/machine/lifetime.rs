@@ -93,7 +93,7 @@ impl Machine<'_> {
             Some(((event, offset), "a copy of its shared memory that may not have read it yet"))
         };
         let landing = || {
-            let found = block.cells.iter().enumerate().find_map(|(word, cell)| {
+            let found = block.shadow.cells().find_map(|(word, cell)| {
                 let write = cell.last_write().filter(|write| write.who & MBARRIER == MBARRIER)?;
                 (!known.knows(write.who, write.time)).then_some((write, 4 * word as u32))
             })?;

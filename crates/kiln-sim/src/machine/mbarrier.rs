@@ -139,8 +139,8 @@ impl Machine<'_> {
         }
         self.mark_written(spot, 8);
         let block = &mut self.blocks[run.block];
-        for cell in &mut block.cells[(offset / 4) as usize..(offset / 4 + 2) as usize] {
-            cell.init |= MBAR;
+        for word in [offset / 4, offset / 4 + 1] {
+            block.shadow.cell(word as usize).0.init |= MBAR;
         }
         let mbar = Mbar {
             number: self.mbarriers,
@@ -169,8 +169,8 @@ impl Machine<'_> {
                 "no mbarrier has been initialised here",
             );
         }
-        for cell in &mut self.blocks[run.block].cells[(offset / 4) as usize..(offset / 4 + 2) as usize] {
-            cell.init = 0;
+        for word in [offset / 4, offset / 4 + 1] {
+            self.blocks[run.block].shadow.cell(word as usize).0.init = 0;
         }
     }
 

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use rand::RngExt;
 
-use crate::check::cell::{Cell, ReaderLists};
-use crate::check::reads::Mark;
+use crate::check::shared::SharedShadow;
 use crate::check::view::{MAX_BLOCKS, View};
 use crate::finding::{Finding, Kind};
 
@@ -84,18 +83,12 @@ impl Machine<'_> {
             strays: false,
             shared: vec![0; words],
             shared_bytes,
-            cells: vec![Cell::NEW; words],
-            reads: vec![Mark::default(); words * threads.div_ceil(32) as usize],
-            lists: ReaderLists::default(),
+            shadow: SharedShadow::new(number, words, threads.div_ceil(32) as usize, products.is_some()),
             barriers: vec![Barrier::default(); 16],
             mbars: Default::default(),
             visitors: Default::default(),
             known_at_end: View::default(),
             warpgroups: Vec::new(),
-            multiplied: vec![
-                Mark::default();
-                products.as_ref().map_or(0, |_| words * threads.div_ceil(32) as usize)
-            ],
         }
     }
 

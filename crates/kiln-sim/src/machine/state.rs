@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::check::cell::{Cell, Event, ReaderLists};
-use crate::check::reads::{Mark, unknown_reader};
+use crate::check::cell::Event;
+use crate::check::shared::SharedShadow;
 use crate::check::view::{Knower, Level, Neighbours, View, WarpView, Who, block_of};
 use crate::isa::{Function, Registers};
 
@@ -325,10 +325,7 @@ pub(super) struct Block {
     pub(super) strays: bool,
     pub(super) shared: Vec<u32>,
     pub(super) shared_bytes: u32,
-    pub(super) cells: Vec<Cell>,
-    /// Reads by the block's own warps: for each word a mark for each warp.
-    pub(super) reads: Vec<Mark>,
-    pub(super) lists: ReaderLists,
+    pub(super) shadow: SharedShadow,
     pub(super) barriers: Vec<Barrier>,
     pub(super) mbars: BTreeMap<u32, Mbar>,
     /// The last access to its shared memory by each thread of other blocks, and the offset.
@@ -337,26 +334,22 @@ pub(super) struct Block {
     pub(super) known_at_end: View,
     /// By the number of the first warp, divided by four.
     pub(super) warpgroups: Vec<Warpgroup>,
-    /// Reads by products that have been waited for: as `reads`, where the program has products.
-    pub(super) multiplied: Vec<Mark>,
 }
 
 impl Block {
     /// A read of a word by the block's own warps that a writer does not know of.
     pub(super) fn unknown_reader(&self, word: usize, writer: &Knower<'_>) -> Option<Event> {
-        let warps = self.warps.len();
         let mut writer = *writer;
         if block_of(writer.who) != self.number {
             writer.block_floor = writer.view.get(Level::Block(self.number));
         }
-        let own = word * warps..(word + 1) * warps;
-        let by_products = self.multiplied.get(own.clone()).unwrap_or_default();
-        let product = by_products.iter().zip(self.number << 5..).find_map(|(mark, warp)| {
+        let first_warp = self.number << 5;
+        let product = self.shadow.multiplied.of(word).zip(first_warp..).find_map(|(mark, warp)| {
             let agent = product_agent(warp);
             let is_known = mark.time <= writer.block_floor || writer.knows(agent, mark.time);
             (!is_known).then_some(Event { who: agent, time: mark.time, pc: mark.pc })
         });
-        product.or_else(|| unknown_reader(&self.reads[own], self.number << 5, &writer))
+        product.or_else(|| self.shadow.unknown_reader(word, &writer))
     }
 }
 

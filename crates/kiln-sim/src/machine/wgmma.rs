@@ -16,7 +16,7 @@ mod watch;
 use std::collections::VecDeque;
 
 use crate::check::cell::Event;
-use crate::check::reads::Mark;
+use crate::check::reads::{Mark, Read};
 use crate::check::view::{COPIER, Level, Who};
 use crate::finding::Kind;
 use crate::isa::{Accumulate, Inst, Op, Place, RegClass, SLOTS, Wgmma, WgmmaOperand, WgmmaType};
@@ -163,12 +163,11 @@ impl Machine<'_> {
             return;
         }
         let now = self.tick();
-        let block = &mut self.blocks[run.block];
-        let (warps, warp) = (block.warps.len(), run.warp.index as usize);
+        let multiplied = &mut self.blocks[run.block].shadow.multiplied;
         for group in done {
-            for word in group.words.iter() {
-                block.multiplied[word * warps + warp] = Mark { time: now, lanes: u32::MAX, pc: group.pc };
-            }
+            let mark = Mark { time: now, lanes: u32::MAX, pc: group.pc };
+            let read = Read { warp: run.warp.index as usize, mark, known: now };
+            group.words.iter().for_each(|word| multiplied.read::<1>(word, read));
         }
         run.warp.view.learn_all(Level::Thread(product_agent(run.who >> 5)), now);
     }

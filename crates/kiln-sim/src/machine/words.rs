@@ -6,12 +6,14 @@
 
 mod global;
 
+use crate::check::reads::{Mark, Read};
+use crate::check::shared::Write;
 use crate::isa::{Access, Inst, Order, Place};
 use crate::memory::{RANK_SHIFT, SHARED_WINDOW};
 
 use super::Machine;
 use super::access::{Spot, set_register};
-use super::regs::{Row, Row64, lanes};
+use super::regs::{LANES, Row, Row64, lanes};
 use super::step::Running;
 
 /// Whether the lanes' accesses are as this module takes them.
@@ -60,9 +62,19 @@ impl Machine<'_> {
             return false;
         }
         match self.shared_words(access, address, run) {
-            Some(words) => self.load_shared(inst, usize::from(access.lanes), &words, run),
+            Some(words) => match access.lanes {
+                1 => self.load_shared::<1>(inst, &words, run),
+                2 => self.load_shared::<2>(inst, &words, run),
+                4 => self.load_shared::<4>(inst, &words, run),
+                _ => return false,
+            },
             None => match self.global_words(access, address, run) {
-                Some((index, words)) => self.load_global(inst, usize::from(access.lanes), index, &words, run),
+                Some((index, words)) => match access.lanes {
+                    1 => self.load_global::<1>(inst, index, &words, run),
+                    2 => self.load_global::<2>(inst, index, &words, run),
+                    4 => self.load_global::<4>(inst, index, &words, run),
+                    _ => return false,
+                },
                 None => return false,
             },
         }
@@ -96,52 +108,44 @@ impl Machine<'_> {
         address: &Row64,
         run: &mut Running<'_>,
     ) -> bool {
-        if !is_plain(access, run)
-            || access.element.bytes != 4
-            || !self.launch.checks
-            || !self.released.is_empty()
-        {
+        if !is_plain(access, run) || access.element.bytes != 4 || !self.released.is_empty() {
             return false;
         }
-        let count = usize::from(access.lanes);
         if let Some(words) = self.shared_words(access, address, run) {
-            return self.store_shared(inst, count, &words, run);
+            match access.lanes {
+                1 => self.store_shared::<1>(inst, &words, run),
+                2 => self.store_shared::<2>(inst, &words, run),
+                4 => self.store_shared::<4>(inst, &words, run),
+                _ => return false,
+            }
+            return true;
         }
         match self.global_words(access, address, run) {
             Some((index, words)) if !self.memory[index].constant => {
-                self.store_global(inst, count, index, &words, run)
+                match access.lanes {
+                    1 => self.store_global::<1>(inst, index, &words, run),
+                    2 => self.store_global::<2>(inst, index, &words, run),
+                    4 => self.store_global::<4>(inst, index, &words, run),
+                    _ => return false,
+                }
+                true
             }
             _ => false,
         }
     }
 
-    fn store_shared(&mut self, inst: &Inst, count: usize, words: &Row, run: &mut Running<'_>) -> bool {
+    fn store_shared<const N: usize>(&mut self, inst: &Inst, words: &Row, run: &mut Running<'_>) {
+        let values = chunks::<N>(inst, run);
         let block = &mut self.blocks[run.block];
-        let warps = block.warps.len();
-        let floor = run.warp.view.block_floor(0);
-        // First see that nothing speaks against any of it: no later read or write of another thread.
+        let (now, pc, floor) = (self.now, run.pc, run.warp.view.block_floor(0));
         for lane in lanes(run.active) {
-            let (first, who) = (words[lane] as usize, run.who | lane as u32);
-            let written =
-                block.cells[first..first + count].iter().all(|cell| cell.may_be_written(floor, who));
-            let marks = &block.reads[first * warps..(first + count) * warps];
-            if !written || marks.iter().any(|mark| mark.time > floor) {
-                return false;
+            let (word, who) = (words[lane] as usize, run.who | lane as u32);
+            if self.launch.checks && !block.shadow.write::<N>(word, Write { who, now, pc, floor }) {
+                let own = run.block;
+                return self.store_rest(inst, N, |lane| Spot::Shared(own, words[lane] * 4), lane, run);
             }
+            block.shared[word..word + N].copy_from_slice(&values[lane]);
         }
-        for lane in lanes(run.active) {
-            let (first, who) = (words[lane] as usize, run.who | lane as u32);
-            for n in 0..count {
-                // A lane before may have written the same word just now.
-                if !block.cells[first + n].write_plainly(floor, who, self.now, run.pc) {
-                    let own = run.block;
-                    self.store_rest(inst, count, |lane| Spot::Shared(own, words[lane] * 4), lane, run);
-                    return true;
-                }
-                block.shared[first + n] = run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])][lane];
-            }
-        }
-        true
     }
 
     /// The lanes from one on that races with a lane before it.
@@ -175,29 +179,23 @@ impl Machine<'_> {
     }
 
     #[inline(always)]
-    fn load_shared(&mut self, inst: &Inst, count: usize, words: &Row, run: &mut Running<'_>) {
-        let block = &self.blocks[run.block];
-        for n in 0..count {
-            let row = &mut run.warp.r32[run.base.r32 as usize + usize::from(inst.r[n])];
-            if run.active == u32::MAX {
-                for (slot, word) in row.iter_mut().zip(words) {
-                    *slot = block.shared[*word as usize + n];
-                }
-            } else {
-                lanes(run.active).for_each(|lane| row[lane] = block.shared[words[lane] as usize + n]);
-            }
-        }
+    fn load_shared<const N: usize>(&mut self, inst: &Inst, words: &Row, run: &mut Running<'_>) {
+        let shared = &self.blocks[run.block].shared;
+        let found = words.map(|word| {
+            let mut chunk = [0; N];
+            chunk.copy_from_slice(&shared[word as usize..word as usize + N]);
+            chunk
+        });
+        set_chunks(inst, run, &found);
         if self.launch.checks {
-            self.check_words(words, count, run);
+            self.check_words::<N>(words, run);
         }
     }
 
-    /// Judges the reads of `count` words from each of `words` on.
+    /// Judges the reads of `N` words from each of `words` on.
     #[inline(always)]
-    fn check_words(&mut self, words: &Row, count: usize, run: &Running<'_>) {
-        let (now, pc, warp) = (self.now, run.pc, run.warp.index as usize);
-        let block = &mut self.blocks[run.block];
-        let (warps, number) = (block.warps.len(), block.number);
+    fn check_words<const N: usize>(&mut self, words: &Row, run: &Running<'_>) {
+        let shadow = &mut self.blocks[run.block].shadow;
         let floor = run.warp.view.block_floor(0);
         let known = floor.max(run.warp.view.warp_floor);
         let mut doubtful = 0u32;
@@ -208,27 +206,36 @@ impl Machine<'_> {
             // Neighbours often read the same word.
             let mut mask = 1u32 << lane;
             let mut next = lane + 1;
-            while next < 32 && left >> next & 1 == 1 && words[next] == word {
+            while next < LANES && left >> next & 1 == 1 && words[next] == word {
                 mask |= 1 << next;
                 next += 1;
             }
             left &= !mask;
-            for word in word as usize..word as usize + count {
-                if !block.cells[word].is_settled(floor, number) {
-                    doubtful |= mask;
-                }
-                block.reads[word * warps + warp].read(now, mask, pc, known);
+            let mark = Mark { time: self.now, lanes: mask, pc: run.pc };
+            let read = Read { warp: run.warp.index as usize, mark, known };
+            if !shadow.read::<N>(word as usize, floor, read) {
+                doubtful |= mask;
             }
         }
         for lane in lanes(doubtful) {
-            self.check_read(
-                Spot::Shared(run.block, words[lane] * 4),
-                4 * count as u32,
-                None,
-                run,
-                lane,
-                false,
-            );
+            let spot = Spot::Shared(run.block, words[lane] * 4);
+            self.check_read(spot, 4 * N as u32, None, run, lane, false);
         }
+    }
+}
+
+/// What the lanes store, `N` words each.
+fn chunks<const N: usize>(inst: &Inst, run: &mut Running<'_>) -> [[u32; N]; LANES] {
+    let regs = run.regs();
+    let rows: [Row; N] = std::array::from_fn(|n| regs.a(inst, n));
+    std::array::from_fn(|lane| std::array::from_fn(|n| rows[n][lane]))
+}
+
+/// Gives the lanes what they load, `N` words each.
+#[inline(always)]
+fn set_chunks<const N: usize>(inst: &Inst, run: &mut Running<'_>, chunks: &[[u32; N]; LANES]) {
+    let mut regs = run.regs();
+    for (n, reg) in inst.r[..N].iter().enumerate() {
+        regs.write(*reg, |lane| chunks[lane][n]);
     }
 }

@@ -117,6 +117,63 @@ impl Allocation {
         }
     }
 
+    /// The words from an offset on that is a multiple of four.
+    #[inline]
+    pub(crate) fn read_words(&self, offset: u64, mut to: &mut [u32]) {
+        let Storage::Pages(pages) = &self.storage else {
+            return (offset..).step_by(4).zip(to).for_each(|(at, word)| *word = self.word(at));
+        };
+        let mut at = (offset / 4) as usize;
+        while !to.is_empty() {
+            let here = at % WORDS;
+            let (now, later) = to.split_at_mut(to.len().min(WORDS - here));
+            match pages.get(at / WORDS).and_then(OnceLock::get) {
+                Some(page) => {
+                    now.iter_mut().zip(&page.words[here..]).for_each(|(to, word)| *to = word.load(Relaxed))
+                }
+                None => now.fill(0),
+            }
+            at += now.len();
+            to = later;
+        }
+    }
+
+    /// Replaces the words from an offset on that is a multiple of four, and marks them as written.
+    #[inline]
+    pub(crate) fn write_words(&self, offset: u64, words: &[u32]) {
+        for (at, word) in (offset..).step_by(4).zip(words) {
+            self.set_word(at, *word, u32::MAX);
+            self.set_init(at, 15);
+        }
+    }
+
+    /// Whether so many words, from an offset on that is a multiple of four, have been written as a whole.
+    #[inline]
+    pub(crate) fn is_written(&self, offset: u64, words: usize) -> bool {
+        let Storage::Pages(pages) = &self.storage else { return true };
+        let (mut at, end) = ((offset / 4) as usize, (offset / 4) as usize + words);
+        while at < end {
+            // One number holds the bits of sixteen words.
+            let next = (at / 16 * 16 + 16).min(end);
+            let bits = u64::MAX >> (64 - 4 * (next - at)) << (4 * (at % 16));
+            let init = match pages.get(at / WORDS).and_then(OnceLock::get) {
+                Some(page) => page.init[at % WORDS / 16].load(Relaxed),
+                None => {
+                    if self.written {
+                        u64::MAX
+                    } else {
+                        0
+                    }
+                }
+            };
+            if init & bits != bits {
+                return false;
+            }
+            at = next;
+        }
+        true
+    }
+
     /// Replaces the bits of `mask` in the word at an offset that is a multiple of four.
     #[inline]
     pub(crate) fn set_word(&self, offset: u64, value: u32, mask: u32) {
@@ -237,5 +294,45 @@ impl Allocation {
         let mut buffer = vec![0; bytes as usize];
         from.read(from_offset, &mut buffer);
         self.write(offset, &buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes and not a whole number of pages.
+    const BYTES: u64 = 3 * PAGE + 40;
+
+    fn allocation(written: bool) -> Allocation {
+        Allocation::new(1, 0x1000, BYTES, false, written, Arc::from("test"))
+    }
+
+    #[test]
+    fn words_are_read_and_written_across_pages_as_one_by_one() {
+        let memory = allocation(false);
+        let values: Vec<u32> = (1..=70).collect();
+        memory.write_words(PAGE - 4 * 35, &values);
+        for (first, count) in [(PAGE - 4 * 40, 80), (0, 9), (2 * PAGE - 8, 4), (BYTES - 8, 2)] {
+            let mut found = vec![7; count];
+            memory.read_words(first, &mut found);
+            let expected: Vec<u32> =
+                (first..).step_by(4).take(count).map(|offset| memory.word(offset)).collect();
+            assert_eq!(found, expected, "{count} words from {first}");
+        }
+        assert_eq!(memory.word(PAGE), 36);
+    }
+
+    #[test]
+    fn words_are_written_if_each_of_their_bytes_is() {
+        let memory = allocation(false);
+        memory.write(PAGE - 64, &[1; 200]);
+        for first in (0..300).map(|n| PAGE - 200 + 4 * n) {
+            for words in [0, 1, 2, 15, 16, 17, 40] {
+                let each = (first..).step_by(4).take(words).all(|offset| memory.init(offset) == 15);
+                assert_eq!(memory.is_written(first, words), each, "{words} words from {first}");
+            }
+        }
+        assert!(allocation(true).is_written(0, BYTES as usize / 4));
     }
 }

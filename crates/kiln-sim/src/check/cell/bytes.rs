@@ -82,7 +82,7 @@ impl ReaderLists {
         }
         let index = cell.split(self);
         let parts = &mut self.parts[index];
-        those(bytes).all(|byte| parts[byte].read_plainly(by, lane))
+        those(bytes).all(|byte| parts[byte].read_plainly(by, 1 << lane))
     }
 
     fn copy(&mut self, index: u32) -> u32 {

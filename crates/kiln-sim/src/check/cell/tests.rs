@@ -243,7 +243,7 @@ fn the_short_way_of_a_read_records_what_the_long_one_does() {
             let mut judge = World::judge(who, now, &view, None);
             (judge.neighbours, judge.me.warp_floor) = (neighbours, known);
             let by = Reading { warp: warp_of(who), now, pc: now, known, neighbours };
-            if !short.cell.read_plainly(by, who as usize & 31) {
+            if !short.cell.read_plainly(by, 1 << (who & 31)) {
                 assert_eq!(judge.read_bytes(&mut short.cell, WHOLE, &mut short.lists), None);
             }
             assert_eq!(judge.read_bytes(&mut long.cell, WHOLE, &mut long.lists), None);
@@ -273,13 +273,13 @@ fn a_part_that_is_read_the_short_way_races_with_a_write_of_it_alone() {
 fn the_short_way_of_a_write_is_closed_by_readers_that_are_not_known() {
     let by = Reading { warp: 0, now: 2, pc: 0, known: 0, neighbours: Neighbours::ALL };
     let mut cell = Cell::NEW;
-    assert!(cell.read_plainly(by, 4));
+    assert!(cell.read_plainly(by, 1 << 4));
     assert!(cell.may_be_written(1, thread(0, 4)), "itself");
     assert!(
         !cell.may_be_written(1, thread(0, 5)) && cell.may_be_written(2, thread(0, 500)),
         "its block's barrier"
     );
     assert!(!cell.may_be_written(2, thread(1, 4)), "another block's");
-    assert!(cell.read_plainly(by, 5));
+    assert!(cell.read_plainly(by, 1 << 5));
     assert!(!cell.may_be_written(1, thread(0, 4)), "not alone");
 }

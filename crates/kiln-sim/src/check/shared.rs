@@ -1,0 +1,288 @@
+//! The words of a block's shared memory: the last write to each, and the reads since.
+//!
+//! Most of them are written as a whole by a thread of the block, and read as a whole by its warps. Of such a word the time,
+//! the thread and the instruction of the last write are kept, which are short to look through, and its reads as [`Marks`]. A word of which there is more to say has a [`Cell`], until it is written in that way again.
+
+use std::ops::Range;
+
+use super::cell::{Cell, Event, ReaderLists};
+use super::reads::{Marks, Read, chunk};
+use super::view::{Knower, PENDING, Who};
+
+/// In the place of the time of a write: the word has a cell, whose number is in the place of the thread.
+const CELL: u32 = PENDING;
+
+/// An ordinary write of whole words by a thread of the block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write {
+    pub(crate) who: Who,
+    pub(crate) now: u32,
+    pub(crate) pc: u32,
+    /// Up to when the thread knows its block.
+    pub(crate) floor: u32,
+}
+
+/// Times of the last write to a word and of the last of its marks: 0 where there is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    write: u32,
+    read: u32,
+}
+
+/// Who last wrote a word.
+#[derive(Clone, Copy, Debug, Default)]
+struct Writer {
+    who: Who,
+    pc: u32,
+}
+
+/// What happened to the shared memory of a block.
+#[derive(Debug)]
+pub(crate) struct SharedShadow {
+    /// Number of the block in the grid.
+    number: u32,
+    times: Vec<Times>,
+    writers: Vec<Writer>,
+    cells: Vec<Cell>,
+    free: Vec<u32>,
+    lists: ReaderLists,
+    /// Reads by the block's own warps.
+    reads: Marks,
+    /// Reads by products that have been waited for, where the program has products.
+    pub(crate) multiplied: Marks,
+}
+
+impl SharedShadow {
+    /// Nothing has happened yet.
+    pub(crate) fn new(number: u32, words: usize, warps: usize, has_products: bool) -> SharedShadow {
+        SharedShadow {
+            number,
+            times: vec![Times::default(); words],
+            writers: vec![Writer::default(); words],
+            cells: Vec::new(),
+            free: Vec::new(),
+            lists: ReaderLists::default(),
+            reads: Marks::new(words, warps),
+            multiplied: if has_products { Marks::new(words, warps) } else { Marks::default() },
+        }
+    }
+
+    /// What is known of a word, and the lists that this may refer to.
+    pub(crate) fn get(&self, word: usize) -> (Cell, &ReaderLists) {
+        let Writer { who, pc } = self.writers[word];
+        let cell = match self.times[word].write {
+            CELL => self.cells[who as usize],
+            0 => Cell::NEW,
+            time => Cell::written(Event { who, time, pc }),
+        };
+        (cell, &self.lists)
+    }
+
+    /// The cell of a word, which it has from now on.
+    pub(crate) fn cell(&mut self, word: usize) -> (&mut Cell, &mut ReaderLists) {
+        if self.times[word].write != CELL {
+            let (cell, _) = self.get(word);
+            self.writers[word].who = match self.free.pop() {
+                Some(free) => {
+                    self.cells[free as usize] = cell;
+                    free
+                }
+                None => {
+                    self.cells.push(cell);
+                    (self.cells.len() - 1) as u32
+                }
+            };
+            self.times[word].write = CELL;
+        }
+        (&mut self.cells[self.writers[word].who as usize], &mut self.lists)
+    }
+
+    /// The words that have cells.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (usize, &Cell)> {
+        let with_cells = self.times.iter().enumerate().filter(|(_, times)| times.write == CELL);
+        with_cells.map(|(word, _)| (word, &self.cells[self.writers[word].who as usize]))
+    }
+
+    /// The word needs no cell: this is all that is known.
+    fn keep_write(&mut self, word: usize, write: Event) {
+        if self.times[word].write == CELL {
+            self.free.push(self.writers[word].who);
+        }
+        self.times[word].write = write.time;
+        self.writers[word] = Writer { who: write.who, pc: write.pc };
+    }
+
+    /// Records an ordinary read of a word by lanes of the block.
+    pub(crate) fn mark(&mut self, word: usize, read: Read) {
+        self.reads.read::<1>(word, read);
+        self.times[word].read = read.mark.time;
+    }
+
+    /// A read of a word by lanes of the block that a writer does not know of.
+    pub(crate) fn unknown_reader(&self, word: usize, me: &Knower<'_>) -> Option<Event> {
+        let may_be = self.times[word].read > me.block_floor;
+        may_be.then(|| self.reads.unknown_reader(word, self.number << 5, me)).flatten()
+    }
+
+    /// Records an ordinary read of `N` words from one on by lanes that know their block up to `floor`; whether the block wrote
+    /// all of them before that.
+    #[inline(always)]
+    pub(crate) fn read<const N: usize>(&mut self, word: usize, floor: u32, read: Read) -> bool {
+        self.reads.read::<N>(word, read);
+        let mut settled = true;
+        for times in chunk::<N, _>(&mut self.times, word) {
+            times.read = read.mark.time;
+            settled &= is_known(times.write, floor);
+        }
+        settled || (word..word + N).all(|word| self.is_settled(word, floor))
+    }
+
+    /// Whether the block wrote a word no later than `floor`.
+    fn is_settled(&mut self, word: usize, floor: u32) -> bool {
+        if self.times[word].write != CELL {
+            return is_known(self.times[word].write, floor);
+        }
+        let cell = self.cells[self.writers[word].who as usize];
+        let settled = cell.is_settled(floor, self.number);
+        if settled && let Some(write) = cell.sole_write() {
+            self.keep_write(word, write);
+        }
+        settled
+    }
+
+    /// Records an ordinary write of `N` words from one on, if nothing speaks against it; whether that is so.
+    #[inline(always)]
+    pub(crate) fn write<const N: usize>(&mut self, word: usize, write: Write) -> bool {
+        let Write { who, now, pc, floor } = write;
+        let times = chunk::<N, _>(&mut self.times, word);
+        if times.iter().any(|times| times.read > floor) {
+            return false;
+        }
+        if times.iter().any(|times| times.write > floor) {
+            return self.write_each(word..word + N, write);
+        }
+        times.iter_mut().for_each(|times| times.write = now);
+        *chunk(&mut self.writers, word) = [Writer { who, pc }; N];
+        true
+    }
+
+    fn write_each(&mut self, words: Range<usize>, write: Write) -> bool {
+        let Write { who, now, pc, floor } = write;
+        let allowed = words.clone().all(|word| self.get(word).0.may_be_written(floor, who));
+        if allowed {
+            words.for_each(|word| self.keep_write(word, Event { who, time: now, pc }));
+        }
+        allowed
+    }
+}
+
+/// Whether a word was written, and no later than `floor`. Nobody has written it at 0, which becomes the last of all times here.
+#[inline(always)]
+fn is_known(write: u32, floor: u32) -> bool {
+    write.wrapping_sub(1) < floor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::READING;
+    use super::super::reads::Mark;
+    use super::*;
+
+    const BLOCK: u32 = 3;
+
+    fn shadow() -> SharedShadow {
+        SharedShadow::new(BLOCK, 8, 2, false)
+    }
+
+    fn write(thread: u32, now: u32, floor: u32) -> Write {
+        Write { who: BLOCK << 10 | thread, now, pc: 7, floor }
+    }
+
+    fn read(warp: usize, now: u32) -> Read {
+        Read { warp, mark: Mark { time: now, lanes: 1, pc: 9 }, known: 0 }
+    }
+
+    #[test]
+    fn a_write_is_what_a_cell_says_of_it() {
+        let mut shadow = shadow();
+        assert_eq!(shadow.get(1).0.last_write(), None);
+        assert!(shadow.write::<2>(1, write(40, 5, 4)));
+        let event = Event { who: BLOCK << 10 | 40, time: 5, pc: 7 };
+        for word in 0..4 {
+            let expected = (1..3).contains(&word).then_some(event);
+            assert_eq!(shadow.get(word).0.last_write(), expected, "word {word}");
+            assert_eq!(shadow.cell(word).0.last_write(), expected, "word {word}");
+            assert_eq!(shadow.get(word).0.last_write(), expected, "word {word}, which has a cell");
+            assert_eq!(shadow.get(word).0.init, if expected.is_some() { 15 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn what_nobody_wrote_or_who_reads_does_not_know_is_not_settled() {
+        let mut shadow = shadow();
+        assert!(!shadow.read::<1>(0, u32::MAX - 1, read(0, 9)), "nobody has written it");
+        assert!(shadow.write::<4>(4, write(1, 5, 4)));
+        assert!(!shadow.read::<4>(4, 4, read(0, 9)));
+        assert!(shadow.read::<4>(4, 5, read(0, 9)));
+        shadow.cell(6);
+        assert!(!shadow.read::<4>(4, 4, read(0, 9)), "with a cell");
+        assert!(shadow.read::<4>(4, 5, read(0, 9)), "with a cell");
+        assert!(!shadow.read::<2>(3, 5, read(0, 9)), "the first of two was never written");
+    }
+
+    #[test]
+    fn a_write_must_know_the_write_before_or_be_by_the_same_thread() {
+        for with_cell in [false, true] {
+            let mut shadow = shadow();
+            assert!(shadow.write::<4>(0, write(1, 5, 4)));
+            if with_cell {
+                shadow.cell(2);
+            }
+            assert!(!shadow.write::<4>(0, write(2, 6, 4)));
+            assert!(shadow.write::<4>(0, write(1, 6, 4)), "its own");
+            assert!(shadow.write::<4>(0, write(2, 7, 6)));
+            assert_eq!(shadow.get(2).0.last_write().map(|write| write.time), Some(7));
+        }
+    }
+
+    #[test]
+    fn a_write_that_is_refused_changes_nothing() {
+        let mut shadow = shadow();
+        assert!(shadow.write::<1>(3, write(1, 5, 4)));
+        assert!(!shadow.write::<4>(0, write(2, 6, 4)), "the last of four is not known");
+        assert_eq!(shadow.get(0).0.last_write(), None);
+    }
+
+    #[test]
+    fn a_write_must_know_every_read() {
+        let mut shadow = shadow();
+        assert!(shadow.write::<4>(0, write(1, 5, 4)));
+        assert!(shadow.read::<1>(3, 5, read(1, 8)));
+        assert!(!shadow.write::<4>(0, write(1, 9, 7)));
+        assert!(shadow.write::<4>(0, write(1, 9, 8)));
+    }
+
+    #[test]
+    fn flags_of_a_cell_stay_until_it_is_written_and_stand_against_that() {
+        let mut shadow = shadow();
+        assert!(shadow.write::<1>(0, write(1, 5, 4)));
+        shadow.cell(0).0.init |= READING;
+        assert!(!shadow.write::<1>(0, write(1, 9, 8)));
+        assert!(!shadow.read::<1>(0, 5, read(0, 6)));
+        assert_eq!(shadow.get(0).0.init, 15 | READING);
+    }
+
+    #[test]
+    fn cells_are_used_again() {
+        let mut shadow = shadow();
+        for round in 1..9 {
+            (0..8).for_each(|word| shadow.cell(word).0.init |= 0);
+            assert_eq!(shadow.cells().count(), 8);
+            assert!(
+                (0..8).all(|word| shadow.write::<1>(word, write(word as u32, 10 * round, 10 * round - 1)))
+            );
+            assert_eq!(shadow.cells().count(), 0);
+        }
+        assert_eq!(shadow.cells.len(), 8);
+    }
+}
