@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::arch::Arch;
 use crate::check::history::{Conflict, History};
+use crate::check::shadow::EndedShadow;
 use crate::finding::{Finding, Kind, Location, Place};
 use crate::machine::{Launch, Outcome};
 use crate::memory::{Allocation as Memory, GlobalMemory, Owner};
@@ -383,8 +384,8 @@ impl Device {
         if self.config.checks {
             let stamp = Arc::new(stamp.clone());
             let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-            for (page, reads, writes) in shadows.iter().flat_map(|shadow| shadow.accesses()) {
-                let found = history.record(page, &reads, &writes, &stamp);
+            for touched in shadows.iter().flat_map(EndedShadow::accesses) {
+                let found = history.record(touched.address, &touched.reads, &touched.writes, &stamp);
                 let known =
                     findings.iter().any(|finding| finding.kind == Kind::Race && finding.place.ptx_line == 0);
                 if let (Some(conflict), false) = (found, known) {

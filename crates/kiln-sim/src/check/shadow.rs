@@ -63,36 +63,75 @@ impl GlobalShadow {
         self.pages.len() - 1
     }
 
-    /// The pages in order of address: address, cells read, cells written.
-    pub(crate) fn accesses(&self) -> Vec<(u64, Bits, Bits)> {
-        let mut found: Vec<_> = self
-            .pages
-            .iter()
-            .map(|(number, cells)| {
-                let (mut reads, mut writes) = ([0; CELLS / 64], [0; CELLS / 64]);
-                for (n, cell) in cells.iter().enumerate() {
-                    reads[n / 64] |= u64::from(cell.was_read(&self.lists)) << (n % 64);
-                    writes[n / 64] |= u64::from(cell.was_written(&self.lists)) << (n % 64);
-                }
-                (number * PAGE, reads, writes)
-            })
-            .collect();
-        found.sort_unstable_by_key(|page| page.0);
+    /// What was accessed, page by page as they came into being.
+    fn touched(&self) -> Vec<Touched> {
+        let touched = |(number, cells): &(u64, Box<[Cell]>)| {
+            let (mut reads, mut writes) = ([0; CELLS / 64], [0; CELLS / 64]);
+            for (n, cell) in cells.iter().enumerate() {
+                reads[n / 64] |= u64::from(cell.was_read(&self.lists)) << (n % 64);
+                writes[n / 64] |= u64::from(cell.was_written(&self.lists)) << (n % 64);
+            }
+            Touched { address: number * PAGE, reads, writes }
+        };
+        self.pages.iter().map(touched).collect()
+    }
+
+    /// The worker's blocks have ended.
+    pub(crate) fn end(self) -> EndedShadow {
+        EndedShadow { touched: self.touched(), shadow: self }
+    }
+}
+
+/// Which cells of a page were accessed.
+#[derive(Clone, Debug)]
+pub(crate) struct Touched {
+    /// Of the page.
+    pub(crate) address: u64,
+    pub(crate) reads: Bits,
+    pub(crate) writes: Bits,
+}
+
+impl Touched {
+    /// The cells that both accessed and one wrote.
+    fn conflicts<'t>(&'t self, other: &'t Touched) -> impl Iterator<Item = usize> + 't {
+        (0..CELLS / 64).flat_map(|n| {
+            let (mine, theirs) = (self.writes[n], other.writes[n]);
+            let both = mine & (other.reads[n] | theirs) | self.reads[n] & theirs;
+            (0..64).filter(move |bit| both >> bit & 1 == 1).map(move |bit| 64 * n + bit)
+        })
+    }
+}
+
+/// The cells of a worker whose blocks have ended.
+#[derive(Debug)]
+pub(crate) struct EndedShadow {
+    shadow: GlobalShadow,
+    /// As the shadow's pages.
+    touched: Vec<Touched>,
+}
+
+impl EndedShadow {
+    /// What was accessed, in order of address.
+    pub(crate) fn accesses(&self) -> Vec<&Touched> {
+        let mut found: Vec<_> = self.touched.iter().collect();
+        found.sort_unstable_by_key(|page| page.address);
         found
     }
 
     /// The first races between two workers: address, and the two accesses.
-    pub(crate) fn races(&self, other: &GlobalShadow, most: usize) -> Vec<(u64, Event, Event)> {
+    pub(crate) fn races(&self, other: &EndedShadow, most: usize) -> Vec<(u64, Event, Event)> {
         let mut found = Vec::new();
-        for (mine, theirs) in self.tables.iter().zip(&other.tables) {
+        for (mine, theirs) in self.shadow.tables.iter().zip(&other.shadow.tables) {
             for (a, b) in mine.iter().zip(theirs).filter(|(a, b)| **a > 0 && **b > 0) {
-                let ((number, a), (_, b)) = (&self.pages[*a as usize - 1], &other.pages[*b as usize - 1]);
-                for (n, (a, b)) in a.iter().zip(b).enumerate() {
-                    if let Some((first, second)) = unordered_pair(a, &self.lists, b, &other.lists) {
-                        found.push((number * PAGE + 4 * n as u64, first, second));
-                        if found.len() == most {
-                            return found;
-                        }
+                let (a, b) = (*a as usize - 1, *b as usize - 1);
+                for cell in self.touched[a].conflicts(&other.touched[b]) {
+                    let (mine, theirs) = (&self.shadow.pages[a].1[cell], &other.shadow.pages[b].1[cell]);
+                    let race = unordered_pair(mine, &self.shadow.lists, theirs, &other.shadow.lists);
+                    found.extend(race.map(|(a_event, b_event)| {
+                        (self.touched[a].address + 4 * cell as u64, a_event, b_event)
+                    }));
+                    if found.len() == most {
+                        return found;
                     }
                 }
             }

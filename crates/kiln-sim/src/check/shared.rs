@@ -22,13 +22,6 @@ pub(crate) struct Write {
     pub(crate) floor: u32,
 }
 
-/// Times of the last write to a word and of the last of its marks: 0 where there is none.
-#[derive(Clone, Copy, Debug, Default)]
-struct Times {
-    write: u32,
-    read: u32,
-}
-
 /// Who last wrote a word.
 #[derive(Clone, Copy, Debug, Default)]
 struct Writer {
@@ -41,8 +34,11 @@ struct Writer {
 pub(crate) struct SharedShadow {
     /// Number of the block in the grid.
     number: u32,
-    times: Vec<Times>,
+    /// Time of the last write to each word: 0 where there is none.
+    written: Vec<u32>,
     writers: Vec<Writer>,
+    /// Time of the last of each word's marks. A row of its own: what is read of one beside it would wait for a store to this.
+    marked: Vec<u32>,
     cells: Vec<Cell>,
     free: Vec<u32>,
     lists: ReaderLists,
@@ -57,7 +53,8 @@ impl SharedShadow {
     pub(crate) fn new(number: u32, words: usize, warps: usize, has_products: bool) -> SharedShadow {
         SharedShadow {
             number,
-            times: vec![Times::default(); words],
+            written: vec![0; words],
+            marked: vec![0; words],
             writers: vec![Writer::default(); words],
             cells: Vec::new(),
             free: Vec::new(),
@@ -70,7 +67,7 @@ impl SharedShadow {
     /// What is known of a word, and the lists that this may refer to.
     pub(crate) fn get(&self, word: usize) -> (Cell, &ReaderLists) {
         let Writer { who, pc } = self.writers[word];
-        let cell = match self.times[word].write {
+        let cell = match self.written[word] {
             CELL => self.cells[who as usize],
             0 => Cell::NEW,
             time => Cell::written(Event { who, time, pc }),
@@ -80,7 +77,7 @@ impl SharedShadow {
 
     /// The cell of a word, which it has from now on.
     pub(crate) fn cell(&mut self, word: usize) -> (&mut Cell, &mut ReaderLists) {
-        if self.times[word].write != CELL {
+        if self.written[word] != CELL {
             let (cell, _) = self.get(word);
             self.writers[word].who = match self.free.pop() {
                 Some(free) => {
@@ -92,35 +89,35 @@ impl SharedShadow {
                     (self.cells.len() - 1) as u32
                 }
             };
-            self.times[word].write = CELL;
+            self.written[word] = CELL;
         }
         (&mut self.cells[self.writers[word].who as usize], &mut self.lists)
     }
 
     /// The words that have cells.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (usize, &Cell)> {
-        let with_cells = self.times.iter().enumerate().filter(|(_, times)| times.write == CELL);
+        let with_cells = self.written.iter().enumerate().filter(|(_, time)| **time == CELL);
         with_cells.map(|(word, _)| (word, &self.cells[self.writers[word].who as usize]))
     }
 
     /// The word needs no cell: this is all that is known.
     fn keep_write(&mut self, word: usize, write: Event) {
-        if self.times[word].write == CELL {
+        if self.written[word] == CELL {
             self.free.push(self.writers[word].who);
         }
-        self.times[word].write = write.time;
+        self.written[word] = write.time;
         self.writers[word] = Writer { who: write.who, pc: write.pc };
     }
 
     /// Records an ordinary read of a word by lanes of the block.
     pub(crate) fn mark(&mut self, word: usize, read: Read) {
         self.reads.read::<1>(word, read);
-        self.times[word].read = read.mark.time;
+        self.marked[word] = read.mark.time;
     }
 
     /// A read of a word by lanes of the block that a writer does not know of.
     pub(crate) fn unknown_reader(&self, word: usize, me: &Knower<'_>) -> Option<Event> {
-        let may_be = self.times[word].read > me.block_floor;
+        let may_be = self.marked[word] > me.block_floor;
         may_be.then(|| self.reads.unknown_reader(word, self.number << 5, me)).flatten()
     }
 
@@ -129,18 +126,16 @@ impl SharedShadow {
     #[inline(always)]
     pub(crate) fn read<const N: usize>(&mut self, word: usize, floor: u32, read: Read) -> bool {
         self.reads.read::<N>(word, read);
-        let mut settled = true;
-        for times in chunk::<N, _>(&mut self.times, word) {
-            times.read = read.mark.time;
-            settled &= is_known(times.write, floor);
-        }
+        *chunk(&mut self.marked, word) = [read.mark.time; N];
+        let written = chunk::<N, _>(&mut self.written, word);
+        let settled = written.iter().fold(true, |settled, time| settled & is_known(*time, floor));
         settled || (word..word + N).all(|word| self.is_settled(word, floor))
     }
 
     /// Whether the block wrote a word no later than `floor`.
     fn is_settled(&mut self, word: usize, floor: u32) -> bool {
-        if self.times[word].write != CELL {
-            return is_known(self.times[word].write, floor);
+        if self.written[word] != CELL {
+            return is_known(self.written[word], floor);
         }
         let cell = self.cells[self.writers[word].who as usize];
         let settled = cell.is_settled(floor, self.number);
@@ -154,14 +149,15 @@ impl SharedShadow {
     #[inline(always)]
     pub(crate) fn write<const N: usize>(&mut self, word: usize, write: Write) -> bool {
         let Write { who, now, pc, floor } = write;
-        let times = chunk::<N, _>(&mut self.times, word);
-        if times.iter().any(|times| times.read > floor) {
+        let after = |times: &[u32; N]| times.iter().fold(false, |after, time| after | (*time > floor));
+        if after(chunk(&mut self.marked, word)) {
             return false;
         }
-        if times.iter().any(|times| times.write > floor) {
+        let written = chunk(&mut self.written, word);
+        if after(written) {
             return self.write_each(word..word + N, write);
         }
-        times.iter_mut().for_each(|times| times.write = now);
+        *written = [now; N];
         *chunk(&mut self.writers, word) = [Writer { who, pc }; N];
         true
     }

@@ -37,7 +37,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rayon::prelude::*;
 
-use crate::check::shadow::GlobalShadow;
+use crate::check::shadow::{EndedShadow, GlobalShadow};
 use crate::check::view::{Neighbours, START};
 use crate::finding::{Finding, Kind};
 use crate::isa::{Function, Program};
@@ -89,7 +89,7 @@ pub(crate) struct Outcome {
     pub(crate) findings: Vec<Finding>,
     pub(crate) instructions: u64,
     /// What each worker accessed.
-    pub(crate) shadows: Vec<GlobalShadow>,
+    pub(crate) shadows: Vec<EndedShadow>,
     /// What the kernel printed.
     pub(crate) printed: String,
 }
@@ -173,7 +173,7 @@ impl Launch<'_> {
 struct Ended {
     findings: Vec<Finding>,
     instructions: u64,
-    shadow: GlobalShadow,
+    shadow: EndedShadow,
     printed: String,
 }
 
@@ -245,7 +245,7 @@ impl<'a> Machine<'a> {
         Ended {
             findings: self.findings,
             instructions: self.instructions,
-            shadow: self.shadow,
+            shadow: self.shadow.end(),
             printed: self.printed,
         }
     }

@@ -231,17 +231,26 @@ impl Warp {
     fn set_constants(&mut self, function: &Function, base: Base, mask: u32) {
         for &(reg, value) in &function.constants32 {
             let row = &mut self.r32[base.r32 as usize + usize::from(reg)];
-            lanes(mask).for_each(|lane| row[lane] = value);
+            fill(row, value, mask);
         }
         for &(reg, value) in &function.constants64 {
             let row = &mut self.r64[base.r64 as usize + usize::from(reg)];
-            lanes(mask).for_each(|lane| row[lane] = value);
+            fill(row, value, mask);
         }
     }
 
     /// Whether a group could run.
     pub(super) fn is_ready(&self) -> bool {
         self.groups.iter().any(|group| matches!(group.wait, Wait::Nothing | Wait::Released { .. }))
+    }
+}
+
+/// Gives some lanes of a row the same value.
+fn fill<T: std::marker::Copy>(row: &mut [T; 32], value: T, mask: u32) {
+    if mask == u32::MAX {
+        *row = [value; 32];
+    } else {
+        lanes(mask).for_each(|lane| row[lane] = value);
     }
 }
 

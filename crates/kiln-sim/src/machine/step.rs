@@ -371,9 +371,13 @@ impl Machine<'_> {
                 Special::Clock64 | Special::GlobalTimer => return clock,
             })
         };
-        match wide {
-            true => run.regs().write64(inst.r[0], value),
-            false => run.regs().write(inst.r[0], |lane| value(lane) as u32),
+        let by_lane = matches!(special, Special::Tid(_) | Special::Lane | Special::LaneMask(_));
+        let same = value(0);
+        match (wide, by_lane) {
+            (true, true) => run.regs().write64(inst.r[0], value),
+            (true, false) => run.regs().write64(inst.r[0], |_| same),
+            (false, true) => run.regs().write(inst.r[0], |lane| value(lane) as u32),
+            (false, false) => run.regs().write(inst.r[0], |_| same as u32),
         }
         Flow::Next
     }
