@@ -73,6 +73,10 @@ pub(crate) const READING: u8 = 0x40;
 /// Set in [`Cell::init`] of a cell that is split: its bytes are at `read_who` of the lists' parts.
 const SPLIT: u8 = 0x20;
 
+/// Set in [`Cell::init`] of a cell of which lanes of one warp have read bytes at `read_time`, and no more is known: `read_set` has
+/// for each byte the lane, plus one.
+const BYTES: u8 = 0x80;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readers {
     None,

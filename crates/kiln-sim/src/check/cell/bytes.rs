@@ -1,9 +1,10 @@
 //! Accesses to some bytes of a cell.
 //!
 //! Different bytes are different memory, so neighbours may write 16-bit elements of one word. Most cells are never accessed
-//! but as a whole; one that is, is split into a cell for each byte, which lie beside the lists of readers.
+//! but as a whole; one that is, is split into a cell for each byte, which lie beside the lists of readers. Most of those again
+//! are only read, each byte by one lane of a warp: then who that was fits into the cell itself.
 
-use super::{Cell, Event, Judge, ReaderLists, Readers, Reading, SPLIT};
+use super::{BYTES, Cell, Event, Judge, ReaderLists, Readers, Reading, SPLIT};
 
 /// All four bytes of a cell.
 pub(crate) const WHOLE: u8 = 15;
@@ -14,20 +15,73 @@ fn those(bytes: u8) -> impl Iterator<Item = usize> {
 
 impl Cell {
     fn is_split(&self) -> bool {
-        self.init & SPLIT != 0
+        self.init & (SPLIT | BYTES) != 0
     }
 
     /// The cells of the bytes: four times itself, if it is not split.
-    fn parts(&self, lists: &ReaderLists) -> [Cell; 4] {
-        if self.is_split() { lists.parts[self.read_who as usize] } else { [*self; 4] }
+    pub(super) fn parts(&self, lists: &ReaderLists) -> [Cell; 4] {
+        if self.init & SPLIT != 0 {
+            lists.parts[self.read_who as usize]
+        } else if self.init & BYTES != 0 {
+            self.read_set.to_le_bytes().map(|lane| self.read_by(lane))
+        } else {
+            [*self; 4]
+        }
+    }
+
+    /// The cell of a byte that a lane, plus one, has read, or none has.
+    fn read_by(&self, lane: u8) -> Cell {
+        let init = self.init & !BYTES;
+        match lane.checked_sub(1) {
+            None => Cell { init, ..Cell::NEW },
+            Some(lane) => Cell {
+                read_time: self.read_time,
+                read_who: self.read_who,
+                read_set: 1 << lane,
+                read_pc: self.read_pc,
+                readers: Readers::One,
+                init,
+                ..Cell::NEW
+            },
+        }
+    }
+
+    /// Records an ordinary read of some bytes in the cell itself, where there is room for it; whether it is so.
+    fn read_bytes_plainly(&mut self, bytes: u8, by: Reading, lane: usize) -> bool {
+        if !self.is_split() && self.write_time == 0 && self.readers == Readers::None {
+            *self = Cell {
+                // As of a cell that is split.
+                write_time: 1,
+                read_time: by.now,
+                read_who: by.warp,
+                read_pc: by.pc,
+                init: self.init | BYTES,
+                ..Cell::NEW
+            };
+        }
+        if self.init & BYTES == 0 {
+            return false;
+        }
+        let mut by_lane = self.read_set.to_le_bytes();
+        if !by.neighbours.has(self.read_who >> 5) {
+            return those(bytes).all(|byte| by_lane[byte] > 0);
+        }
+        let lane = lane as u8 + 1;
+        let fits = (self.read_who, self.read_time, self.read_pc) == (by.warp, by.now, by.pc)
+            && those(bytes).all(|byte| by_lane[byte] == 0 || by_lane[byte] == lane);
+        if fits {
+            those(bytes).for_each(|byte| by_lane[byte] = lane);
+            self.read_set = u32::from_le_bytes(by_lane);
+        }
+        fits
     }
 
     /// Splits the cell, unless it is; where its parts are.
     fn split(&mut self, lists: &mut ReaderLists) -> usize {
-        if self.is_split() {
+        if self.init & SPLIT != 0 {
             return self.read_who as usize;
         }
-        let mut parts = [*self; 4];
+        let mut parts = self.parts(lists);
         if self.readers == Readers::List {
             for part in &mut parts[1..] {
                 part.read_who = lists.copy(self.read_who);
@@ -44,7 +98,7 @@ impl Cell {
             }
         };
         // A time that is not zero keeps the short ways off the cell, as the flag does.
-        *self = Cell { init: self.init | SPLIT, read_who: index, write_time: 1, ..Cell::NEW };
+        *self = Cell { init: self.init & !BYTES | SPLIT, read_who: index, write_time: 1, ..Cell::NEW };
         index as usize
     }
 
@@ -58,17 +112,17 @@ impl Cell {
 
     /// Whether any byte has been read.
     pub(crate) fn was_read(&self, lists: &ReaderLists) -> bool {
-        match self.is_split() {
+        match self.init & SPLIT != 0 {
             true => lists.parts[self.read_who as usize].iter().any(|part| part.readers != Readers::None),
-            false => self.readers != Readers::None,
+            false => self.readers != Readers::None || self.init & BYTES != 0,
         }
     }
 
     /// Whether any byte has been written.
     pub(crate) fn was_written(&self, lists: &ReaderLists) -> bool {
-        match self.is_split() {
+        match self.init & SPLIT != 0 {
             true => lists.parts[self.read_who as usize].iter().any(|part| part.last_write().is_some()),
-            false => self.last_write().is_some(),
+            false => self.last_write().is_some() && self.init & BYTES == 0,
         }
     }
 }
@@ -77,6 +131,9 @@ impl ReaderLists {
     /// Records an ordinary read of some bytes of a cell, as [`Cell::read_plainly`] does of all; whether it is so.
     #[inline]
     pub(crate) fn read_part_plainly(&mut self, cell: &mut Cell, bytes: u8, by: Reading, lane: usize) -> bool {
+        if cell.read_bytes_plainly(bytes, by, lane) {
+            return true;
+        }
         if !cell.is_split() && cell.write_time != 0 {
             return false;
         }

@@ -283,3 +283,46 @@ fn the_short_way_of_a_write_is_closed_by_readers_that_are_not_known() {
     assert!(cell.read_plainly(by, 1 << 5));
     assert!(!cell.may_be_written(1, thread(0, 4)), "not alone");
 }
+
+#[test]
+fn bytes_that_are_read_the_short_way_race_as_those_that_are_read_the_long_way() {
+    let nothing = View::default();
+    let reads = [
+        (thread(0, 3), 0b0011, 1),
+        (thread(0, 3), 0b1100, 1),
+        (thread(0, 4), 0b1100, 1),
+        (thread(0, 4), 0b0110, 1),
+        (thread(0, 4), 0b0100, 2),
+        (thread(0, 40), 0b1000, 2),
+        (thread(1, 3), 0b0011, 2),
+        (thread(1, 3), 0b1111, 2),
+    ];
+    let writes =
+        [(thread(0, 3), 0b0001), (thread(0, 4), 0b1000), (thread(0, 4), 0b1111), (thread(1, 3), 0b0100)];
+    let mut compact = 0;
+    for case in 0..reads.len().pow(3) * writes.len() * 2 {
+        let (alone, case) = (case % 2 == 1, case / 2);
+        let ((who, bytes), case) = (writes[case % writes.len()], case / writes.len());
+        let neighbours =
+            |who| if alone { Neighbours { first: block_of(who), count: 1 } } else { Neighbours::ALL };
+        let judge =
+            |who, now| Judge { neighbours: neighbours(who), ..World::judge(who, now, &nothing, None) };
+        let (mut short, mut long) = (World::new(), World::new());
+        let case: Vec<_> = (0..3).map(|n| reads[case / reads.len().pow(n) % reads.len()]).collect();
+        for &(who, bytes, now) in &case {
+            let by = Reading { warp: warp_of(who), now, pc: now, known: 0, neighbours: neighbours(who) };
+            if !short.lists.read_part_plainly(&mut short.cell, bytes, by, who as usize & 31) {
+                assert_eq!(judge(who, now).read_bytes(&mut short.cell, bytes, &mut short.lists), None);
+            }
+            assert_eq!(judge(who, now).read_bytes(&mut long.cell, bytes, &mut long.lists), None);
+        }
+        compact += u32::from(short.cell.init & BYTES != 0);
+        let parts = |world: &World| world.cell.parts(&world.lists).map(|part| world.lists.some_reader(&part));
+        assert_eq!(parts(&short), parts(&long), "{case:?}");
+        assert!(short.cell.was_read(&short.lists) && !short.cell.was_written(&short.lists));
+        let race = |world: &mut World| judge(who, 2).write_bytes(&mut world.cell, bytes, &mut world.lists);
+        assert_eq!(race(&mut short), race(&mut long), "{case:?}, then {bytes:04b} by {who:#x}");
+        assert!(short.cell.was_written(&short.lists));
+    }
+    assert!(compact > 100, "{compact} cases were kept in the cell itself");
+}
