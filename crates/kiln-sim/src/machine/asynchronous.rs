@@ -138,13 +138,16 @@ impl Machine<'_> {
         let mut data = Vec::with_capacity(bytes as usize);
         let mut at = 0;
         while at < bytes {
-            let step = (bytes - at).min(4);
-            let part = spot.moved(at);
+            // Whole words, as many as are checked at once, and then what is left of one.
+            let whole = (bytes - at) & !3;
+            let step = if whole > 0 { whole.min(32) } else { bytes - at };
             if self.launch.checks {
-                self.check_read(part, step, None, run, lane, false);
+                self.check_read(spot.moved(at), step, None, run, lane, false);
             }
-            let word = self.read_element(part, 0, 4, run, lane) as u32;
-            data.extend_from_slice(&word.to_le_bytes()[..step as usize]);
+            for part in (0..step).step_by(4) {
+                let word = self.read_element(spot.moved(at + part), 0, 4, run, lane) as u32;
+                data.extend_from_slice(&word.to_le_bytes()[..(step - part).min(4) as usize]);
+            }
             at += step;
         }
         data

@@ -8,7 +8,7 @@ use crate::num::int::Sign;
 use crate::num::mma::{self, TensorCore};
 
 use super::Machine;
-use super::regs::{Row, Row64};
+use super::regs::{LANES, Row, Row64, lanes};
 use super::step::{Flow, Running};
 
 impl Machine<'_> {
@@ -60,18 +60,19 @@ impl Machine<'_> {
         run: &mut Running<'_>,
     ) -> Flow {
         let address = Self::addresses(run, inst, 8, wide, 0);
+        let holders = u32::MAX >> (LANES - 8 * count);
+        let found = match self.load_rows(&address, holders, run) {
+            Some(found) => found,
+            None => match self.load_each_row(&address, holders, run) {
+                Some(found) => found,
+                None => return Flow::Changed,
+            },
+        };
         let mut rows = [[[0u16; 8]; 8]; 4];
-        for lane in 0..8 * count {
-            let Some(spot) = self.resolve(Place::Shared, address[lane], 16, 16, run, lane) else {
-                return Flow::Changed;
-            };
-            if self.launch.checks {
-                self.check_read(spot, 16, None, run, lane, false);
-            }
-            for n in 0..4 {
-                let word = self.read_element(spot, 4 * n, 4, run, lane);
-                rows[lane / 8][lane % 8][2 * n as usize] = word as u16;
-                rows[lane / 8][lane % 8][2 * n as usize + 1] = (word >> 16) as u16;
+        for (lane, words) in found.iter().enumerate().take(8 * count) {
+            for (n, word) in words.iter().enumerate() {
+                rows[lane / 8][lane % 8][2 * n] = *word as u16;
+                rows[lane / 8][lane % 8][2 * n + 1] = (*word >> 16) as u16;
             }
         }
         for (matrix, rows) in rows.iter().enumerate().take(count) {
@@ -79,6 +80,26 @@ impl Machine<'_> {
             run.regs().write(inst.r[matrix], |l| register[l]);
         }
         Flow::Next
+    }
+
+    /// The rows of matrices, one by one; none after a fault.
+    fn load_each_row(
+        &mut self,
+        address: &Row64,
+        holders: u32,
+        run: &Running<'_>,
+    ) -> Option<[[u32; 4]; LANES]> {
+        let mut found = [[0; 4]; LANES];
+        for lane in lanes(holders) {
+            let spot = self.resolve(Place::Shared, address[lane], 16, 16, run, lane)?;
+            if self.launch.checks {
+                self.check_read(spot, 16, None, run, lane, false);
+            }
+            for (n, word) in found[lane].iter_mut().enumerate() {
+                *word = self.read_element(spot, 4 * n as u32, 4, run, lane) as u32;
+            }
+        }
+        Some(found)
     }
 
     fn store_matrix(

@@ -169,37 +169,64 @@ impl Machine<'_> {
 
     #[inline(always)]
     fn shared_words(&self, access: Access, address: &Row64, run: &Running<'_>) -> Option<Row> {
-        let base = match access.place {
+        self.own_words(access.place, u64::from(access.lanes), address, run.active, run)
+    }
+
+    /// Where in the block's own shared memory `count` words a lane lie, if all of them do.
+    #[inline(always)]
+    fn own_words(
+        &self,
+        place: Place,
+        count: u64,
+        address: &Row64,
+        active: u32,
+        run: &Running<'_>,
+    ) -> Option<Row> {
+        let base = match place {
             Place::Shared => 0,
             Place::Generic => SHARED_WINDOW,
             _ => return None,
         };
         let size = u64::from(self.blocks[run.block].shared_bytes).min(1 << RANK_SHIFT);
-        offsets(address, run.active, base, 4, 4 * u64::from(access.lanes), size)
+        offsets(address, active, base, 4, 4 * count, size)
+    }
+
+    /// The rows of matrices, of four words each, for the lanes that hold their addresses, if that will do.
+    pub(super) fn load_rows(
+        &mut self,
+        address: &Row64,
+        holders: u32,
+        run: &Running<'_>,
+    ) -> Option<[[u32; 4]; LANES]> {
+        run.warp.view.same()?;
+        let words = self.own_words(Place::Shared, 4, address, holders, run)?;
+        if address.iter().zip(0..).any(|(address, lane)| holders >> lane & 1 == 1 && address % 16 != 0) {
+            return None;
+        }
+        if self.launch.checks {
+            self.check_words::<4>(&words, holders, run);
+        }
+        Some(chunks_at(&self.blocks[run.block].shared, &words))
     }
 
     #[inline(always)]
     fn load_shared<const N: usize>(&mut self, inst: &Inst, words: &Row, run: &mut Running<'_>) {
         let shared = &self.blocks[run.block].shared;
-        let found = words.map(|word| {
-            let mut chunk = [0; N];
-            chunk.copy_from_slice(&shared[word as usize..word as usize + N]);
-            chunk
-        });
+        let found = chunks_at::<N>(shared, words);
         set_chunks(inst, run, &found);
         if self.launch.checks {
-            self.check_words::<N>(words, run);
+            self.check_words::<N>(words, run.active, run);
         }
     }
 
-    /// Judges the reads of `N` words from each of `words` on.
+    /// Judges the reads of `N` words from each of `words` on, by the lanes of a mask.
     #[inline(always)]
-    fn check_words<const N: usize>(&mut self, words: &Row, run: &Running<'_>) {
+    fn check_words<const N: usize>(&mut self, words: &Row, active: u32, run: &Running<'_>) {
         let shadow = &mut self.blocks[run.block].shadow;
         let floor = run.warp.view.block_floor(0);
         let known = floor.max(run.warp.view.warp_floor);
         let mut doubtful = 0u32;
-        let mut left = run.active;
+        let mut left = active;
         while left != 0 {
             let lane = left.trailing_zeros() as usize;
             let word = words[lane];
@@ -222,6 +249,16 @@ impl Machine<'_> {
             self.check_read(spot, 4 * N as u32, None, run, lane, false);
         }
     }
+}
+
+/// `N` words of shared memory from each of `words` on.
+#[inline(always)]
+fn chunks_at<const N: usize>(shared: &[u32], words: &Row) -> [[u32; N]; LANES] {
+    words.map(|word| {
+        let mut chunk = [0; N];
+        chunk.copy_from_slice(&shared[word as usize..word as usize + N]);
+        chunk
+    })
 }
 
 /// What the lanes store, `N` words each.
