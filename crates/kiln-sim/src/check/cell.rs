@@ -3,8 +3,8 @@
 //! The algorithm is FastTrack (Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection", 2009) with
 //! the views of [`super::view`] in the place of vector clocks: an access is compared with the last write and, if it
 //! writes, with the reads since; whatever is not known to have happened before it is a race. Reads are kept by warp, each
-//! with its lanes and its time, not as one last reader. A cell of which a part has been accessed is split into its bytes
-//! until it is next written as a whole ([`bytes`]).
+//! with its lanes and its time, not as one last reader. A cell of which a part has been accessed is split into its bytes,
+//! or holds who has read each, until it is next written as a whole ([`bytes`]).
 //!
 //! Which way it errs. Towards reports:
 //! - lanes of a warp are threads: what orders them is `bar.warp.sync`, a barrier or an mbarrier, not running in step;

@@ -1,6 +1,7 @@
 //! Reads of shared memory by the block's own warps: one mark for each warp and word.
 //!
-//! A read is recorded in its warp's row of marks, and a write looks at the marks of all warps. Marks are never cleared: what happened before an ordered write is known to whatever is ordered after that write.
+//! A read is recorded in its warp's row of marks, and a write looks at the marks of all warps. Marks are never cleared: what
+//! happened before an ordered write is known to whatever is ordered after that write.
 
 use super::cell::Event;
 use super::view::Knower;

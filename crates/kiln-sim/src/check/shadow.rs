@@ -64,14 +64,14 @@ impl GlobalShadow {
     }
 
     /// What was accessed, page by page as they came into being.
-    fn touched(&self) -> Vec<Touched> {
+    fn touched(&self) -> Vec<Accesses> {
         let touched = |(number, cells): &(u64, Box<[Cell]>)| {
             let (mut reads, mut writes) = ([0; CELLS / 64], [0; CELLS / 64]);
             for (n, cell) in cells.iter().enumerate() {
                 reads[n / 64] |= u64::from(cell.was_read(&self.lists)) << (n % 64);
                 writes[n / 64] |= u64::from(cell.was_written(&self.lists)) << (n % 64);
             }
-            Touched { address: number * PAGE, reads, writes }
+            Accesses { address: number * PAGE, reads, writes }
         };
         self.pages.iter().map(touched).collect()
     }
@@ -82,18 +82,18 @@ impl GlobalShadow {
     }
 }
 
-/// Which cells of a page were accessed.
+/// The cells of a page that were accessed.
 #[derive(Clone, Debug)]
-pub(crate) struct Touched {
+pub(crate) struct Accesses {
     /// Of the page.
     pub(crate) address: u64,
     pub(crate) reads: Bits,
     pub(crate) writes: Bits,
 }
 
-impl Touched {
+impl Accesses {
     /// The cells that both accessed and one wrote.
-    fn conflicts<'t>(&'t self, other: &'t Touched) -> impl Iterator<Item = usize> + 't {
+    fn conflicts<'t>(&'t self, other: &'t Accesses) -> impl Iterator<Item = usize> + 't {
         (0..CELLS / 64).flat_map(|n| {
             let (mine, theirs) = (self.writes[n], other.writes[n]);
             let both = mine & (other.reads[n] | theirs) | self.reads[n] & theirs;
@@ -107,12 +107,12 @@ impl Touched {
 pub(crate) struct EndedShadow {
     shadow: GlobalShadow,
     /// As the shadow's pages.
-    touched: Vec<Touched>,
+    touched: Vec<Accesses>,
 }
 
 impl EndedShadow {
     /// What was accessed, in order of address.
-    pub(crate) fn accesses(&self) -> Vec<&Touched> {
+    pub(crate) fn accesses(&self) -> Vec<&Accesses> {
         let mut found: Vec<_> = self.touched.iter().collect();
         found.sort_unstable_by_key(|page| page.address);
         found
@@ -137,5 +137,44 @@ impl EndedShadow {
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::{Judge, WHOLE};
+    use super::super::view::{Knower, Neighbours, View};
+    use super::*;
+
+    /// What a worker's blocks did to some words of one allocation: the word, and whether they wrote it.
+    fn worker(block: u32, accesses: &[(u64, bool)]) -> EndedShadow {
+        const BASE: u64 = 0x10200;
+        let (mut shadow, nothing) = (GlobalShadow::default(), View::default());
+        let me = Knower { who: block << 10, block_floor: 0, warp_floor: 0, view: &nothing };
+        let neighbours = Neighbours { first: block, count: 1 };
+        let judge = Judge { me, now: 2, pc: block, strength: None, cluster_blocks: 1, neighbours };
+        for (word, writes) in accesses {
+            let (cell, lists) = shadow.cell(0, BASE, BASE + 4 * word);
+            match writes {
+                true => judge.write_bytes(cell, WHOLE, lists),
+                false => judge.read_bytes(cell, WHOLE, lists),
+            };
+        }
+        shadow.end()
+    }
+
+    #[test]
+    fn workers_race_where_both_accessed_a_word_and_one_wrote_it() {
+        let words = [0, 1, 63, 64, 895, 896, 5000];
+        for (mine, theirs) in [(true, true), (true, false), (false, true), (false, false)] {
+            let first = worker(3, &words.map(|word| (word, mine)));
+            let second = worker(7, &[(2, true), (64, theirs), (896, theirs), (4999, true), (9000, true)]);
+            let races = first.races(&second, 20);
+            let found: Vec<_> = races.iter().map(|(address, a, b)| (*address, a.who, b.who)).collect();
+            let at = |word: u64| (0x10200 + 4 * word, 3 << 10, 7 << 10);
+            let expected = if mine || theirs { vec![at(64), at(896)] } else { vec![] };
+            assert_eq!(found, expected, "{mine}, {theirs}");
+            assert_eq!(first.races(&second, 1).len(), expected.len().min(1));
+        }
     }
 }

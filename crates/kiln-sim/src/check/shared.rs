@@ -1,7 +1,8 @@
 //! The words of a block's shared memory: the last write to each, and the reads since.
 //!
-//! Most of them are written as a whole by a thread of the block, and read as a whole by its warps. Of such a word the time,
-//! the thread and the instruction of the last write are kept, which are short to look through, and its reads as [`Marks`]. A word of which there is more to say has a [`Cell`], until it is written in that way again.
+//! Most of them are written as a whole by a thread of the block, and read as a whole by its warps. Of such a word the
+//! time, the thread and the instruction of the last write are kept, which are short to look through, and its reads as
+//! [`Marks`]. A word of which there is more to say has a [`Cell`], until it is written in that way again.
 
 use std::ops::Range;
 
@@ -111,8 +112,13 @@ impl SharedShadow {
 
     /// Records an ordinary read of a word by lanes of the block.
     pub(crate) fn mark(&mut self, word: usize, read: Read) {
-        self.reads.read::<1>(word, read);
-        self.marked[word] = read.mark.time;
+        self.mark_all::<1>(word, read);
+    }
+
+    #[inline(always)]
+    fn mark_all<const N: usize>(&mut self, word: usize, read: Read) {
+        self.reads.read::<N>(word, read);
+        *chunk(&mut self.marked, word) = [read.mark.time; N];
     }
 
     /// A read of a word by lanes of the block that a writer does not know of.
@@ -125,14 +131,13 @@ impl SharedShadow {
     /// all of them before that.
     #[inline(always)]
     pub(crate) fn read<const N: usize>(&mut self, word: usize, floor: u32, read: Read) -> bool {
-        self.reads.read::<N>(word, read);
-        *chunk(&mut self.marked, word) = [read.mark.time; N];
+        self.mark_all::<N>(word, read);
         let written = chunk::<N, _>(&mut self.written, word);
         let settled = written.iter().fold(true, |settled, time| settled & is_known(*time, floor));
         settled || (word..word + N).all(|word| self.is_settled(word, floor))
     }
 
-    /// Whether the block wrote a word no later than `floor`.
+    /// Whether the block wrote a word no later than `floor`. A cell that says no more than that is given up.
     fn is_settled(&mut self, word: usize, floor: u32) -> bool {
         if self.written[word] != CELL {
             return is_known(self.written[word], floor);
@@ -180,9 +185,11 @@ fn is_known(write: u32, floor: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::READING;
+    use super::super::cell::{Judge, READING, WHOLE};
     use super::super::reads::Mark;
+    use super::super::view::{Knower, Neighbours, View};
     use super::*;
+    use crate::isa::Scope;
 
     const BLOCK: u32 = 3;
 
@@ -269,10 +276,38 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_that_says_more_than_a_write_is_kept() {
+        let nothing = View::default();
+        let me = |lane| Knower { who: BLOCK << 10 | lane, block_floor: 9, warp_floor: 0, view: &nothing };
+        let judge = |lane, strength| Judge {
+            me: me(lane),
+            now: 9,
+            pc: 1,
+            strength,
+            cluster_blocks: 1,
+            neighbours: Neighbours::ALL,
+        };
+        // A strong write, and a read of a part.
+        for (strength, read) in [(None, 0), (Some(Scope::Gpu), 0), (None, 1)] {
+            let mut shadow = shadow();
+            assert!(shadow.write::<1>(0, write(1, 5, 4)));
+            let (cell, lists) = shadow.cell(0);
+            judge(1, strength).write_bytes(cell, WHOLE, lists);
+            if read > 0 {
+                judge(2, None).read_bytes(cell, read, lists);
+            }
+            let settled = shadow.read::<1>(0, 9, self::read(0, 10));
+            let plain = strength.is_none() && read == 0;
+            assert_eq!(shadow.cells().count(), usize::from(!plain), "{strength:?}, {read}");
+            assert_eq!(settled, read == 0, "{strength:?}, {read}");
+        }
+    }
+
+    #[test]
     fn cells_are_used_again() {
         let mut shadow = shadow();
         for round in 1..9 {
-            (0..8).for_each(|word| shadow.cell(word).0.init |= 0);
+            (0..8).for_each(|word| _ = shadow.cell(word));
             assert_eq!(shadow.cells().count(), 8);
             assert!(
                 (0..8).all(|word| shadow.write::<1>(word, write(word as u32, 10 * round, 10 * round - 1)))

@@ -50,6 +50,19 @@ struct Problem {
     init: u8,
 }
 
+impl Problem {
+    fn is_one(&self) -> bool {
+        self.race.is_some() || self.unwritten || self.init & MBAR != 0
+    }
+
+    /// Whether it would be told in the same words, but for the place.
+    fn is_like(&self, other: &Problem) -> bool {
+        let kind =
+            |problem: &Problem| (problem.race.map(|write| write.pc), problem.unwritten, problem.init & MBAR);
+        kind(self) == kind(other)
+    }
+}
+
 impl Access {
     fn strength(&self) -> Strength {
         strength(self.sem)
@@ -434,12 +447,12 @@ impl Machine<'_> {
         repeated: bool,
     ) {
         let judge = self.judge(run, lane, strength);
-        // The first two: a race and an uninitialised read may come together.
-        let mut problems: [Option<Problem>; 2] = [None, None];
+        // Words may be wrong in different ways; of each way the first.
+        let mut problems: Vec<Problem> = Vec::new();
         let mut note = |at: u32, race: Option<Event>, unwritten: bool, init: u8| {
-            if race.is_some() || unwritten || init & MBAR != 0 {
-                let slot = usize::from(problems[0].is_some());
-                problems[slot].get_or_insert(Problem { at, race, unwritten, init });
+            let problem = Problem { at, race, unwritten, init };
+            if problem.is_one() && !problems.iter().any(|other| other.is_like(&problem)) {
+                problems.push(problem);
             }
         };
         match spot {
@@ -486,7 +499,7 @@ impl Machine<'_> {
             }
             Spot::Param(_) => {}
         }
-        for problem in problems.into_iter().flatten() {
+        for problem in problems {
             self.complain(spot, bytes, problem, run, lane);
         }
     }
@@ -499,8 +512,8 @@ impl Machine<'_> {
             let (cell, lists) = self.blocks[block].shadow.get((offset + at) as usize / 4);
             let race = judge.unordered_write_of(&cell, WHOLE, lists);
             let unwritten = cell.init & WHOLE != WHOLE && !cell.is_pending();
-            if race.is_some() || unwritten || cell.init & MBAR != 0 {
-                let problem = Problem { at, race, unwritten, init: cell.init };
+            let problem = Problem { at, race, unwritten, init: cell.init };
+            if problem.is_one() {
                 return self.complain(spot, 16, problem, run, 0);
             }
         }

@@ -166,6 +166,7 @@ impl Machine<'_> {
         let multiplied = &mut self.blocks[run.block].shadow.multiplied;
         for group in done {
             let mark = Mark { time: now, lanes: u32::MAX, pc: group.pc };
+            // All of the warp knows of it: earlier reads by its products are covered.
             let read = Read { warp: run.warp.index as usize, mark, known: now };
             group.words.iter().for_each(|word| multiplied.read::<1>(word, read));
         }

@@ -14,7 +14,8 @@ fn those(bytes: u8) -> impl Iterator<Item = usize> {
 }
 
 impl Cell {
-    fn is_split(&self) -> bool {
+    /// Whether more is known than of the cell as a whole: it is split, or holds who read its bytes.
+    fn is_by_bytes(&self) -> bool {
         self.init & (SPLIT | BYTES) != 0
     }
 
@@ -48,9 +49,9 @@ impl Cell {
 
     /// Records an ordinary read of some bytes in the cell itself, where there is room for it; whether it is so.
     fn read_bytes_plainly(&mut self, bytes: u8, by: Reading, lane: usize) -> bool {
-        if !self.is_split() && self.write_time == 0 && self.readers == Readers::None {
+        if !self.is_by_bytes() && self.write_time == 0 && self.readers == Readers::None {
             *self = Cell {
-                // As of a cell that is split.
+                // A time that is not zero keeps the short ways off the cell, as the flag does.
                 write_time: 1,
                 read_time: by.now,
                 read_who: by.warp,
@@ -104,7 +105,7 @@ impl Cell {
 
     /// The last writes: of the cell as a whole, or of each of its bytes.
     pub(crate) fn writes(&self, lists: &ReaderLists) -> [Option<Event>; 4] {
-        match self.is_split() {
+        match self.is_by_bytes() {
             true => self.parts(lists).map(|part| part.last_write()),
             false => [self.last_write(), None, None, None],
         }
@@ -134,7 +135,7 @@ impl ReaderLists {
         if cell.read_bytes_plainly(bytes, by, lane) {
             return true;
         }
-        if !cell.is_split() && cell.write_time != 0 {
+        if !cell.is_by_bytes() && cell.write_time != 0 {
             return false;
         }
         let index = cell.split(self);
@@ -161,7 +162,7 @@ impl Judge<'_> {
     /// The last write to any of some bytes that is not known to have happened before.
     #[inline]
     pub(crate) fn unordered_write_of(&self, cell: &Cell, bytes: u8, lists: &ReaderLists) -> Option<Event> {
-        if !cell.is_split() {
+        if !cell.is_by_bytes() {
             return self.unordered_write(cell);
         }
         let parts = cell.parts(lists);
@@ -195,7 +196,7 @@ impl Judge<'_> {
 
     /// What is under way for the whole cell is in conflict with any of its bytes: no need to split it.
     fn as_whole(&self, cell: &Cell, bytes: u8) -> bool {
-        !cell.is_split() && (bytes == WHOLE || cell.is_pending())
+        !cell.is_by_bytes() && (bytes == WHOLE || cell.is_pending())
     }
 
     fn each(
@@ -227,7 +228,7 @@ pub(crate) fn unordered_pair(
     if !a.was_written(a_lists) && !b.was_written(b_lists) {
         return None;
     }
-    if !a.is_split() && !b.is_split() {
+    if !a.is_by_bytes() && !b.is_by_bytes() {
         return pair(a, a_lists, b, b_lists);
     }
     let (a, b) = (a.parts(a_lists), b.parts(b_lists));

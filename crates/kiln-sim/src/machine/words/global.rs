@@ -170,7 +170,6 @@ impl Machine<'_> {
                 while at < N {
                     let address = memory.base + offset + 4 * at as u64;
                     let (cells, _) = self.shadow.row(index, memory.base, address, N - at);
-                    // A lane before may have written the same word just now.
                     if !cells.iter_mut().all(|cell| cell.write_plainly(floor, who, now, pc)) {
                         let spot = |lane: usize| {
                             let offset = 4 * u64::from(words[lane]);
