@@ -26,14 +26,14 @@ impl WholeFile {
     /// # Errors
     /// Where the folder is not there or cannot be written.
     pub fn new_in(folder: &Path) -> io::Result<Self> {
-        let file = temporary().tempfile_in(folder)?;
+        let mut names = temporary();
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // A temporary file is private; what is kept is readable as other files are.
-            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+            // A temporary file is private; what is kept is as readable as the user's other files, by their umask.
+            names.permissions(fs::Permissions::from_mode(0o666));
         }
-        Ok(Self(file))
+        Ok(Self(names.tempfile_in(folder)?))
     }
 
     /// The folder of a file.
