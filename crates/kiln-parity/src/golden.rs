@@ -1,7 +1,8 @@
 //! A recorded trajectory, read from a safetensors file of which nothing is believed unchecked.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -181,11 +182,14 @@ impl Golden {
     /// [`GoldenError`], one variant for each way in which the file can be wrong.
     pub fn read(path: &Path) -> Result<Self, GoldenError> {
         let io = |source| GoldenError::Io { path: path.into(), source };
-        let found = fs::metadata(path).map_err(io)?.len();
-        if found > BYTES_MAX {
-            return Err(GoldenError::Large { path: path.into(), found });
+        let file = File::open(path).map_err(io)?;
+        let large = |found| GoldenError::Large { path: path.into(), found };
+        let size = file.metadata().map_err(io)?.len();
+        if size > BYTES_MAX {
+            return Err(large(size));
         }
-        let bytes = fs::read(path).map_err(io)?;
+        // A device or a pipe has no size, and may have no end.
+        let bytes = read_at_most(BYTES_MAX, file).map_err(io)?.ok_or_else(|| large(BYTES_MAX + 1))?;
         let format = |error: safetensors::SafeTensorError| GoldenError::Format {
             path: path.into(),
             reason: error.to_string(),
@@ -195,6 +199,13 @@ impl Golden {
         let metadata = metadata.metadata().clone().unwrap_or_default();
         Reader { path, metadata, tensors }.golden()
     }
+}
+
+/// All that there is, if it is not more than so many bytes.
+fn read_at_most(most: u64, from: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 /// A file being read.

@@ -1,5 +1,7 @@
 //! The recordings of this project, and files that lie.
 
+use std::fs;
+
 use super::*;
 use crate::{GoldenAdamW, GoldenSgd};
 
@@ -186,4 +188,11 @@ fn values_that_are_out_of_range() {
         let error = changed(|parts| parts.tensor("order").3[8..12].copy_from_slice(&sample.to_le_bytes()));
         assert!(matches!(error, GoldenError::Order { position: 2, samples: 4, .. }), "{error}");
     }
+}
+
+#[test]
+fn what_has_no_end_is_read_up_to_the_limit() {
+    assert_eq!(read_at_most(9, io::repeat(7)).unwrap(), None);
+    assert_eq!(read_at_most(9, io::repeat(7).take(9)).unwrap(), Some(vec![7; 9]));
+    assert_eq!(read_at_most(9, io::repeat(7).take(10)).unwrap(), None);
 }
