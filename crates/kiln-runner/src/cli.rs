@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
-use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
 use kiln_engine::{
     Choices, GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange,
@@ -135,7 +135,7 @@ pub(crate) struct TrainCommand {
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
     /// Widths: inputs, hidden.., outputs; ReLU between them and nothing after the last
-    #[arg(long, value_delimiter = ',', default_value = "784,128,10", value_name = "N,N,..")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', default_value = "784,128,10", value_name = "N,N,..")]
     pub(crate) layers: Vec<NonZeroUsize>,
     /// cross-entropy (mean over the batch) or mse, 1/(2N) sum (y - yhat)²
     #[arg(long, default_value_t = Loss::CrossEntropy)]
@@ -162,7 +162,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = Source::Mnist)]
     pub(crate) dataset: Source,
     /// Folder for model.safetensors, and beside it checkpoint.safetensors and metrics.jsonl, all rewritten after epochs, or for
-    /// kiln sweep, at the end, sweep.jsonl [default: runs/DATASET]
+    /// kiln sweep, at the end, sweep.jsonl [default: runs/DATASET, or runs/DATASET-sweep]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print JSON, one object a line, in place of text
@@ -180,9 +180,18 @@ impl TrainArgs {
         self.epochs.unwrap_or(DEFAULT)
     }
 
-    /// Folder for the results.
+    /// Folder for the results of one run.
     pub(crate) fn folder(&self) -> PathBuf {
-        self.out.clone().unwrap_or_else(|| Path::new("runs").join(self.dataset.to_string()))
+        self.folder_or(self.dataset.to_string())
+    }
+
+    /// Folder for those of a sweep, whose best model is not the one that a run's checkpoint goes on from.
+    pub(crate) fn folder_of_sweep(&self) -> PathBuf {
+        self.folder_or(format!("{}-sweep", self.dataset))
+    }
+
+    fn folder_or(&self, default: String) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(default))
     }
 
     /// The job of these arguments on some samples, from a model of [`TrainArgs::widths`] on.
@@ -203,10 +212,10 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "A..B", conflicts_with = "seed")]
     pub(crate) seeds: Option<Seeds>,
     /// Learning rates
-    #[arg(long, value_delimiter = ',', value_parser = at_least_zero, value_name = "LR,LR,..", conflicts_with_all = ["lr", "max_lr"])]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_parser = at_least_zero, value_name = "LR,LR,..", conflicts_with_all = ["lr", "max_lr"])]
     pub(crate) lrs: Vec<f64>,
     /// Momenta
-    #[arg(long, value_delimiter = ',', value_parser = at_least_zero, value_name = "M,M,..", conflicts_with = "momentum")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_parser = at_least_zero, value_name = "M,M,..", conflicts_with = "momentum")]
     pub(crate) momenta: Vec<f64>,
     #[command(flatten)]
     pub(crate) train: TrainArgs,
@@ -328,8 +337,8 @@ pub(crate) struct DataOf {
 
 #[derive(Debug, Args)]
 pub(crate) struct DataDir {
-    /// Where data sets live [default: the platform's cache directory]
-    #[arg(long, env = "KILN_DATA", value_name = "DIR")]
+    /// Where data sets live [default: what KILN_DATA names, or the platform's cache directory]
+    #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use cli::{Cli, Command, Usage};
 use commands::train::Interrupted;
+use terminal::warn;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -35,9 +36,9 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", help::causes(&error));
+            warn(&format!("error: {}", help::causes(&error)));
             if let Some(help) = help::of(&error, resident) {
-                eprintln!("help: {help}");
+                warn(&format!("help: {help}"));
             }
             if error.chain().any(|cause| cause.is::<Usage>()) {
                 return Usage::EXIT_CODE.into();

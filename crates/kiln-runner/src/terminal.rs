@@ -11,6 +11,11 @@ pub(crate) fn say(line: &str) -> anyhow::Result<()> {
     writeln!(out, "{line}").and_then(|()| out.flush()).context("standard output")
 }
 
+/// Writes a line to standard error. Where nobody reads that either, there is nobody left to tell.
+pub(crate) fn warn(line: &str) {
+    _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 /// `1 epoch`, `10 epochs`.
 pub(crate) fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

@@ -120,7 +120,7 @@ fn the_same_flags_give_the_same_model_on_any_threads() {
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 11] = [
         &[],
         &["trian"],
         &["train", "--batch", "0"],
@@ -129,6 +129,8 @@ fn wrong_usage_is_exit_code_2() {
         &["train", "--lr", "-1"],
         &["train", "--layers", "784,0,10"],
         &["train", "--loss", "hinge"],
+        &["train", "--layers", "784,4,10", "--layers", "784,4,300"],
+        &["sweep", "--lrs", "0.1", "--lrs", "0.2"],
         &["parity"],
     ];
     for arguments in cases {
@@ -686,6 +688,14 @@ fn a_sweep_without_a_gpu_trains_in_turn() {
     let pair = |seed, momentum| (Some(seed), Some(momentum));
     assert_eq!(found, [pair(1, 0.0), pair(7, 0.0), pair(1, 0.9), pair(7, 0.9)]);
     assert!(rows.iter().all(|row| row["epochs"] == 2 && row["error"].is_null()), "{rows:?}");
+    // Where no folder is named, that of a run is left alone.
+    let job = ["sweep", "--layers", "16,4,10", "--epochs", "1", "--engine", "host", paths[0], paths[1]];
+    let unnamed = kiln(&job).current_dir(out.path()).output().unwrap();
+    assert!(unnamed.status.success(), "{}", stderr(&unnamed));
+    assert!(
+        out.path().join("runs/mnist-sweep/model.safetensors").exists()
+            && !out.path().join("runs/mnist").exists()
+    );
     // What cannot be trained is found out before anything is.
     let broken = run(&[&["sweep"][..], &paths, &sizes, &["--nesterov", "--momenta", "0.9,0"]].concat());
     assert_eq!((broken.status.code(), stdout(&broken).as_str()), (Some(1), ""), "{}", stderr(&broken));
@@ -696,6 +706,68 @@ fn a_sweep_without_a_gpu_trains_in_turn() {
     );
     for wrong in [["--seeds", "5..5"], ["--seeds", "0..10001"], ["--seeds", "a"], ["--lrs", "-1"]] {
         assert_eq!(run(&[&["sweep"][..], &paths, &wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+/// What has been trained is written, though nobody hears of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sweep_that_cannot_tell_its_rows_writes_them() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let paths = ["--data-dir", text(data.path()), "--out", text(out.path())];
+    let job =
+        ["sweep", "--json", "--layers", "16,4,10", "--epochs", "1", "--engine", "host", "--seeds", "0..3"];
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = kiln(&[&job[..], &paths].concat()).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("error: standard output: "), "{}", stderr(&output));
+    let rows = fs::read_to_string(out.path().join("sweep.jsonl")).unwrap();
+    assert_eq!(rows.lines().count(), 1, "{rows}");
+    assert!(out.path().join("model.safetensors").exists());
+}
+
+/// An error that cannot be told is an error all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_error_is_no_panic() {
+    for arguments in [["eval", "no-such-file"], ["parity", "no-such-file"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status =
+            kiln(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_empty_kiln_data_names_no_folder() {
+    let data = real_data();
+    let output = kiln(&["data", "info", "mnist"]).env("KILN_DATA", "").output().unwrap();
+    let named = run(&["data", "info", "mnist", "--data-dir", text(&data)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), stdout(&named));
+}
+
+/// Files that are kept are as readable as the user wants files to be.
+#[cfg(unix)]
+#[test]
+fn results_are_as_readable_as_the_umask_says() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = tiny_data();
+    for (umask, expected) in [("077", 0o600), ("022", 0o644)] {
+        let out = tempfile::tempdir().unwrap();
+        let train = format!(
+            "umask {umask}; exec {} train --engine host --layers 16,4,10 --epochs 1 --data-dir {} --out {}",
+            env!("CARGO_BIN_EXE_kiln"),
+            data.path().display(),
+            out.path().display()
+        );
+        let output = Command::new("sh").args(["-c", &train]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        for entry in fs::read_dir(out.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, expected, "{}", entry.path().display());
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use kiln_data::{Dataset, Progress, Source, Split, default_dir, fetch, is_present
 use kiln_engine::{Samples, Targets};
 
 use crate::cli::{DataArgs, DataCommand, DataDir, DataOf};
-use crate::terminal::{bar, say};
+use crate::terminal::{bar, say, warn};
 
 pub(crate) fn run(arguments: &DataArgs) -> anyhow::Result<()> {
     match &arguments.command {
@@ -71,7 +71,7 @@ pub(crate) fn folder(data: &DataDir) -> anyhow::Result<PathBuf> {
 }
 
 fn fetch_with_bars(source: Source, folder: &std::path::Path) -> anyhow::Result<()> {
-    eprintln!("Fetching {source} to {}", folder.display());
+    warn(&format!("Fetching {source} to {}", folder.display()));
     let mut bars: HashMap<String, ProgressBar> = HashMap::new();
     let mut draw = |now: Progress<'_>| {
         let bar = bars.entry(now.file.to_owned()).or_insert_with(|| {

@@ -12,7 +12,7 @@ use crate::help::causes;
 use crate::replay::Replay;
 #[cfg(feature = "reference")]
 use crate::replay::reference::{AtKinks, Precision as ReferencePrecision};
-use crate::terminal::say;
+use crate::terminal::{say, warn};
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
     every_flag_has_effect(arguments)?;
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
         let golden = match Golden::read(path) {
             Ok(golden) => golden,
             Err(error) => {
-                eprintln!("error: {}", causes(&error.into()));
+                warn(&format!("error: {}", causes(&error.into())));
                 unreadable += 1;
                 continue;
             }
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
             }
             // The engine is not made for this one, or it cannot be compared; others may fit.
             Err(error) if is_of_this_one(&error) => {
-                eprintln!("error: {}", causes(&error));
+                warn(&format!("error: {}", causes(&error)));
                 not_run += 1;
             }
             Err(error) => return Err(error),

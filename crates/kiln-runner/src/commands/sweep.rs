@@ -59,18 +59,22 @@ impl Row {
 struct Table {
     rows: Vec<Row>,
     best: Option<usize>,
+    /// Why a row could not be said. What was trained is to be written all the same.
+    unsaid: Option<anyhow::Error>,
 }
 
 impl Table {
-    /// Adds a row, and says it; whether it is the best so far.
-    fn add(&mut self, arguments: &SweepArgs, row: Row) -> anyhow::Result<bool> {
-        say_row(arguments, &row)?;
+    /// Adds a row, and says it, if somebody listens; whether it is the best so far.
+    fn add(&mut self, arguments: &SweepArgs, row: Row) -> bool {
+        if self.unsaid.is_none() {
+            self.unsaid = say_row(arguments, &row).err();
+        }
         let best = row.error.is_none() && self.best.is_none_or(|best| row.beats(&self.rows[best]));
         if best {
             self.best = Some(self.rows.len());
         }
         self.rows.push(row);
-        Ok(best)
+        best
     }
 }
 
@@ -89,7 +93,7 @@ struct Jobs<'d> {
 pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
     ensure!(train_args.profile_steps.is_none(), Usage::new("--profile-steps belongs to kiln train"));
-    let folder = train_args.folder();
+    let folder = train_args.folder_of_sweep();
     let output = Output { table: folder.join("sweep.jsonl"), model: folder.join("model.safetensors") };
     files::writable_folder(&folder, [&output.table, &output.model])?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
@@ -102,6 +106,9 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
         None => train_in_turn(arguments, &runs, &test, stop)?,
     };
     let best = report(arguments, &table, best, started.elapsed().as_secs_f64(), &output)?;
+    if let Some(error) = table.unsaid {
+        return Err(error);
+    }
     let (epochs, rows) = (train_args.epochs().get(), &table.rows);
     // Ended early, where a run is missing, or one that is not lost has fewer epochs.
     let early =
@@ -195,7 +202,7 @@ fn train_together(
             Some(Ok(_)) => Some(sweep.evaluate(run, test)),
             _ => None,
         };
-        table.add(arguments, row(run, runs.variations[run], sweep.describe(), trained, tested))?;
+        table.add(arguments, row(run, runs.variations[run], sweep.describe(), trained, tested));
     }
     let best = table.best.map(|run| sweep.model(run)).transpose()?;
     Ok((table, best))
@@ -210,7 +217,7 @@ fn train_in_turn(
     let base = &arguments.train;
     let (mut table, mut best) = (Table::default(), None);
     for (run, (job, &variation)) in runs.jobs.iter().zip(&runs.variations).enumerate() {
-        if stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) || table.unsaid.is_some() {
             break;
         }
         let shuffle = Shuffle::new(job.train.len(), variation.seed);
@@ -226,7 +233,7 @@ fn train_in_turn(
             trained.push(next);
         }
         let tested = matches!(trained.last(), Some(Ok(_))).then(|| epochs.evaluate(test));
-        if table.add(arguments, row(run, variation, engine, trained, tested))? {
+        if table.add(arguments, row(run, variation, engine, trained, tested)) {
             best = Some(epochs.model()?);
         }
     }
@@ -279,7 +286,7 @@ fn say_row(arguments: &SweepArgs, row: &Row) -> anyhow::Result<()> {
 /// Writes the rows and the best model; the epochs that were trained.
 fn report(
     arguments: &SweepArgs,
-    Table { rows, best }: &Table,
+    Table { rows, best, .. }: &Table,
     model: Option<Mlp>,
     seconds: f64,
     output: &Output,

@@ -149,11 +149,11 @@ fn asked_for_it_is_that_or_an_error() {
 fn a_profile_tells_the_share_of_each_phase() {
     let data = tiny::tiny_data();
     let paths = ["profile", "--data-dir", data.path().to_str().unwrap()];
-    let sizes = ["--layers", "16,8,10", "--batch", "16", "--epochs", "2"];
-    let profile = |more: &[&str]| {
+    let profile = |layers: &str, more: &[&str]| {
+        let sizes = ["--layers", layers, "--batch", "16", "--epochs", "2"];
         run(command(Driver::Simulator, &[]), &[&paths[..], &sizes, more].concat(), tempdir().unwrap())
     };
-    let found = profile(&["--json"]);
+    let found = profile("16,8,10", &["--json"]);
     assert_eq!(found.code, Some(0), "{}", found.stderr);
     let object: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
     assert_eq!(object["steps"], 6);
@@ -163,12 +163,14 @@ fn a_profile_tells_the_share_of_each_phase() {
         let [least, mean, most] = ["least", "cycles", "most"].map(|key| phase[key].as_f64().unwrap());
         assert!(0.0 < least && least <= mean && mean <= most, "{phase}");
     }
-    let table = profile(&[]).stdout;
+    let table = profile("16,8,10", &[]).stdout;
     let shares = table
         .lines()
         .filter_map(|line| line.split_once('%')?.0.split_whitespace().last()?.parse::<f64>().ok());
     assert!((shares.sum::<f64>() - 100.0).abs() < 1.0, "{table}");
-    assert_eq!(profile(&["--layers", "16,8,8,10"]).code, Some(1));
+    let deep = profile("16,8,8,10", &[]);
+    assert_eq!(deep.code, Some(1));
+    assert!(deep.stderr.contains("hidden layers: expected exactly one, found 2"), "{}", deep.stderr);
 }
 
 #[test]
