@@ -107,7 +107,7 @@ pub(super) struct Run<'a> {
     output: Output,
 }
 
-/// Refuses what could be written and not be read again. The loss does not show it: an unit that is off at -inf lets nothing through.
+/// Refuses what could be written and not be read again. The loss does not show it: a hidden unit with a bias of -inf lets nothing through.
 fn check_finite(state: &TrainingState) -> anyhow::Result<()> {
     for tensor in state.model.tensors().iter().chain(state.moments.iter().flatten()) {
         if let Some(index) = tensor.data.iter().position(|value| !value.is_finite()) {
