@@ -69,12 +69,25 @@ impl Mlp {
             if shape.iter().product::<usize>() != tensor.data.len() {
                 return Err(Error::TensorShape { name, expected: shape, found: vec![tensor.data.len()] });
             }
-            if let Some(index) = tensor.data.iter().position(|v| !v.is_finite()) {
-                return Err(Error::TensorValue { name, index, found: tensor.data[index] });
-            }
             tensors.push(tensor.clone());
         }
-        Ok(Self { layers: layers.to_vec(), tensors })
+        let model = Self { layers: layers.to_vec(), tensors };
+        model.check_finite()?;
+        Ok(model)
+    }
+
+    /// Checks what training may have made of the parameters. The loss need not show it: a hidden unit with a bias of -inf lets nothing
+    /// through.
+    ///
+    /// # Errors
+    /// [`Error::TensorValue`] for the first tensor that is not finite: [`Mlp::from_tensors`] would not take it.
+    pub fn check_finite(&self) -> Result<(), Error> {
+        for Tensor { name, data, .. } in &self.tensors {
+            if let Some(index) = data.iter().position(|v| !v.is_finite()) {
+                return Err(Error::TensorValue { name: name.clone(), index, found: data[index] });
+            }
+        }
+        Ok(())
     }
 
     /// The widths: inputs, hidden.., outputs.
@@ -203,5 +216,14 @@ mod tests {
         nan[0].data[4] = f32::NAN;
         let found = Mlp::from_tensors(&[3, 2], &nan);
         assert!(matches!(found, Err(Error::TensorValue { index: 4, .. })));
+    }
+
+    #[test]
+    fn parameters_that_training_has_made_infinite_are_named() {
+        let mut model = Mlp::new(&[3, 4, 2], 0).unwrap();
+        assert_eq!(model.check_finite(), Ok(()));
+        model.tensors[1].data[2] = f32::NEG_INFINITY;
+        let text = model.check_finite().unwrap_err().to_string();
+        assert_eq!(text, "model: tensor fc1.bias: expected finite values, found -inf at index 2");
     }
 }

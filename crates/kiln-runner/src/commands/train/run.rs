@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use kiln_data::Shuffle;
 use kiln_engine::{Curve, Evaluation, Samples, Schedule, Trained, Trainer, TrainingState};
 use serde::Serialize;
@@ -105,17 +105,6 @@ pub(super) struct Run<'a> {
     saved: Option<Instant>,
     json: bool,
     output: Output,
-}
-
-/// Refuses what could be written and not be read again. The loss does not show it: a hidden unit with a bias of -inf lets nothing through.
-fn check_finite(state: &TrainingState) -> anyhow::Result<()> {
-    for tensor in state.model.tensors().iter().chain(state.moments.iter().flatten()) {
-        if let Some(index) = tensor.data.iter().position(|value| !value.is_finite()) {
-            let (name, found) = (&tensor.name, tensor.data[index]);
-            bail!("the run has diverged: {name} is {found} at index {index}, and the loss finite");
-        }
-    }
-    Ok(())
 }
 
 /// Time from one writing of results to the next, at least: an epoch may take milliseconds, and so does a disk.
@@ -229,7 +218,8 @@ impl<'a> Run<'a> {
             let tested = epochs.evaluate(&test).with_context(|| format!("test after epoch {next}"))?;
             let metrics = Metrics::new(next, &trained, &tested);
             let state = epochs.state()?;
-            check_finite(&state).with_context(|| format!("epoch {next}"))?;
+            // What could be written and not be read again.
+            state.model.check_finite().with_context(|| format!("epoch {next}: the run has diverged"))?;
             self.unsaved = Some(state);
             self.done = next;
             self.metrics.push_str(&serde_json::to_string(&metrics)?);
@@ -311,23 +301,4 @@ fn span(schedule: &Schedule) -> Option<u64> {
 
 fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
     say(&serde_json::to_string(event)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use kiln_engine::Mlp;
-
-    use super::*;
-
-    #[test]
-    fn what_could_not_be_read_again_is_named() {
-        let model = Mlp::new(&[3, 4, 2], 0).unwrap();
-        let mut momenta = model.tensors().to_vec();
-        let good = TrainingState { model: model.clone(), moments: vec![momenta.clone()], steps: 1 };
-        check_finite(&good).unwrap();
-        momenta[1].data[2] = f32::NEG_INFINITY;
-        let bad = TrainingState { model, moments: vec![momenta], steps: 1 };
-        let text = check_finite(&bad).unwrap_err().to_string();
-        assert_eq!(text, "the run has diverged: fc1.bias is -inf at index 2, and the loss finite");
-    }
 }
