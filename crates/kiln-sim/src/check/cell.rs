@@ -19,6 +19,8 @@
 
 mod bytes;
 
+use slab::Slab;
+
 use crate::isa::Scope;
 
 pub(crate) use bytes::{WHOLE, unordered_pair};
@@ -222,31 +224,9 @@ fn strength_code(strength: Strength) -> u8 {
 /// Lists of readers, for the cells that have several.
 #[derive(Debug, Default)]
 pub(crate) struct ReaderLists {
-    lists: Vec<Vec<Reader>>,
-    free: Vec<u32>,
+    lists: Slab<Vec<Reader>>,
     /// Bytes of the cells that are split.
-    parts: Vec<[Cell; 4]>,
-    free_parts: Vec<u32>,
-}
-
-impl ReaderLists {
-    fn take(&mut self, first: Reader) -> u32 {
-        match self.free.pop() {
-            Some(index) => {
-                self.lists[index as usize].push(first);
-                index
-            }
-            None => {
-                self.lists.push(vec![first]);
-                (self.lists.len() - 1) as u32
-            }
-        }
-    }
-
-    fn give(&mut self, index: u32) {
-        self.lists[index as usize].clear();
-        self.free.push(index);
-    }
+    parts: Slab<[Cell; 4]>,
 }
 
 /// What the check of an access needs besides the cell.
@@ -316,7 +296,7 @@ impl Judge<'_> {
             Readers::None => self.sole_reader(cell, warp, lane, code),
             _ if self.knows_readers(cell, lists) => {
                 if cell.readers == Readers::List {
-                    lists.give(cell.read_who);
+                    lists.lists.remove(cell.read_who as usize);
                 }
                 self.sole_reader(cell, warp, lane, code);
             }
@@ -349,7 +329,7 @@ impl Judge<'_> {
         if found && cell.readers == Readers::List {
             let list = cell.read_who;
             let Reader { warp, lanes, time, pc } = lists.lists[list as usize][0];
-            lists.give(list);
+            lists.lists.remove(list as usize);
             cell.readers = Readers::One;
             (cell.read_who, cell.read_set, cell.read_time, cell.read_pc) = (warp, lanes, time, pc);
         }
@@ -374,7 +354,7 @@ impl Judge<'_> {
         if cell.readers == Readers::One {
             let first =
                 Reader { warp: cell.read_who, lanes: cell.read_set, time: cell.read_time, pc: cell.read_pc };
-            cell.read_who = lists.take(first);
+            cell.read_who = lists.lists.insert(vec![first]) as u32;
             cell.readers = Readers::List;
         }
         if cell.readers == Readers::List {
@@ -390,7 +370,7 @@ impl Judge<'_> {
             }
             let (first, last) =
                 list.iter().fold((u32::MAX, 0), |(a, b), r| (a.min(r.warp >> 5), b.max(r.warp >> 5)));
-            lists.give(cell.read_who);
+            lists.lists.remove(cell.read_who as usize);
             cell.readers = Readers::Blocks;
             (cell.read_who, cell.read_set) = (first, last);
         }
@@ -405,7 +385,7 @@ impl Judge<'_> {
         if cell.readers != Readers::None {
             conflict = conflict.or_else(|| self.unordered_reader(cell, lists));
             if cell.readers == Readers::List {
-                lists.give(cell.read_who);
+                lists.lists.remove(cell.read_who as usize);
             }
             cell.readers = Readers::None;
             cell.read_time = 0;

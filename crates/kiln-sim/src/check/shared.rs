@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use slab::Slab;
+
 use super::cell::{Cell, Event, ReaderLists};
 use super::reads::{Marks, Read, chunk};
 use super::view::{Knower, PENDING, Who};
@@ -40,8 +42,7 @@ pub(crate) struct SharedShadow {
     writers: Vec<Writer>,
     /// Time of the last of each word's marks. A row of its own: what is read of one beside it would wait for a store to this.
     marked: Vec<u32>,
-    cells: Vec<Cell>,
-    free: Vec<u32>,
+    cells: Slab<Cell>,
     lists: ReaderLists,
     /// Reads by the block's own warps.
     reads: Marks,
@@ -57,8 +58,7 @@ impl SharedShadow {
             written: vec![0; words],
             marked: vec![0; words],
             writers: vec![Writer::default(); words],
-            cells: Vec::new(),
-            free: Vec::new(),
+            cells: Slab::new(),
             lists: ReaderLists::default(),
             reads: Marks::new(words, warps),
             multiplied: if has_products { Marks::new(words, warps) } else { Marks::default() },
@@ -80,16 +80,7 @@ impl SharedShadow {
     pub(crate) fn cell(&mut self, word: usize) -> (&mut Cell, &mut ReaderLists) {
         if self.written[word] != CELL {
             let (cell, _) = self.get(word);
-            self.writers[word].who = match self.free.pop() {
-                Some(free) => {
-                    self.cells[free as usize] = cell;
-                    free
-                }
-                None => {
-                    self.cells.push(cell);
-                    (self.cells.len() - 1) as u32
-                }
-            };
+            self.writers[word].who = self.cells.insert(cell) as u32;
             self.written[word] = CELL;
         }
         (&mut self.cells[self.writers[word].who as usize], &mut self.lists)
@@ -104,7 +95,7 @@ impl SharedShadow {
     /// The word needs no cell: this is all that is known.
     fn keep_write(&mut self, word: usize, write: Event) {
         if self.written[word] == CELL {
-            self.free.push(self.writers[word].who);
+            self.cells.remove(self.writers[word].who as usize);
         }
         self.written[word] = write.time;
         self.writers[word] = Writer { who: write.who, pc: write.pc };
@@ -309,11 +300,11 @@ mod tests {
         for round in 1..9 {
             (0..8).for_each(|word| _ = shadow.cell(word));
             assert_eq!(shadow.cells().count(), 8);
+            assert!(shadow.writers.iter().all(|writer| writer.who < 8), "numbers of cells");
             assert!(
                 (0..8).all(|word| shadow.write::<1>(word, write(word as u32, 10 * round, 10 * round - 1)))
             );
             assert_eq!(shadow.cells().count(), 0);
         }
-        assert_eq!(shadow.cells.len(), 8);
     }
 }

@@ -88,19 +88,10 @@ impl Cell {
                 part.read_who = lists.copy(self.read_who);
             }
         }
-        let index = match lists.free_parts.pop() {
-            Some(index) => {
-                lists.parts[index as usize] = parts;
-                index
-            }
-            None => {
-                lists.parts.push(parts);
-                (lists.parts.len() - 1) as u32
-            }
-        };
+        let index = lists.parts.insert(parts);
         // A time that is not zero keeps the short ways off the cell, as the flag does.
-        *self = Cell { init: self.init & !BYTES | SPLIT, read_who: index, write_time: 1, ..Cell::NEW };
-        index as usize
+        *self = Cell { init: self.init & !BYTES | SPLIT, read_who: index as u32, write_time: 1, ..Cell::NEW };
+        index
     }
 
     /// The last writes: of the cell as a whole, or of each of its bytes.
@@ -145,16 +136,7 @@ impl ReaderLists {
 
     fn copy(&mut self, index: u32) -> u32 {
         let list = self.lists[index as usize].clone();
-        match self.free.pop() {
-            Some(free) => {
-                self.lists[free as usize] = list;
-                free
-            }
-            None => {
-                self.lists.push(list);
-                (self.lists.len() - 1) as u32
-            }
-        }
+        self.lists.insert(list) as u32
     }
 }
 
@@ -187,9 +169,8 @@ impl Judge<'_> {
         let found = self.each(cell, bytes, lists, |part, lists| self.write(part, lists));
         if bytes == WHOLE {
             // All bytes have the same last write now, and no readers.
-            let index = cell.read_who;
-            *cell = Cell { init: cell.init & !SPLIT, ..lists.parts[index as usize][0] };
-            lists.free_parts.push(index);
+            let parts = lists.parts.remove(cell.read_who as usize);
+            *cell = Cell { init: cell.init & !SPLIT, ..parts[0] };
         }
         found
     }
