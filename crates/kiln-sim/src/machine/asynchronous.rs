@@ -46,8 +46,8 @@ pub(super) struct AsyncOp {
 enum Target {
     Shared(usize, u32),
     Global(usize, u64),
-    /// Only the arrival for `cp.async`: lane's warp and block, copies included.
-    Nothing,
+    /// Only the arrival for `cp.async`, by an instruction of a thread.
+    Arrival(u32, Who),
 }
 
 impl Machine<'_> {
@@ -329,7 +329,7 @@ impl Machine<'_> {
                 let target = Target::Shared(run.block, copy.offset);
                 self.start(Effect::Store, target, data, None, None);
             }
-            self.start(Effect::Store, Target::Nothing, Vec::new(), Some((block, offset)), None);
+            self.start(Effect::Store, Target::Arrival(run.pc, who), Vec::new(), Some((block, offset)), None);
         }
         Flow::Next
     }
@@ -490,7 +490,7 @@ impl Machine<'_> {
         let mut operations = std::mem::take(&mut self.operations);
         if let Some(random) = self.random.as_mut() {
             // Arrivals for `cp.async` must not overtake the copies before them: those keep their order.
-            if operations.iter().all(|op| !matches!(op.target, Target::Nothing)) {
+            if operations.iter().all(|op| !matches!(op.target, Target::Arrival(..))) {
                 operations.shuffle(random);
             }
             let count = if operations.is_empty() { 0 } else { random.random_range(1..=operations.len()) };
@@ -531,14 +531,14 @@ impl Machine<'_> {
             Target::Shared(block, offset) => self.complete_shared(&op, block, offset),
             // The bytes are there, but until the thread has waited nobody may count on it.
             Target::Global(index, offset) => self.memory[index].write(offset, &op.data),
-            Target::Nothing => {
+            Target::Arrival(pc, who) => {
                 if let Some((block, offset)) = op.mbar {
                     let now = self.tick();
                     let number = self.blocks[block].number;
                     let Some(mbar) = self.blocks[block].mbars.get(&offset) else { return };
                     let mut view = crate::check::view::View::default();
                     view.learn(Level::Thread(MBARRIER | mbar.number), now);
-                    self.arrive_mbarrier(block, offset, 1, false, Some((number, true, view)));
+                    self.arrive_mbarrier(block, offset, 1, false, Some((number, true, view)), (pc, who));
                     self.finish_phase(block, offset);
                 }
             }

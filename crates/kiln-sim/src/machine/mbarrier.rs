@@ -2,14 +2,15 @@
 //!
 //! The object itself is opaque in PTX, and is kept beside the memory; ordinary accesses to its eight bytes are findings.
 //! A thread that sees a phase complete learns what the arrivals of its own block knew, and what those of other blocks knew
-//! if both the arrival's scope and its own reach over the cluster (the default of both is the block).
+//! if both the arrival's scope and its own reach over the cluster (the default of both is the block). Before an arrival, some thread
+//! must have seen the phase before complete (PTX ISA, "Phase of the mbarrier object").
 //!
 //! Errs towards silence in one point: a state is the number of its phase, so that one kept for a whole round of phases is
 //! told apart here where hardware has the parity alone.
 
 use std::rc::Rc;
 
-use crate::check::view::{Level, MBARRIER, View, block_of};
+use crate::check::view::{Level, MBARRIER, View, Who, block_of};
 use crate::finding::Kind;
 use crate::isa::{Inst, MbarOp, MbarSem, Place, Scope, Sem};
 
@@ -145,6 +146,7 @@ impl Machine<'_> {
         let mbar = Mbar {
             number: self.mbarriers,
             phase: 0,
+            waited: true,
             expected: count,
             pending: count,
             bytes: 0,
@@ -206,6 +208,7 @@ impl Machine<'_> {
             return None;
         }
         mbar.unseen_calls.clear();
+        mbar.waited |= parity || value + 1 == mbar.phase;
         let Arrivals { own, all } = &mbar.complete;
         Some(match sem.acquires() {
             true if sem.scope >= Scope::Cluster => all.clone(),
@@ -258,7 +261,7 @@ impl Machine<'_> {
                 } else if !complete && count == pending {
                     self.fault(Kind::Mbarrier, run.pc, who, "`.noComplete` completes the phase");
                 } else {
-                    self.arrive_mbarrier(block, offset, count, drop, known);
+                    self.arrive_mbarrier(block, offset, count, drop, known, (run.pc, who));
                 }
             }
             _ => {}
@@ -276,7 +279,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Arrivals, with what they know: block, whether the scope is wide, view.
+    /// Arrivals, with what they know: block, whether the scope is wide, view. They come from an instruction of a thread.
     pub(super) fn arrive_mbarrier(
         &mut self,
         block: usize,
@@ -284,9 +287,11 @@ impl Machine<'_> {
         count: u32,
         drop: bool,
         known: Option<(u32, bool, View)>,
+        (pc, who): (u32, Who),
     ) {
         let number = self.blocks[block].number;
         let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
+        let waited = std::mem::replace(&mut mbar.waited, true);
         mbar.pending -= count.min(mbar.pending);
         mbar.expected -= u32::from(drop).min(mbar.expected);
         if let Some((from, wide, view)) = known {
@@ -297,6 +302,10 @@ impl Machine<'_> {
             if from == number || wide {
                 Rc::make_mut(all).join(&view);
             }
+        }
+        if !waited {
+            let message = "an arrival in the phase after one that no thread has seen complete by `test_wait` or `try_wait`";
+            self.fault(Kind::Mbarrier, pc, who, message);
         }
     }
 
@@ -318,6 +327,7 @@ impl Machine<'_> {
             return;
         }
         mbar.phase += 1;
+        mbar.waited = false;
         mbar.pending = mbar.expected;
         mbar.unseen_calls.append(&mut mbar.calls);
         let Arrivals { own, all } = std::mem::take(&mut mbar.arrivals);

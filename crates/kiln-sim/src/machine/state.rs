@@ -285,6 +285,8 @@ pub(super) struct Mbar {
     /// Number among all of the launch, for views.
     pub(super) number: u32,
     pub(super) phase: u64,
+    /// Whether a thread has seen the phase before complete, if there was one.
+    pub(super) waited: bool,
     /// Arrivals of each phase from now on.
     pub(super) expected: u32,
     pub(super) pending: u32,
