@@ -319,6 +319,8 @@ struct Block {
     // Loss, hit and dz of the rows that this block owns, a half warp each, and dz to all blocks.
     __device__ __forceinline__ void send_dz(u32 B, u32 target, float value, u32 of_epoch) {
         const u32 own = 2 * warp + lane / 16, c = lane % 16, count = owned_of(B);
+        if constexpr (!GRID)
+            if (count == 0 && warp == 0) wait(logits_barrier(), phase); // nothing comes, but no phase may pass that nobody has waited for
         if (2 * warp >= count) return; // the whole warp
         const float rows = (float)B, mean = 1.0f / rows;
         const bool exists = own < count && c < job.C;
@@ -604,9 +606,12 @@ struct Block {
             update_1(part, g, scalars);
             mark(UPDATE);
         }
-        // Slots of chunks that a tail does not have.
+        // Slots of chunks that a tail does not have: nothing has come there, but no phase may pass that nobody has waited for.
         if (whole)
-            for (; first < job.batch; first += job.chunk) use.next(job.slots);
+            for (; first < job.batch; first += job.chunk) {
+                wait_for_slot();
+                use.next(job.slots);
+            }
     }
 
     // ---- a run -------------------------------------------------------------------------------------------------------

@@ -428,7 +428,7 @@ const COMMON_MUTANTS: [Mutant; 3] = [
     },
 ];
 
-const MUTANTS: [Mutant; 13] = [
+const MUTANTS: [Mutant; 15] = [
     Mutant {
         name: "that a step is left is told relaxed where release is needed",
         mutate: |text| replaced(text, "mbarrier.arrive.release.cluster", "mbarrier.arrive.relaxed.cluster"),
@@ -454,6 +454,8 @@ const MUTANTS: [Mutant; 13] = [
     Mutant { name: "the third wait does not wait", mutate: |text| no_wait(text, 2), found: true },
     Mutant { name: "the fourth wait does not wait", mutate: |text| no_wait(text, 3), found: true },
     Mutant { name: "the fifth wait does not wait", mutate: |text| no_wait(text, 4), found: true },
+    Mutant { name: "the sixth wait does not wait", mutate: |text| no_wait(text, 5), found: true },
+    Mutant { name: "the seventh wait does not wait", mutate: |text| no_wait(text, 6), found: true },
     Mutant { name: "a phase of the exchanges is skipped", mutate: skipped_phase, found: true },
     Mutant {
         name: "cluster does not meet at the start",
@@ -479,7 +481,7 @@ fn skipped_phase(text: &str) -> String {
     text.replace(line, &line.replace(", 1;", ", 0;"))
 }
 
-const GRID_MUTANTS: [Mutant; 11] = [
+const GRID_MUTANTS: [Mutant; 12] = [
     Mutant {
         name: "blocks meet without release",
         mutate: |text| replaced(text, "red.release.gpu.global", "red.relaxed.gpu.global"),
@@ -517,6 +519,7 @@ const GRID_MUTANTS: [Mutant; 11] = [
     },
     Mutant { name: "the first wait does not wait", mutate: |text| no_wait(text, 0), found: true },
     Mutant { name: "the second wait does not wait", mutate: |text| no_wait(text, 1), found: true },
+    Mutant { name: "the third wait does not wait", mutate: |text| no_wait(text, 2), found: true },
     Mutant {
         name: "a copy is counted when it begins",
         mutate: |text| {
