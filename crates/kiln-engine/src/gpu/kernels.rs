@@ -8,11 +8,10 @@ use std::ptr::{from_ref, null_mut};
 use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute, CUresult};
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError};
-use cudarc::nvrtc::Ptx;
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DeviceRepr, DriverError};
 
 use super::copies::Format;
-use super::{Gpu, Region, fault};
+use super::{Gpu, Region, fault, modules};
 use crate::{Error, Precision};
 
 /// How the blocks that train one run on the resident engine work together.
@@ -153,19 +152,18 @@ struct Kernel {
 pub(crate) struct Kernels(HashMap<&'static str, Kernel>);
 
 impl Kernels {
-    pub(super) fn load(context: &Arc<CudaContext>, modules: &[Module]) -> Result<Self, Error> {
+    pub(super) fn load(context: &Arc<CudaContext>, wanted: &[Module]) -> Result<Self, Error> {
         let mut kernels = Self(HashMap::new());
-        kernels.add(context, modules)?;
+        kernels.add(context, wanted)?;
         Ok(kernels)
     }
 
     /// Loads more modules.
-    pub(super) fn add(&mut self, context: &Arc<CudaContext>, modules: &[Module]) -> Result<(), Error> {
-        for &(name, ptx) in modules {
-            let failed = |error| fault(&format!("loading the kernels of {name}"), error);
-            let module: Arc<CudaModule> = context.load_module(Ptx::from_src(ptx)).map_err(failed)?;
+    pub(super) fn add(&mut self, context: &Arc<CudaContext>, wanted: &[Module]) -> Result<(), Error> {
+        for &(of, ptx) in wanted {
+            let module = modules::load(context, (of, ptx))?;
             for (name, params) in entries(ptx) {
-                let function = module.load_function(name).map_err(failed)?;
+                let function = modules::function(&module, of, name)?;
                 self.0.insert(name, Kernel { function, params });
             }
         }

@@ -13,6 +13,10 @@ mod products;
 mod resident;
 mod weights;
 
+use std::sync::{Arc, Mutex};
+
+use cudarc::driver::CudaContext;
+use kiln_tests::on_device;
 use kiln_tests::outputs::{Output, save};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -41,6 +45,27 @@ const SIZES: [Dims; 7] = [
 
 /// Multiprocessors for which products take the small tile, where it does not leave even those idle.
 const SMALL_TILES: u32 = 6;
+
+/// Keeps a context from being made anew for every device that a test opens: that takes a driver a third of a second.
+pub(super) fn keep(context: &Arc<CudaContext>) {
+    static KEPT: Mutex<Vec<Arc<CudaContext>>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().unwrap();
+    if kept.iter().all(|one| one.ordinal() != context.ordinal()) {
+        kept.push(context.clone());
+    }
+}
+
+/// With the words of the driver's compiler, which name the line.
+#[test]
+fn ptx_that_is_refused_is_told_why() {
+    on_device!();
+    let text = ".version 8.4\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\n\tadd.u32 %r1, %r2, %r3;\n\tret;\n}\n";
+    let Err(crate::Error::Gpu { what, reason }) = Gpu::with_modules(0, &[("broken", text)]) else {
+        panic!("expected an error")
+    };
+    assert_eq!(what, "loading the kernels of broken");
+    assert!(reason.contains("(CUDA_ERROR_INVALID_PTX): ") && reason.contains("line 6"), "{reason}");
+}
 
 /// Whether the device forms clusters. What needs them has nothing to test on a GPU that does not.
 fn has_clusters() -> bool {
