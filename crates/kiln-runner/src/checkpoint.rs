@@ -97,6 +97,16 @@ impl Checkpoint {
 
     fn read(path: &Path) -> anyhow::Result<Self> {
         let (tensors, metadata) = tensor_file::read(path)?;
+        Self::of(tensors, &metadata)
+    }
+
+    /// Whether a file with such metadata is a checkpoint, or says so.
+    pub(crate) fn is_one(metadata: &HashMap<String, String>) -> bool {
+        metadata.contains_key("format")
+    }
+
+    /// The checkpoint of a file.
+    pub(crate) fn of(tensors: Vec<Tensor>, metadata: &HashMap<String, String>) -> anyhow::Result<Self> {
         let field = |name: &str| {
             metadata.get(name).with_context(|| format!("expected metadata {name:?}, found none"))
         };

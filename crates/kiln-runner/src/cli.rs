@@ -45,13 +45,13 @@ impl Cli {
     /// What was typed. Ends the process where it makes no sense, with exit code 2.
     pub(crate) fn read() -> Self {
         let cli = Self::parse();
-        let (name, optimization) = match &cli.command {
-            Command::Train(arguments) => ("train", &arguments.train.optimization),
-            Command::Sweep(arguments) => ("sweep", &arguments.train.optimization),
-            Command::Profile(arguments) => ("profile", &arguments.train.optimization),
+        let (name, checked) = match &cli.command {
+            Command::Train(arguments) => ("train", arguments.train.check(&[])),
+            Command::Sweep(arguments) => ("sweep", arguments.train.check(&arguments.momenta)),
+            Command::Profile(arguments) => ("profile", arguments.train.check(&[])),
             _ => return cli,
         };
-        if let Err(reason) = optimization.check() {
+        if let Err(reason) = checked {
             let mut command = Self::command();
             command.build();
             let command = command.find_subcommand_mut(name).expect("the command that was read");
@@ -162,7 +162,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = Source::Mnist)]
     pub(crate) dataset: Source,
     /// Folder for model.safetensors, and beside it checkpoint.safetensors and metrics.jsonl, all rewritten after epochs, or for
-    /// kiln sweep, at the end, sweep.jsonl [default: runs/DATASET, or runs/DATASET-sweep]
+    /// kiln sweep, after runs, sweep.jsonl [default: runs/DATASET, or runs/DATASET-sweep]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print JSON, one object a line, in place of text
@@ -178,6 +178,14 @@ impl TrainArgs {
     pub(crate) fn epochs(&self) -> NonZeroUsize {
         const DEFAULT: NonZeroUsize = NonZeroUsize::new(10).unwrap();
         self.epochs.unwrap_or(DEFAULT)
+    }
+
+    /// Finds values that make no sense, alone or together, where these momenta are to be tried, or none but --momentum.
+    fn check(&self, momenta: &[f64]) -> Result<(), String> {
+        if let [inputs] = self.layers[..] {
+            return Err(format!("--layers {inputs}: expected two or more widths"));
+        }
+        self.optimization.check(momenta)
     }
 
     /// Folder for the results of one run.
@@ -258,7 +266,7 @@ impl FromStr for Seeds {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// A model.safetensors, as `kiln train` writes it
+    /// A model.safetensors or checkpoint.safetensors, as `kiln train` writes them
     pub(crate) model: PathBuf,
     /// Data set
     #[arg(long, default_value_t = Source::Mnist)]
@@ -347,7 +355,7 @@ pub(crate) struct EngineArgs {
     /// What computes; auto takes the fastest that runs here, and says why
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub(crate) engine: EngineChoice,
-    /// Threads of the host engine [default: as many as help]; results do not depend on it
+    /// Threads of the host engine, no more than help [default: as many as help]; results do not depend on it
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
     #[command(flatten)]

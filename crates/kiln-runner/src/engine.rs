@@ -7,7 +7,7 @@ use kiln_engine::{Error, Job, Mlp, Precision, ResidentOptions, StepRange, Traine
 
 use crate::cli::{EngineArgs, EngineChoice, GpuArgs, PlacementChoice, Usage};
 
-/// A trainer for the job, of which a profiler may see some steps, and the line that says what it runs on and why. `batch` is how
+/// A trainer for the job, of which a profiler may see some steps, and what it runs on and why. `batch` is how
 /// it will be trained, if it will.
 pub(crate) fn trainer<'d>(
     job: Job<'d>,
@@ -34,7 +34,7 @@ pub(crate) fn trainer<'d>(
             let options = resident_options(&job, batch, &arguments.gpu);
             let trainer =
                 Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
-            let line = format!("Engine: {} ({asked})", trainer.describe());
+            let line = format!("{} ({asked})", trainer.describe());
             Ok((trainer, line))
         }
         EngineChoice::Auto => match probe(arguments.gpu.device) {
@@ -134,7 +134,7 @@ fn on_gpu<'d>(
         match Trainer::resident(job.clone(), &options) {
             Ok(trainer) => {
                 let why = "a GPU is there that can run it, and it is made for this job";
-                let line = format!("Engine: {} ({why}{})", trainer.describe(), unused("resident", arguments));
+                let line = format!("{} ({why}{})", trainer.describe(), unused("resident", arguments));
                 return Ok((trainer, line));
             }
             Err(Error::Resident { what, expected, found }) => {
@@ -180,7 +180,7 @@ fn graph<'d>(
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let trainer = Trainer::graph(job, &arguments.gpu.options(profile))
         .context("the job cannot be trained on the GPU")?;
-    let line = format!("Engine: {} ({why}{})", trainer.describe(), unused("graph", arguments));
+    let line = format!("{} ({why}{})", trainer.describe(), unused("graph", arguments));
     Ok((trainer, line))
 }
 
@@ -207,7 +207,7 @@ fn host<'d>(
     let threads = threads_for(&job.model, arguments.threads);
     let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;
     let unused = unused("host", arguments);
-    let line = format!("Engine: {} on {} ({why}{unused})", trainer.describe(), cpu_name());
+    let line = format!("{} on {} ({why}{unused})", trainer.describe(), cpu_name());
     Ok((trainer, line))
 }
 

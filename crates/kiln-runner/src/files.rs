@@ -1,10 +1,11 @@
 //! Files that are either the old or the new one, whatever happens meanwhile.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kiln_data::{SyncedFile, WholeFile};
 
 /// Files that belong together: each is written under a temporary name when it is added, and all are renamed once they are there.
@@ -40,9 +41,13 @@ fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<SyncedFile> {
     file.sync()
 }
 
+/// A folder that no other run writes to while this lives, if its file system has locks.
+#[must_use]
+pub(crate) struct Lock(#[expect(dead_code, reason = "what is open holds the lock")] Option<File>);
+
 /// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be
 /// written there.
-pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<()> {
+pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<Lock> {
     fs::create_dir_all(path)
         .and_then(|()| WholeFile::remove_stale(path))
         .and_then(|()| WholeFile::new_in(path).map(drop))
@@ -50,7 +55,30 @@ pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) ->
     for file in files {
         ensure!(!file.is_dir(), "{}: expected a file that can be replaced, found a folder", file.display());
     }
-    Ok(())
+    let folder = File::open(path).ok();
+    if let Some(Err(TryLockError::WouldBlock)) = folder.as_ref().map(File::try_lock) {
+        bail!("{}: expected a folder of no other run, found one that is under way", path.display());
+    }
+    Ok(Lock(folder))
+}
+
+/// When results are written while there are more to come: at most once a second, as what they are of may take milliseconds, and so does a
+/// disk.
+#[derive(Default)]
+pub(crate) struct Pace {
+    written: Option<Instant>,
+}
+
+impl Pace {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.written.is_none_or(|at| at.elapsed() >= Self::EVERY)
+    }
+
+    pub(crate) fn written(&mut self) {
+        self.written = Some(Instant::now());
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +126,7 @@ mod tests {
                 file.set_modified(time).unwrap();
             }
         }
-        writable_folder(folder.path(), []).unwrap();
+        let _lock = writable_folder(folder.path(), []).unwrap();
         let there = [".kiln-1.tmp", ".kiln-2.tmp", "kiln.tmp"].map(|name| path(name).exists());
         assert_eq!(there, [false, true, true]);
     }
@@ -107,12 +135,21 @@ mod tests {
     fn a_folder_in_the_place_of_a_file_is_told_before_any_work() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("metrics.jsonl");
-        writable_folder(folder.path(), [&file]).unwrap();
+        drop(writable_folder(folder.path(), [&file]).unwrap());
         fs::create_dir(&file).unwrap();
-        let error = writable_folder(folder.path(), [&file]).unwrap_err().to_string();
+        let error = writable_folder(folder.path(), [&file]).err().unwrap().to_string();
         assert!(
             error.ends_with("metrics.jsonl: expected a file that can be replaced, found a folder"),
             "{error}"
         );
+    }
+    #[test]
+    fn a_folder_has_one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = writable_folder(folder.path(), []).unwrap();
+        let error = writable_folder(folder.path(), []).err().unwrap().to_string();
+        assert!(error.ends_with("expected a folder of no other run, found one that is under way"), "{error}");
+        drop(first);
+        drop(writable_folder(folder.path(), []).unwrap());
     }
 }

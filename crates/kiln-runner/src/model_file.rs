@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use kiln_engine::{Mlp, Tensor};
 
+use crate::checkpoint::Checkpoint;
 use crate::tensor_file;
 
 /// The bytes of a file with the parameters and some metadata, for a reader.
@@ -13,13 +14,18 @@ pub(crate) fn bytes(model: &Mlp, metadata: HashMap<String, String>) -> anyhow::R
     tensor_file::bytes(model.tensors().iter().map(|tensor| (tensor.name.clone(), tensor)), metadata)
 }
 
-/// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else; and the file's metadata.
+/// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else; and the file's metadata. Or the
+/// model of a checkpoint, with its loss for metadata.
 pub(crate) fn load(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
     read(path).with_context(|| format!("{}: not a model that kiln can read", path.display()))
 }
 
 fn read(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
     let (tensors, metadata) = tensor_file::read(path)?;
+    if Checkpoint::is_one(&metadata) {
+        let Checkpoint { settings, state, .. } = Checkpoint::of(tensors, &metadata)?;
+        return Ok((state.model, HashMap::from([("loss".to_owned(), settings.loss.to_string())])));
+    }
     let layers = layers(&tensors)?;
     if let Some(other) = tensors.iter().find(|t| !belongs(&t.name, layers.len() - 1)) {
         bail!("tensor {}: expected only fc1..fc{} with weight and bias", other.name, layers.len() - 1);

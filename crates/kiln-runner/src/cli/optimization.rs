@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use kiln_engine::{AdamW, Curve, OneCycle, Optimizer, Schedule, Sgd};
 
-use super::at_least_zero;
+use super::{Usage, at_least_zero};
 
 #[derive(Debug, Args)]
 pub(crate) struct OptimizerArgs {
@@ -88,11 +88,11 @@ fn below_one(text: &str) -> Result<f64, String> {
 }
 
 impl OptimizerArgs {
-    /// Finds flags that do not go together.
+    /// Finds flags that do not go together, where these momenta are to be tried, or none but --momentum.
     ///
     /// # Errors
     /// Which and why, for a person.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self, momenta: &[f64]) -> Result<(), String> {
         use {OptimizerChoice as O, ScheduleChoice as S};
         let o = self.optimizer;
         let of_optimizer = [
@@ -106,12 +106,12 @@ impl OptimizerArgs {
         if let Some((flag, _, owner)) = of_optimizer.iter().find(|(_, given, owner)| *given && *owner != o) {
             return Err(format!("{flag} belongs to --optimizer {}, not to {}", name(owner), name(&o)));
         }
-        let without_momentum = self.momentum == Some(0.0);
+        let without_momentum = self.momentum == Some(0.0) || momenta.contains(&0.0);
         let dampened = self.dampening.is_some_and(|dampening| dampening > 0.0);
         let of_momentum = [
-            (self.nesterov && without_momentum, "--nesterov needs a --momentum above 0"),
+            (self.nesterov && without_momentum, "--nesterov needs a momentum above 0"),
             (self.nesterov && dampened, "--nesterov needs a --dampening of 0"),
-            (dampened && without_momentum, "--dampening has no effect with --momentum 0"),
+            (dampened && without_momentum, "--dampening has no effect with a momentum of 0"),
         ];
         if let Some((_, reason)) = of_momentum.iter().find(|(wrong, _)| *wrong) {
             return Err((*reason).to_owned());
@@ -146,10 +146,9 @@ impl OptimizerArgs {
             None => {
                 let rest = run_steps.saturating_sub(self.warmup_steps);
                 let (warmup, schedule) = (self.warmup_steps, name(&self.schedule));
-                ensure!(
-                    rest > 0,
-                    "--warmup-steps {warmup} leaves nothing of {run_steps} steps to {schedule}"
-                );
+                let reason =
+                    || format!("--warmup-steps {warmup} leaves nothing of {run_steps} steps to {schedule}");
+                ensure!(rest > 0, Usage::new(reason()));
                 Ok(rest)
             }
         };

@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
         });
         return say(&object.to_string());
     }
-    say(&line)?;
+    say(&format!("Engine: {line}"))?;
     let accuracy = found.accuracy.map_or(String::new(), |a| format!(", Accuracy: {:.2}%", 100.0 * a));
     say(&format!("Samples: {}, Loss: {:.4}{accuracy}", samples.len(), found.loss))
 }

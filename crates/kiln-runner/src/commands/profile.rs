@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use kiln_data::Shuffle;
-use kiln_engine::{Mlp, PhaseProfile, profile_phases};
+use kiln_engine::{Mlp, PhaseProfile, probe, profile_phases};
 use serde_json::json;
 
 use super::data;
@@ -13,6 +13,8 @@ use crate::terminal::say;
 pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
     every_flag_has_effect(train_args)?;
+    // Before anything is made for it: all orders are there at once.
+    probe(train_args.engine.gpu.device)?;
     let model = Mlp::new(&train_args.widths(), train_args.seed)?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let train = data::samples(&dataset.train)?;

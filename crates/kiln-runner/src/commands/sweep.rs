@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use kiln_data::Shuffle;
-use kiln_engine::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Sweep, Trained};
+use kiln_engine::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Sgd, Sweep, Trained};
 use serde::Serialize;
 
 use super::data;
-use super::train::{Interrupted, interrupted, metadata};
+use super::train::{Interrupted, metadata};
 use crate::cli::{SweepArgs, TrainArgs, Usage};
-use crate::terminal::say;
-use crate::{engine, files, model_file};
+use crate::files::{self, Pace, Replacement};
+use crate::terminal::{plural, say};
+use crate::{engine, model_file, stop};
 
 /// What a run differs in.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -54,40 +55,92 @@ impl Row {
     }
 }
 
-/// The rows so far, and which of them is the best.
-#[derive(Default)]
-struct Table {
-    rows: Vec<Row>,
-    best: Option<usize>,
-    /// Why a row could not be said. What was trained is to be written all the same.
-    unsaid: Option<anyhow::Error>,
-}
-
-impl Table {
-    /// Adds a row, and says it, if somebody listens; whether it is the best so far.
-    fn add(&mut self, arguments: &SweepArgs, row: Row) -> bool {
-        if self.unsaid.is_none() {
-            self.unsaid = say_row(arguments, &row).err();
-        }
-        let best = row.error.is_none() && self.best.is_none_or(|best| row.beats(&self.rows[best]));
-        if best {
-            self.best = Some(self.rows.len());
-        }
-        self.rows.push(row);
-        best
-    }
-}
-
 /// Where the results go.
 struct Output {
     table: PathBuf,
     model: PathBuf,
 }
 
+/// The rows so far, and the best of their models.
+struct Table<'a> {
+    arguments: &'a SweepArgs,
+    output: Output,
+    rows: Vec<Row>,
+    /// Which of the rows it is of.
+    best: Option<(usize, Mlp)>,
+    /// Whether there is more than is written.
+    unwritten: bool,
+    pace: Pace,
+    /// Why a row could not be said. What was trained is to be written all the same.
+    unsaid: Option<anyhow::Error>,
+}
+
+impl<'a> Table<'a> {
+    fn new(arguments: &'a SweepArgs, output: Output) -> Self {
+        let (rows, pace) = (Vec::new(), Pace::default());
+        Self { arguments, output, rows, best: None, unwritten: false, pace, unsaid: None }
+    }
+
+    /// Adds a row, says it, if somebody listens, and keeps its model where it is the best so far.
+    fn add(&mut self, mut row: Row, model: impl FnOnce() -> Result<Mlp, Error>) -> anyhow::Result<()> {
+        if self.best.as_ref().map_or(row.error.is_none(), |(best, _)| row.beats(&self.rows[*best])) {
+            let model = model()?;
+            match model.check_finite() {
+                Ok(()) => self.best = Some((self.rows.len(), model)),
+                Err(error) => row.error = Some(error.to_string()),
+            }
+        }
+        if self.unsaid.is_none() {
+            self.unsaid = say_row(self.arguments, &row).err();
+        }
+        self.rows.push(row);
+        self.unwritten = true;
+        if self.pace.is_due() { self.write() } else { Ok(()) }
+    }
+
+    /// Writes the rows and the best model, if they are not written yet.
+    fn write(&mut self) -> anyhow::Result<()> {
+        if !self.unwritten {
+            return Ok(());
+        }
+        let mut results = Replacement::default();
+        if let Some((run, model)) = &self.best {
+            let (row, TrainArgs { dataset, loss, .. }) = (&self.rows[*run], &self.arguments.train);
+            let of_model = metadata(&row.engine, *dataset, *loss, row.variation.seed, row.epochs);
+            results.add(&self.output.model, &model_file::bytes(model, of_model)?)?;
+        }
+        let lines: Vec<String> = self.rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        results.add(&self.output.table, (lines.join("\n") + "\n").as_bytes())?;
+        results.finish()?;
+        self.unwritten = false;
+        self.pace.written();
+        Ok(())
+    }
+
+    /// The best row.
+    fn best(&self) -> anyhow::Result<&Row> {
+        let best = self.best.as_ref().map(|(run, _)| &self.rows[*run]);
+        best.with_context(|| format!("no run has a result: see {}", self.output.table.display()))
+    }
+}
+
 /// What is to be trained, run by run.
 struct Jobs<'d> {
-    jobs: Vec<Job<'d>>,
+    /// What all share, with the model of one seed.
+    base: Job<'d>,
+    /// Its optimizer, with one learning rate and momentum.
+    sgd: Sgd,
     variations: Vec<Variation>,
+}
+
+impl<'d> Jobs<'d> {
+    /// That of a run.
+    fn job(&self, variation: Variation) -> anyhow::Result<Job<'d>> {
+        let Job { loss, schedule, train, .. } = self.base;
+        let Variation { seed, lr, momentum } = variation;
+        let model = Mlp::new(self.base.model.layers(), seed)?;
+        Ok(Job { model, loss, optimizer: Sgd { lr, momentum, ..self.sgd }.into(), schedule, train })
+    }
 }
 
 pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
@@ -95,24 +148,29 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     ensure!(train_args.profile_steps.is_none(), Usage::new("--profile-steps belongs to kiln train"));
     let folder = train_args.folder_of_sweep();
     let output = Output { table: folder.join("sweep.jsonl"), model: folder.join("model.safetensors") };
-    files::writable_folder(&folder, [&output.table, &output.model])?;
+    let _lock = files::writable_folder(&folder, [&output.table, &output.model])?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
     let runs = jobs(arguments, train)?;
-    let stop = interrupted()?;
+    let stop = stop::asked()?;
     let started = Instant::now();
-    let (table, best) = match side_by_side(arguments, &runs)? {
-        Some(mut sweep) => train_together(arguments, &runs, &mut sweep, &test, stop)?,
-        None => train_in_turn(arguments, &runs, &test, stop)?,
+    let mut table = Table::new(arguments, output);
+    let trained = match side_by_side(arguments, &runs)? {
+        Some(mut sweep) => train_together(&mut table, &runs, &mut sweep, &test, &stop),
+        None => train_in_turn(&mut table, &runs, &test, &stop),
     };
-    let best = report(arguments, &table, best, started.elapsed().as_secs_f64(), &output)?;
+    // Whatever ended it, the runs before are good.
+    let written = table.write();
+    trained.and(written)?;
+    let best = table.best()?;
+    report(&table, best, started.elapsed().as_secs_f64())?;
+    let (epochs, best, rows) = (train_args.epochs().get(), best.epochs, &table.rows);
+    // Ended early, where a run is missing, or one that is not lost has fewer epochs.
+    let early = rows.len() < runs.variations.len()
+        || rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
     if let Some(error) = table.unsaid {
         return Err(error);
     }
-    let (epochs, rows) = (train_args.epochs().get(), &table.rows);
-    // Ended early, where a run is missing, or one that is not lost has fewer epochs.
-    let early =
-        rows.len() < runs.jobs.len() || rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
     if early && stop.load(Ordering::Relaxed) {
         return Err(Interrupted { epoch: best, epochs, resume: None }.into());
     }
@@ -121,36 +179,31 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
 
 /// Every combination of what was listed.
 fn jobs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Jobs<'d>> {
-    let base = &arguments.train;
-    let layers = base.widths();
-    let job = base.job(Mlp::new(&layers, base.seed)?, train)?;
-    let Optimizer::Sgd(sgd) = job.optimizer else {
+    let given = &arguments.train;
+    let base = given.job(Mlp::new(&given.widths(), given.seed)?, train)?;
+    let Optimizer::Sgd(sgd) = base.optimizer else {
         bail!(Usage::new("kiln sweep varies learning rate and momentum of --optimizer sgd"))
     };
     let or = |given: &[f64], one: f64| if given.is_empty() { vec![one] } else { given.to_vec() };
-    let seeds = arguments.seeds.clone().map_or_else(|| vec![base.seed], |seeds| seeds.0);
-    let mut found = Jobs { jobs: Vec::new(), variations: Vec::new() };
+    let seeds = arguments.seeds.clone().map_or_else(|| vec![given.seed], |seeds| seeds.0);
+    let mut variations = Vec::new();
     for &lr in &or(&arguments.lrs, sgd.lr) {
         for &momentum in &or(&arguments.momenta, sgd.momentum) {
-            for &seed in &seeds {
-                let model = Mlp::new(&layers, seed)?;
-                let optimizer: Optimizer = kiln_engine::Sgd { lr, momentum, ..sgd }.into();
-                optimizer.check().with_context(|| format!("lr {lr}, momentum {momentum}"))?;
-                found.jobs.push(Job { model, optimizer, ..job.clone() });
-                found.variations.push(Variation { seed, lr, momentum });
-            }
+            Sgd { lr, momentum, ..sgd }.check().with_context(|| format!("lr {lr}, momentum {momentum}"))?;
+            variations.extend(seeds.iter().map(|&seed| Variation { seed, lr, momentum }));
         }
     }
-    Ok(found)
+    Ok(Jobs { base, sgd, variations })
 }
 
 /// All runs on one GPU at once, where the engine may be resident and is made for the job.
 fn side_by_side<'d>(arguments: &SweepArgs, runs: &Jobs<'d>) -> anyhow::Result<Option<Sweep<'d>>> {
     let base = &arguments.train;
-    let Some((options, asked)) = engine::for_sweep(&runs.jobs[0], base.batch, &base.engine)? else {
+    let Some((options, asked)) = engine::for_sweep(&runs.base, base.batch, &base.engine)? else {
         return Ok(None);
     };
-    match Sweep::resident(runs.jobs.clone(), &options) {
+    let jobs = runs.variations.iter().map(|&variation| runs.job(variation)).collect::<Result<_, _>>()?;
+    match Sweep::resident(jobs, &options) {
         Ok(sweep) => {
             if !base.json {
                 say(&format!("Engine: {}{}", sweep.describe(), engine::unused("resident", &base.engine)))?;
@@ -167,19 +220,16 @@ fn side_by_side<'d>(arguments: &SweepArgs, runs: &Jobs<'d>) -> anyhow::Result<Op
     }
 }
 
-/// The rows, and the best run's model.
-type Outcome = (Table, Option<Mlp>);
-
 fn train_together(
-    arguments: &SweepArgs,
+    table: &mut Table<'_>,
     runs: &Jobs<'_>,
     sweep: &mut Sweep<'_>,
     test: &Samples<'_>,
     stop: &AtomicBool,
-) -> anyhow::Result<Outcome> {
-    let base = &arguments.train;
-    let (epochs, batch, samples) = (base.epochs().get(), base.batch.get(), runs.jobs[0].train.len());
-    let mut last: Vec<Vec<Result<Trained, Error>>> = vec![Vec::new(); runs.jobs.len()];
+) -> anyhow::Result<()> {
+    let base = &table.arguments.train;
+    let (epochs, batch, samples) = (base.epochs().get(), base.batch.get(), runs.base.train.len());
+    let mut last: Vec<Vec<Result<Trained, Error>>> = vec![Vec::new(); runs.variations.len()];
     let mut begun = 0;
     while begun < epochs && !stop.load(Ordering::Relaxed) {
         let together = sweep.together(samples, batch).min(epochs - begun);
@@ -196,34 +246,33 @@ fn train_together(
         }
         begun += together;
     }
-    let mut table = Table::default();
     for (run, trained) in last.into_iter().enumerate() {
         let tested = match trained.last() {
             Some(Ok(_)) => Some(sweep.evaluate(run, test)),
             _ => None,
         };
-        table.add(arguments, row(run, runs.variations[run], sweep.describe(), trained, tested));
+        let row = row(run, runs.variations[run], sweep.describe(), trained, tested);
+        table.add(row, || sweep.model(run))?;
     }
-    let best = table.best.map(|run| sweep.model(run)).transpose()?;
-    Ok((table, best))
+    Ok(())
 }
 
 fn train_in_turn(
-    arguments: &SweepArgs,
+    table: &mut Table<'_>,
     runs: &Jobs<'_>,
     test: &Samples<'_>,
     stop: &AtomicBool,
-) -> anyhow::Result<Outcome> {
-    let base = &arguments.train;
-    let (mut table, mut best) = (Table::default(), None);
-    for (run, (job, &variation)) in runs.jobs.iter().zip(&runs.variations).enumerate() {
+) -> anyhow::Result<()> {
+    let base = &table.arguments.train;
+    for (run, &variation) in runs.variations.iter().enumerate() {
         if stop.load(Ordering::Relaxed) || table.unsaid.is_some() {
             break;
         }
+        let job = runs.job(variation)?;
         let shuffle = Shuffle::new(job.train.len(), variation.seed);
-        let (mut trainer, line) = engine::trainer(job.clone(), Some(base.batch), &base.engine, None)?;
+        let (mut trainer, line) = engine::trainer(job, Some(base.batch), &base.engine, None)?;
         if run == 0 && !base.json {
-            say(&line)?;
+            say(&format!("Engine: {line}"))?;
         }
         let engine = trainer.describe();
         let mut epochs =
@@ -233,11 +282,9 @@ fn train_in_turn(
             trained.push(next);
         }
         let tested = matches!(trained.last(), Some(Ok(_))).then(|| epochs.evaluate(test));
-        if table.add(arguments, row(run, variation, engine, trained, tested)) {
-            best = Some(epochs.model()?);
-        }
+        table.add(row(run, variation, engine, trained, tested), || epochs.model())?;
     }
-    Ok((table, best))
+    Ok(())
 }
 
 fn row(
@@ -283,34 +330,14 @@ fn say_row(arguments: &SweepArgs, row: &Row) -> anyhow::Result<()> {
     ))
 }
 
-/// Writes the rows and the best model; the epochs that were trained.
-fn report(
-    arguments: &SweepArgs,
-    Table { rows, best, .. }: &Table,
-    model: Option<Mlp>,
-    seconds: f64,
-    output: &Output,
-) -> anyhow::Result<usize> {
-    let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    let Output { table, model: model_path } = output;
-    let lines = lines.join("\n") + "\n";
-    let mut results = files::Replacement::default();
-    let Some((run, model)) = best.zip(model) else {
-        results.add(table, lines.as_bytes())?;
-        results.finish()?;
-        bail!("no run has a result: see {}", table.display())
-    };
-    let row = &rows[run];
-    let TrainArgs { dataset, loss, .. } = arguments.train;
-    let of_model = metadata(&row.engine, dataset, loss, row.variation.seed, row.epochs);
-    results.add(model_path, &model_file::bytes(&model, of_model)?)?;
-    results.add(table, lines.as_bytes())?;
-    results.finish()?;
-    if !arguments.train.json {
-        let Variation { seed, lr, momentum } = row.variation;
-        say(&format!("Best: run {run}, seed {seed}, lr {lr}, momentum {momentum}"))?;
-        say(&format!("Trained and tested {} runs in {seconds:.2} s", rows.len()))?;
-        say(&format!("Wrote {} (the best) and {}", model_path.display(), table.display()))?;
+/// Says which run is the best, and where it is written.
+fn report(table: &Table<'_>, best: &Row, seconds: f64) -> anyhow::Result<()> {
+    if table.arguments.train.json || table.unsaid.is_some() {
+        return Ok(());
     }
-    Ok(row.epochs)
+    let Row { run, variation: Variation { seed, lr, momentum }, .. } = best;
+    let Output { table: rows, model } = &table.output;
+    say(&format!("Best: run {run}, seed {seed}, lr {lr}, momentum {momentum}"))?;
+    say(&format!("Trained and tested {} in {seconds:.2} s", plural(table.rows.len(), "run")))?;
+    say(&format!("Wrote {} (the best) and {}", model.display(), rows.display()))
 }

@@ -4,7 +4,6 @@ mod run;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail, ensure};
 use kiln_data::{Source, WholeFile};
@@ -46,7 +45,7 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     };
     let folder = arguments.folder();
     let output = Output::in_folder(&folder);
-    files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
+    let _lock = files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
@@ -121,22 +120,11 @@ fn check_profile(settings: &Settings, done: usize, range: Option<StepRange>) -> 
     let [first, end] = [done, settings.epochs.get()].map(|epochs| epoch.saturating_mul(epochs));
     ensure!(
         first <= range.first && range.end <= end,
-        "--profile-steps {range}: expected steps of this run, which has {end}, from {first}"
+        Usage::new(format!(
+            "--profile-steps {range}: expected steps of this run, which has {end}, from {first}"
+        ))
     );
     Ok(())
-}
-
-/// Whether someone has asked for an end, by Ctrl-C or a signal to terminate: it comes after the epoch that is under way. Asked
-/// twice, the process ends at once.
-pub(super) fn interrupted() -> anyhow::Result<&'static AtomicBool> {
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::Relaxed) {
-            std::process::exit(Interrupted::EXIT_CODE.into());
-        }
-    })
-    .context("Ctrl-C cannot be listened for")?;
-    Ok(&ASKED)
 }
 
 /// What a reader of the model file may want to know of its making.

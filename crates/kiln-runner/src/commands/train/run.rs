@@ -2,17 +2,18 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use kiln_data::Shuffle;
 use kiln_engine::{Curve, Evaluation, Samples, Schedule, Trained, Trainer, TrainingState};
 use serde::Serialize;
 
-use super::{Interrupted, interrupted, metadata};
+use super::{Interrupted, metadata};
 use crate::checkpoint::{self, Checkpoint, Settings};
+use crate::files::{Pace, Replacement};
 use crate::terminal::{bar, plural, say};
-use crate::{files, model_file};
+use crate::{model_file, stop};
 
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
@@ -68,6 +69,8 @@ enum Event<'a> {
         us_per_step: Option<f64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         device_us_per_step: Option<f64>,
+        /// Of each epoch by the host's clock, from the end of the one before to its own: what was done between them is in it.
+        epoch_wall_seconds: &'a [f64],
         model: String,
         checkpoint: String,
         metrics: String,
@@ -100,15 +103,12 @@ pub(super) struct Run<'a> {
     engine: String,
     train: Samples<'a>,
     test: Samples<'a>,
-    /// What the last of the epochs came to, where it is not written yet, and when those before were.
+    /// What the last of the epochs came to, where it is not written yet.
     unsaved: Option<TrainingState>,
-    saved: Option<Instant>,
+    pace: Pace,
     json: bool,
     output: Output,
 }
-
-/// Time from one writing of results to the next, at least: an epoch may take milliseconds, and so does a disk.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the epochs of this process took.
 #[derive(Debug, Default)]
@@ -116,6 +116,8 @@ struct Totals {
     train_seconds: f64,
     /// The same by the device's clock; 0 where it tells none.
     device_seconds: f64,
+    /// Of each epoch, from the end of the one before to its own.
+    wall_seconds: Vec<f64>,
     steps: usize,
 }
 
@@ -136,8 +138,8 @@ impl<'a> Run<'a> {
         output: Output,
         json: bool,
     ) -> Self {
-        let (metrics, engine, unsaved, saved) = (String::new(), String::new(), None, None);
-        Self { settings, done: 0, metrics, engine, train, test, unsaved, saved, json, output }
+        let (metrics, engine, unsaved, pace) = (String::new(), String::new(), None, Pace::default());
+        Self { settings, done: 0, metrics, engine, train, test, unsaved, pace, json, output }
     }
 
     /// The rest of a run. Its results so far are written, too: they may have come from elsewhere, or be ahead of the files beside them.
@@ -158,7 +160,7 @@ impl<'a> Run<'a> {
             say_json(&start)?;
             return Ok(self);
         }
-        say(engine)?;
+        say(&format!("Engine: {engine}"))?;
         // The textbook's constant learning rate goes without saying.
         let scheduled =
             if *schedule == Schedule::default() { String::new() } else { format!("; schedule: {schedule}") };
@@ -201,20 +203,23 @@ impl<'a> Run<'a> {
         let Settings { epochs: all, batch, seed, .. } = self.settings;
         let (samples, first, test) = (self.train.len(), self.done, self.test);
         let shuffle = Shuffle::new(samples, seed);
-        let stop = interrupted()?;
+        let stop = stop::asked()?;
         let mut epochs = trainer
             .epochs(all.get() - first, batch.get(), |epoch| shuffle.epoch((first + epoch) as u64))
             .evaluating(&test)
             .context("the test set cannot be evaluated")?;
+        let mut ended = Instant::now();
         loop {
             let next = self.done + 1;
             let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
-            let trained = epochs.next_with(stop, &mut |now| {
+            let trained = epochs.next_with(&stop, &mut |now| {
                 progress.set_position(now.samples as u64);
                 progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
             });
             progress.finish_and_clear();
             let Some(trained) = trained.with_context(|| format!("epoch {next}"))? else { return Ok(()) };
+            totals.wall_seconds.push(ended.elapsed().as_secs_f64());
+            ended = Instant::now();
             let tested = epochs.evaluate(&test).with_context(|| format!("test after epoch {next}"))?;
             let metrics = Metrics::new(next, &trained, &tested);
             let state = epochs.state()?;
@@ -226,7 +231,7 @@ impl<'a> Run<'a> {
             self.metrics.push('\n');
             totals.add(&trained);
             self.report(&metrics)?;
-            if self.saved.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
+            if self.pace.is_due() {
                 self.save()?;
             }
         }
@@ -238,12 +243,12 @@ impl<'a> Run<'a> {
         let Output { model, checkpoint, metrics } = &self.output;
         let Settings { dataset, loss, seed, .. } = self.settings;
         let metadata = metadata(&self.engine, dataset, loss, seed, self.done);
-        let mut results = files::Replacement::default();
+        let mut results = Replacement::default();
         results.add(model, &model_file::bytes(&state.model, metadata)?)?;
         results.add(checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, &state)?)?;
         results.add(metrics, self.metrics.as_bytes())?;
         results.finish()?;
-        self.saved = Some(Instant::now());
+        self.pace.written();
         Ok(())
     }
 
@@ -258,7 +263,8 @@ impl<'a> Run<'a> {
         ))
     }
 
-    fn summary(&self, &Totals { train_seconds, device_seconds, steps }: &Totals) -> anyhow::Result<()> {
+    fn summary(&self, totals: &Totals) -> anyhow::Result<()> {
+        let &Totals { train_seconds, device_seconds, steps, .. } = totals;
         let us_per_step = (steps > 0).then_some(train_seconds * 1e6 / steps as f64);
         let device_us_per_step = (device_seconds > 0.0).then_some(device_seconds * 1e6 / steps as f64);
         let Output { model, checkpoint, metrics } = &self.output;
@@ -270,6 +276,7 @@ impl<'a> Run<'a> {
                 steps,
                 us_per_step,
                 device_us_per_step,
+                epoch_wall_seconds: &totals.wall_seconds,
                 model,
                 checkpoint,
                 metrics,
@@ -279,7 +286,10 @@ impl<'a> Run<'a> {
         let device =
             device_us_per_step.map_or_else(String::new, |us| format!(", {us:.2} µs by the device's clock"));
         say(&match us_per_step {
-            Some(us) => format!("Trained {steps} steps in {train_seconds:.2} s, {us:.1} µs a step{device}"),
+            Some(us) => {
+                let steps = plural(steps, "step");
+                format!("Trained {steps} in {train_seconds:.2} s, {us:.1} µs a step{device}")
+            }
             None if self.done == self.settings.epochs.get() => {
                 "No epoch is left to train: --epochs N, N in all, makes the run longer".to_owned()
             }
