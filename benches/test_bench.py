@@ -18,12 +18,18 @@ LOADER.exec_module(bench)
 class Parsing(unittest.TestCase):
     def test_a_peers_object(self):
         line = json.dumps(dict(epoch_seconds=[1.5, 0.5], test_accuracy=0.97))
-        self.assertEqual(bench.parse("warning: something\n" + line), (2.0, 0.97))
+        self.assertEqual(bench.parse("warning: something\n" + line), (1.0, 0.97))
 
     def test_kilns_events(self):
         events = [dict(event="start"), dict(event="epoch", seconds=0.25, test_accuracy=0.9),
-                  dict(event="epoch", seconds=0.5, test_accuracy=0.95), dict(event="done")]
-        self.assertEqual(bench.parse("\n".join(map(json.dumps, events))), (0.75, 0.95))
+                  dict(event="epoch", seconds=0.5, test_accuracy=0.95), dict(event="summary", epoch_wall_seconds=[0.25, 9.0])]
+        self.assertEqual(bench.parse("\n".join(map(json.dumps, events))), (1.0, 0.95))
+        self.assertEqual(bench.parse("\n".join(map(json.dumps, [events[1], events[3]]))), (0.25, 0.9))
+
+    def test_an_engine_that_the_device_times_is_timed_by_the_host(self):
+        epochs = [dict(event="epoch", seconds=0.001, device_seconds=0.001, test_accuracy=0.9)] * 4
+        events = [*epochs, dict(event="summary", epoch_wall_seconds=[5.0, 0.002, 0.003, 0.5])]
+        self.assertEqual(bench.parse("\n".join(map(json.dumps, events))), (4 * 0.003, 0.9))
 
     def test_no_output_is_an_error(self):
         with self.assertRaises(RuntimeError):
@@ -32,6 +38,12 @@ class Parsing(unittest.TestCase):
     def test_a_failing_command_gives_its_last_line(self):
         with self.assertRaisesRegex(RuntimeError, "the reason"):
             bench.run(["sh", "-c", "echo noise >&2; echo the reason >&2; exit 3", "--threads", "1"])
+        with self.assertRaisesRegex(RuntimeError, "^error: the reason"):
+            bench.run(["sh", "-c", "echo error: the reason >&2; echo help: try less >&2; exit 1"])
+
+    def test_a_run_that_takes_too_long_is_ended(self):
+        with self.assertRaisesRegex(RuntimeError, "timed out"):
+            bench.run(["sleep", "20"], 0.1)
 
 
 class Statistics(unittest.TestCase):
@@ -65,7 +77,7 @@ class Statistics(unittest.TestCase):
 
 
 def arguments(device, only="", **more):
-    given = dict(device=device, epochs=1, batch=64, hidden=128, threads="1,2", only=only, kiln=None, python=None, large=False) | more
+    given = dict(device=device, limit=60, epochs=1, batch=64, hidden=128, threads="1,2", only=only, kiln=None, python=None, large=False) | more
     return argparse.Namespace(**given)
 
 
@@ -139,14 +151,15 @@ class Writing(unittest.TestCase):
             ratios = {row["name"]: row["ratio"] for row in found["rows"]}
             self.assertEqual((ratios["cublaslt-f32"], ratios["cublaslt-bf16"]), (0.75, 0.5))
 
-    def test_each_round_is_kept(self):
+    def test_each_run_is_kept(self):
         with tempfile.TemporaryDirectory() as folder:
             args = arguments("cpu", out=Path(folder), rounds=3, only="kiln-host-1,torch-1")
             results = iter([(1.0, 0.97), (3.0, 0.97), RuntimeError("no torch"), (2.0, 0.97), (1.5, 0.97)])
             about = dict(gpu=None, cpu="a CPU", cores=2, commit="abc", date="2026-01-01", command="scripts/bench")
             kept = []
 
-            def run(line):
+            def run(line, limit_s):
+                self.assertEqual(limit_s, 60)
                 found = next(results)
                 if isinstance(found, Exception):
                     raise found
@@ -158,10 +171,10 @@ class Writing(unittest.TestCase):
 
             with unittest.mock.patch.object(bench, "run", run), unittest.mock.patch("sys.stderr"):
                 bench.measure(args, Path("data"), after)
-            self.assertEqual([len(found["rounds"]) for found in kept], [1, 2, 3])
-            self.assertEqual(kept[0]["base"], "kiln-host-1")
-            self.assertEqual(kept[0]["rows"][1]["ratio"], 3.0)
-            self.assertEqual(kept[1]["failures"], {"torch-1": "no torch"})
+            self.assertEqual([[len(found) for found in one["rounds"]] for one in kept], [[1], [2], [2], [2, 1], [2, 1, 1]])
+            self.assertEqual([one["base"] for one in kept], ["kiln-host-1"] * 5)
+            self.assertEqual(kept[1]["rows"][1]["ratio"], 3.0)
+            self.assertEqual(kept[2]["failures"], {"torch-1": "no torch"})
             self.assertIn("torch-1 could not run: no torch", (Path(folder) / "bench.md").read_text())
 
 
