@@ -2,6 +2,7 @@
 """Tests what is made of results: scripts/compare-outputs, scripts/gpu-check and scripts/results, on files as they would be."""
 
 import array
+import collections
 import contextlib
 import importlib.machinery
 import importlib.util
@@ -168,7 +169,7 @@ def record(date: str, **steps) -> dict:
 
 
 FULL = record("2026-01-02", **{
-    "MNIST, ten epochs, resident, f32": dict(device_us_per_step=2.5), "MNIST, ten epochs, f32": dict(us_per_step=9.0),
+    "MNIST, ten epochs, resident, f32": dict(device_us_per_step=2.5), "MNIST, ten epochs, graph, f32": dict(us_per_step=9.0),
     results.PEERS: dict(bench=PEERS), results.LARGE: dict(bench=LARGE), "the same model, bit for bit": dict(runs=102)})
 CPU = dict(about=dict(date="2026-01-01", cpu="a CPU", cores=2, gpu=None, commit="abc", command="scripts/bench"), base="kiln-host-2",
            rows=[dict(ROW, name="kiln-host-2", median_s=2.6, ratio=1.0)])
@@ -202,19 +203,19 @@ class Tables(unittest.TestCase):
         self.assertNotIn("not measured", text)
 
     def test_what_failed_or_is_missing_is_not_measured(self):
-        failed = record("2026-01-03", **{"MNIST, ten epochs, f32": dict(us_per_step=9.0)})
+        failed = record("2026-01-03", **{"MNIST, ten epochs, graph, f32": dict(us_per_step=9.0)})
         failed["steps"][0]["ok"] = False
         text = results.for_results([FULL, failed])
         self.assertEqual(text.count("not measured"), len(results.TARGETS) - 1)
-        self.assertIn("| 0 passed, 1 failed (MNIST, ten epochs, f32) |", text)
+        self.assertIn("| 0 passed, 1 failed (MNIST, ten epochs, graph, f32) |", text)
         self.assertIn("No GPU has been measured yet", results.for_results([]))
 
     def test_a_skipped_step_is_named_and_has_not_passed(self):
-        skipped = record("2026-01-03", **{"device": {}, "nsys": dict(skipped=True), "kiln doctor": {}, "MNIST, ten epochs, f32": dict(us_per_step=9.0)})
+        skipped = record("2026-01-03", **{"device": {}, "nsys": dict(skipped=True), "kiln doctor": {}, "MNIST, ten epochs, graph, f32": dict(us_per_step=9.0)})
         self.assertIn("| 3 passed, 1 skipped (nsys) |", results.for_results([skipped]))
         skipped["steps"][2]["ok"], skipped["steps"][3]["skipped"] = False, True
         text = results.for_results([skipped])
-        self.assertIn("| 1 passed, 1 failed (kiln doctor), 2 skipped (nsys; MNIST, ten epochs, f32) |", text)
+        self.assertIn("| 1 passed, 1 failed (kiln doctor), 2 skipped (nsys; MNIST, ten epochs, graph, f32) |", text)
         self.assertIn("| 10 µs a step | not measured |", text)
 
     def test_an_incomplete_step_has_not_passed_and_shows_how_far_it_came(self):
@@ -265,6 +266,7 @@ class Recorded(check.Check):
         self.work = pathlib.Path(folder.name)
         self.bin, self.outputs, self.dry = self.work / "bin", self.work / "outputs", dry
         self.end, self.lines, self.record = time.monotonic() + seconds, [], dict(steps=[])
+        self.before, self.told, self.endless, self.env = {}, "", collections.Counter(), dict(os.environ)
 
     def write(self):
         pass
@@ -310,7 +312,7 @@ class Simulator(unittest.TestCase):
     def found(self, engine: str, packed: list[str]) -> dict:
         """The entry of the step on a device, with a pack for these architectures, where one of two tests saves what is expected."""
         recorded = Recorded(self)
-        recorded.record["engine"], recorded.pack = engine, recorded.work / "pack"
+        recorded.record["gpu"], recorded.pack = engine, recorded.work / "pack"
         for test, folders in {"a": ["expected", "outputs"], "b": ["expected"]}.items():
             for folder in folders:
                 (recorded.work / folder / test).mkdir(parents=True)
@@ -321,10 +323,10 @@ class Simulator(unittest.TestCase):
         return recorded.took("the simulator's outputs", recorded.simulator)
 
     def test_only_the_same_architecture_is_compared(self):
-        entry = self.found("Engine: graph, NVIDIA H200, sm_90, driver 12.8, f32", ["sm_80", "sm_90"])
+        entry = self.found("NVIDIA H200, sm_90, 132 multiprocessors", ["sm_80", "sm_90"])
         self.assertTrue(entry["ok"] and entry["result"].startswith("1 of 1 values equal"), entry)
         self.assertTrue(entry["result"].endswith("; nothing saved here by b"), entry)
-        entry = self.found("Engine: graph, NVIDIA L4, sm_89, driver 12.8, f32", ["sm_80", "sm_90"])
+        entry = self.found("NVIDIA L4, sm_89, 58 multiprocessors", ["sm_80", "sm_90"])
         self.assertEqual(check.verdict(entry), "skipped")
         self.assertTrue(entry["reason"].endswith("of sm_89: scripts/gpu-pack --architectures sm_89"), entry)
 
@@ -334,14 +336,13 @@ class Steps(unittest.TestCase):
         recorded = Recorded(self)
         recorded.only = re.compile("^golden")
         with contextlib.redirect_stdout(io.StringIO()):
-            for name in ("device", "golden trajectories", "nsys"):
+            for name in (check.DEVICE, "golden trajectories", "nsys"):
                 recorded.step(name, dict)
-        self.assertEqual([step["step"] for step in recorded.record["steps"]], ["device", "golden trajectories"])
+        self.assertEqual([step["step"] for step in recorded.record["steps"]], [check.DEVICE, "golden trajectories"])
 
     def test_the_end_of_the_time_is_no_failure(self):
         for seconds, verdict in [(5.1, "incomplete"), (1000, "FAILED")]:
             recorded = Recorded(self, seconds)
-            recorded.env = dict(os.environ)
             entry = recorded.took("a", lambda: recorded.run(["sleep", "20"], 30 if seconds < 30 else 0.1))
             self.assertEqual(check.verdict(entry), verdict)
 
@@ -391,6 +392,29 @@ class Binaries(unittest.TestCase):
             functions = re.findall(r"#\[test\]\nfn (\w+)", (SCRIPTS.parent / "tests" / source).read_text())
             for part in (*check.LEFT_OUT.get(name, ()), *check.QUICK[name]):
                 self.assertTrue(any(part in function for function in functions), f"{source}: {part}")
+
+
+    def test_what_failed_runs_again_alone(self):
+        recorded, lines = Recorded(self), []
+
+        def run(line: list, _limit_s: float, **_):
+            lines.append([str(part) for part in line[1:]])
+            recorded.told = f"output {len(lines)}"
+            if "--list" in line:
+                return subprocess.CompletedProcess(line, 0, self.LISTED, "")
+            if "--exact" in line:
+                return subprocess.CompletedProcess(line, 0 if "b" in line else 101, "", "")
+            return subprocess.CompletedProcess(line, code, text, "")
+
+        recorded.run = run
+        code, text = 101, "test gpu::a ... FAILED\ntest b ... FAILED\ntest c ... ok\ntest result: FAILED. 1 passed; 2 failed"
+        entry = recorded.took("golden", lambda: recorded.tests("golden"))
+        self.assertEqual(entry["reason"], "gpu::a fails alone; b passes alone")
+        self.assertEqual([line[:2] for line in lines[2:]], [["gpu::a", "--exact"], ["b", "--exact"]])
+        self.assertEqual(entry["printed"], "output 2\noutput 3\noutput 4")
+        # A fault that ends the process leaves the test without a verdict.
+        code, text = -11, "test c ... ok\ntest gpu::a ... "
+        self.assertEqual(recorded.took("golden", lambda: recorded.tests("golden"))["reason"], "gpu::a fails alone")
 
 
 class Sweeps(unittest.TestCase):
@@ -452,7 +476,7 @@ class Time(unittest.TestCase):
         entry = recorded.took("kiln doctor", lambda: recorded.run(["true"], 60))
         self.assertEqual((check.verdict(entry), entry["reason"]), ("incomplete", "no time left"))
 
-    def test_the_hundred_runs_leave_half_of_it(self):
+    def test_the_hundred_runs_end_with_it(self):
         recorded = Recorded(self, seconds=100)
         self.now, begun = time.monotonic(), time.monotonic()
 
@@ -463,15 +487,148 @@ class Time(unittest.TestCase):
         recorded.train = train
         with unittest.mock.patch.object(check.time, "monotonic", lambda: self.now):
             entry = recorded.took("the same model, bit for bit", recorded.determinism)
-        self.assertEqual(entry["runs"], 5)
-        self.assertLess(self.now, begun + 56)
+        self.assertEqual((check.verdict(entry), entry["runs"]), ("incomplete", 9))
+        self.assertLess(self.now, begun + 100)
+
+
+    def test_what_does_not_end_is_ended_with_all_that_it_has_started(self):
+        recorded = Recorded(self)
+        file = recorded.work / "written"
+        script = f"(sleep 3; touch {file}) & echo begun; echo why >&2; wait"
+        entry = recorded.took("a", lambda: recorded.run(["sh", "-c", script], 0.5))
+        self.assertEqual((check.verdict(entry), entry["reason"]), ("FAILED", "not done after 0 s"))
+        self.assertEqual(entry["printed"], "begun\n\nwhy\n")
+        time.sleep(3.2)
+        self.assertFalse(file.exists())
+
+    def test_after_two_commands_without_end_an_engine_is_left_alone(self):
+        recorded, ran = Recorded(self), []
+
+        def output(*line, limit_s):
+            ran.append(line)
+            if "resident" in line:
+                raise check.TimedOut("not done after 60 s")
+            return ""
+
+        recorded.output = output
+        entries = [recorded.took(str(n), lambda: recorded.kiln("train", "--engine", "resident")) for n in range(3)]
+        self.assertEqual([entry["reason"] for entry in entries[:2]], ["not done after 60 s"] * 2)
+        self.assertTrue(entries[2]["reason"].startswith("not run: two commands of resident"), entries[2])
+        recorded.kiln("train", "--engine", "graph")
+        self.assertEqual(len(ran), 3)
+
+
+class Reasons(unittest.TestCase):
+    def test_an_error_comes_before_its_advice_and_a_panic_with_its_message(self):
+        for error, reason in [
+            ("noise\nerror: out of memory\nhelp: take less\n", "error: out of memory"),
+            ("thread 'main' (1) panicked at a.rs:1:2:\nindex 3\nnote: run with `RUST_BACKTRACE=1`\n", "thread 'main' (1) panicked at a.rs:1:2: index 3"),
+            ("Traceback\nValueError: no\n", "ValueError: no"),
+            ("", "exit code 3"),
+        ]:
+            self.assertEqual(check.reason_of(subprocess.CompletedProcess([], 3, "", error)), reason)
+
+    def test_what_was_printed_is_kept_where_a_step_has_not_passed(self):
+        recorded = Recorded(self)
+        passed = recorded.took("a", lambda: recorded.run(["echo", "fine"], 60) and {})
+        self.assertNotIn("printed", passed)
+        recorded.bin = pathlib.Path("/bin")
+        failed = recorded.took("b", lambda: recorded.output("sh", "-c", "echo told; echo error: why >&2; echo help: more >&2; exit 1", limit_s=60))
+        self.assertEqual((failed["reason"], failed["printed"]), ("error: why", "told\n\nerror: why\nhelp: more\n"))
+
+
+class Device(unittest.TestCase):
+    CHECKS = [("cpu", "ok", "a CPU"), ("device 0", "ok", "NVIDIA H200, sm_90, 132 multiprocessors"), ("kernels 0", "ok", "f32: 5")]
+
+    def found(self, checks: list, **earlier: str):
+        recorded = Recorded(self)
+        recorded.record |= earlier
+        text = json.dumps(dict(outcome="gpu", checks=[dict(zip(("name", "verdict", "detail"), one)) for one in checks]))
+        recorded.run = lambda line, _limit_s: subprocess.CompletedProcess(line, 0, text, "")
+        return recorded.took(check.DEVICE, recorded.device), recorded.record
+
+    def test_it_is_named_though_a_check_fails(self):
+        entry, record = self.found(self.CHECKS)
+        self.assertEqual((check.verdict(entry), record["device"]), ("ok", "NVIDIA H200"))
+        entry, record = self.found([*self.CHECKS, ("resident 0", "failed", "off by 1")])
+        self.assertEqual((entry["reason"], record["device"]), ("resident 0: failed: off by 1", "NVIDIA H200"))
+        self.assertEqual(len(entry["report"]), 4)
+        entry, record = self.found([self.CHECKS[0], ("devices", "failed", "no driver")])
+        self.assertEqual((entry["reason"], "gpu" in record), ("devices: failed: no driver", False))
+
+    def test_the_simulator_and_another_device_are_refused(self):
+        for checks, earlier in [([("device 0", "ok", "Kiln simulator (sm_90), sm_90, 132 multiprocessors")], {}), (self.CHECKS, dict(device="NVIDIA L4"))]:
+            with self.assertRaises(SystemExit):
+                self.found(checks, **earlier)
+
+
+class Continued(unittest.TestCase):
+    def test_what_is_ok_is_kept_and_the_rest_runs_again(self):
+        recorded, ran = Recorded(self), []
+        steps = [dict(step="a", ok=True), dict(step="b", ok=False, reason="x"), dict(step="c", ok=True, skipped=True), dict(step="d", ok=False, incomplete=True)]
+        recorded.before = {step["step"]: step for step in [dict(step=check.DEVICE, ok=True), *steps]}
+        with contextlib.redirect_stdout(io.StringIO()):
+            for name in (check.DEVICE, "a", "b", "c", "d", "e"):
+                recorded.step(name, lambda: ran.append(name) or {})
+        self.assertEqual(ran, [check.DEVICE, "b", "c", "d", "e"])
+        self.assertEqual([step["step"] for step in recorded.record["steps"]], [check.DEVICE, "a", "b", "c", "d", "e"])
+        self.assertEqual(recorded.record["steps"][1], steps[0])
+        self.assertEqual(recorded.before, {})
+
+    def test_steps_that_are_not_asked_for_stay(self):
+        recorded = Recorded(self)
+        recorded.only, recorded.before = re.compile("z"), dict(a=dict(step="a", ok=False, reason="x"))
+        recorded.step("a", lambda: self.fail("not asked for"))
+        self.assertEqual(recorded.record["steps"], [dict(step="a", ok=False, reason="x")])
+
+    def test_a_record_is_whole_at_any_time_and_of_one_commit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            one = Recorded(self)
+            one.args, one.record = unittest.mock.Mock(out=pathlib.Path(folder)), dict(simulated=False, date="2026-01-02T03", commit="abc", device="X", host="h", steps=[])
+            one.before = dict(a=dict(step="a", ok=True))
+            check.Check.write(one)
+            path = pathlib.Path(folder) / "2026-01-02-X.json"
+            self.assertEqual(json.loads(path.read_text())["steps"], [dict(step="a", ok=True)])
+            later = Recorded(self)
+            later.record = dict(simulated=False, date="2026-01-05T00", commit="abc", steps=[])
+            self.assertEqual(later.earlier(path), one.before)
+            self.assertEqual((later.record["date"], later.record["continued"], later.record["device"]), ("2026-01-02T03", ["2026-01-05T00"], "X"))
+            for key in ("commit", "simulated"):
+                later.record[key] = "another"
+                with self.assertRaises(SystemExit):
+                    later.earlier(path)
+                later.record[key] = one.record[key]
+
+
+class Benches(unittest.TestCase):
+    @staticmethod
+    def bench(rounds: list, **failures: str) -> dict:
+        names = {name for found in rounds for name in found}
+        return dict(base="kiln-graph", rounds=rounds, failures=failures, rows=[dict(name=name, ratio=1.0) for name in sorted(names)])
+
+    def test_one_whole_round_is_a_result_and_fewer_are_told(self):
+        pair = dict.fromkeys(("kiln-graph", "torch-cuda"), (1.0, 0.97))
+        found = check.benched(self.bench([pair, pair]), 2, "")
+        self.assertEqual(found["result"], "times kiln-graph: kiln-graph 1.00, torch-cuda 1.00")
+        found = check.benched(self.bench([pair, {"kiln-graph": (1.0, 0.97)}], **{"jax-cuda": "no jax"}), 3, "not done after 150 s")
+        self.assertTrue(found["result"].endswith("; jax-cuda: no jax; 1 of 3 rounds"), found)
+
+    def test_half_a_round_or_no_peer_is_none(self):
+        alone, other = {"kiln-graph": (1.0, 0.97)}, {"torch-cuda": (1.0, 0.97)}
+        with self.assertRaisesRegex(check.Incomplete, "no peer ran: torch-cuda: no torch"):
+            check.benched(self.bench([alone], **{"torch-cuda": "no torch"}), 1, "")
+        with self.assertRaisesRegex(check.Incomplete, "no whole round: not done after 150 s"):
+            check.benched(self.bench([alone, other]), 2, "not done after 150 s")
+        with self.assertRaisesRegex(check.Failed, "kiln-resident: it failed"):
+            check.benched(self.bench([alone | other], **{"kiln-resident": "it failed"}), 1, "")
+        self.assertIn("result", check.benched(self.bench([alone]), 1, "", alone=True))
 
 
 class Seeds(unittest.TestCase):
     def found(self, text: str, kiln: list) -> dict:
         recorded = Recorded(self)
         recorded.took("sweep, 10 runs", lambda: dict(accuracies=kiln))
-        recorded.data, recorded.with_torch = recorded.work / "data", lambda: None
+        recorded.data, recorded.packages = recorded.work / "data", lambda *names: list(names)
         recorded.run = lambda line, limit_s, **_: subprocess.CompletedProcess(line, 0, text, "")
         return recorded.took("ten seeds beside PyTorch's", recorded.seeds)
 
@@ -491,12 +648,12 @@ class Seeds(unittest.TestCase):
 class Sanitizer(unittest.TestCase):
     def found(self, engine: str, command: list, *, code: int = 0, out: str = "", error: str = "") -> dict:
         recorded = Recorded(self)
-        recorded.record["engine"] = engine
+        recorded.record["gpu"] = engine
         recorded.run = lambda line, limit_s: subprocess.CompletedProcess(line, code, out, error)
         with unittest.mock.patch.object(check.shutil, "which", lambda tool: f"/usr/bin/{tool}"):
             return recorded.took("compute-sanitizer", lambda: recorded.sanitizer("memcheck", *command))
 
-    H200, A100 = (f"Engine: graph, NVIDIA {name}, f32, data on the device" for name in ("H200, sm_90, driver 12.8", "A100, sm_80, driver 12.8"))
+    H200, A100 = (f"NVIDIA {name} multiprocessors" for name in ("H200, sm_90, 132", "A100, sm_80, 108"))
 
     def test_a_cluster_needs_a_device_that_has_them(self):
         commands, clean = Recorded(self).sanitized(), "========= ERROR SUMMARY: 0 errors\n"
