@@ -68,8 +68,6 @@ impl Gpu {
         // SAFETY: cudarc's events order the use of a buffer on several streams. Here nearly all is computed on the one stream that
         // is made next, and freed on it; what is copied (`pinned`) or computed (`beside`) on another is ordered by events of its own.
         unsafe { context.disable_event_tracking() };
-        #[cfg(test)]
-        super::tests::keep(&context);
         // Not the default stream: work on that cannot be captured.
         let stream = context.new_stream().map_err(failed)?;
         let kernels = Arc::new(Kernels::load(&context, modules)?);

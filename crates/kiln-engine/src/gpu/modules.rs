@@ -30,7 +30,7 @@ pub(super) fn load(context: &Arc<CudaContext>, (name, ptx): Module) -> Result<Ar
     })
 }
 
-/// A function of a module. It is loaded whole now: else its first launch would do that, and may wait for all that the device does.
+/// A function of a module, loaded whole: drivers load lazily, and then the first launch would load it, and might synchronise the device.
 pub(super) fn function(module: &Arc<CudaModule>, of: &str, name: &str) -> Result<CudaFunction, Error> {
     let function = module.load_function(name).map_err(|error| failed(of, error))?;
     // SAFETY: the function is one of a module that it keeps alive, whose context `load_function` has bound to this thread.

@@ -19,7 +19,7 @@ const FORMATS: [Format; 3] = [Format::Bf16, Format::Tf32, Format::Bf16x3];
 
 /// A device with the kernels of a format.
 fn open(format: Format) -> Gpu {
-    let mut gpu = Gpu::with_modules(0, &[]).unwrap();
+    let mut gpu = open_with(&[]);
     gpu.load_for_wide_layers(format).unwrap();
     gpu
 }

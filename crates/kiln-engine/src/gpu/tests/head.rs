@@ -22,7 +22,7 @@ const SIZES: [Dims; 6] = [
 fn heads() {
     on_device!();
     for precision in PRECISIONS {
-        let gpu = Gpu::open(0, precision).unwrap();
+        let gpu = open(precision);
         for dims in SIZES {
             for values in [Values::Integers, Values::Floats] {
                 cases(&gpu, precision, dims, values);
@@ -171,7 +171,7 @@ fn what_is_not_finite_stays_in_its_row() {
 }
 
 fn stays_in_its_row(precision: Precision) {
-    let gpu = Gpu::open(0, precision).unwrap();
+    let gpu = open(precision);
     let dims = Dims { b: 3, k: 2, n: 3 };
     let epoch = Epoch::new(&gpu, 2, dims.b, SAMPLES);
     let labels = buffer(&gpu, &[1u8; SAMPLES as usize]);
@@ -198,7 +198,7 @@ fn stays_in_its_row(precision: Precision) {
 #[test]
 fn small_buffers_are_refused() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     let dims = Dims { b: 2, k: 3, n: 4 };
     let epoch = Epoch::new(&gpu, 2, dims.b, SAMPLES);
     let (at, labels) = (epoch.position(), buffer(&gpu, &[0u8; SAMPLES as usize]));
@@ -223,7 +223,7 @@ fn small_buffers_are_refused() {
 #[test]
 fn a_head_has_few_inputs_classes_and_products() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     let fits = |b, k, n| Head::fits(&gpu, Dims { b, k, n });
     assert!(fits(1, 1024, 32) && !fits(1, 1025, 32) && !fits(1, 1024, 33));
     // 2^27 products; of 17 classes those of 32.

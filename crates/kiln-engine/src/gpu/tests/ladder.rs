@@ -320,7 +320,7 @@ fn assert_follows(rung: &Rung, job: &Job, trained: &Trained) {
 }
 
 fn gpu() -> Gpu {
-    Gpu::with_modules(0, &RUNGS.map(|rung| (rung.name, rung.ptx))).unwrap()
+    open_with(&RUNGS.map(|rung| (rung.name, rung.ptx)))
 }
 
 #[test]
@@ -558,7 +558,7 @@ fn run_one() {
             Some((_, fault)) => fault.in_text(rung.ptx).leak(),
             None => rung.ptx,
         };
-        let gpu = Gpu::with_modules(0, &[(rung.name, text)]).unwrap();
+        let gpu = open_with(&[(rung.name, text)]);
         assert_follows(rung, &job, &train(&gpu, rung, &job));
     }
 }

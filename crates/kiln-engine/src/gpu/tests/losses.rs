@@ -60,7 +60,7 @@ pub(super) fn roundings(z: &[f32], classes: usize) -> f64 {
 #[test]
 fn cross_entropy() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     for (rows, classes) in [(1, 1), (1, 10), (9, 33), (64, 10), (37, 131)] {
         for scale in [1.0, 30.0] {
             case_of_labels(&gpu, rows, classes, scale);
@@ -100,7 +100,7 @@ pub(super) fn case_of_labels(gpu: &Gpu, rows: u32, classes: u32, scale: f32) {
 #[test]
 fn cross_entropy_at_the_edges() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     let case = |z: [f32; 3], label: u8| {
         let epoch = Epoch::new(&gpu, 1, 1, 1);
         let labels = buffer(&gpu, &[label]);
@@ -120,7 +120,7 @@ fn cross_entropy_at_the_edges() {
 #[test]
 fn squared_error() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     for (rows, classes) in [(1u32, 1u32), (9, 33), (64, 10), (5, 67)] {
         let epoch = Epoch::new(&gpu, 2, rows, SAMPLES);
         let z = draw(8, Values::Floats, (rows * classes) as usize);
@@ -151,7 +151,7 @@ fn squared_error() {
 #[test]
 fn sums_of_an_epoch() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     for (rows, batch) in [(1usize, 1usize), (1000, 64), (1025, 512), (700, 700), (3, 1)] {
         let losses = draw(1, Values::Floats, rows);
         let hits: Vec<u32> = (0..rows).map(|row| u32::from(row % 3 == 0)).collect();
@@ -174,7 +174,7 @@ fn sums_of_an_epoch() {
 #[test]
 fn the_counter_moves_on() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     let step = buffer(&gpu, &[5u32]);
     advance(&gpu, step.all(), 16).unwrap();
     assert_eq!(read(&gpu, &step, 1), [21]);

@@ -13,7 +13,7 @@ mod products;
 mod resident;
 mod weights;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::CudaContext;
 use kiln_tests::on_device;
@@ -22,7 +22,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::copies::Format;
-use super::kernels::{Team, all_resident_modules, copies_modules, modules, warpgroup_modules};
+use super::kernels::{Module, Team, all_resident_modules, copies_modules, modules, warpgroup_modules};
 use super::{Buffer, Dims, Gpu, Position};
 use crate::Precision;
 
@@ -46,13 +46,21 @@ const SIZES: [Dims; 7] = [
 /// Multiprocessors for which products take the small tile, where it does not leave even those idle.
 const SMALL_TILES: u32 = 6;
 
-/// Keeps a context from being made anew for every device that a test opens: that takes a driver a third of a second.
-pub(super) fn keep(context: &Arc<CudaContext>) {
-    static KEPT: Mutex<Vec<Arc<CudaContext>>> = Mutex::new(Vec::new());
-    let mut kept = KEPT.lock().unwrap();
-    if kept.iter().all(|one| one.ordinal() != context.ordinal()) {
-        kept.push(context.clone());
-    }
+/// The device, with the kernels of a precision.
+fn open(precision: Precision) -> Gpu {
+    kept(Gpu::open(0, precision).unwrap())
+}
+
+/// The device, with these modules.
+fn open_with(modules: &[Module]) -> Gpu {
+    kept(Gpu::with_modules(0, modules).unwrap())
+}
+
+/// Keeps the context of the first: it takes a driver a third of a second to make one anew.
+fn kept(gpu: Gpu) -> Gpu {
+    static CONTEXT: OnceLock<Arc<CudaContext>> = OnceLock::new();
+    CONTEXT.get_or_init(|| gpu.stream.context().clone());
+    gpu
 }
 
 /// With the words of the driver's compiler, which name the line.
@@ -107,7 +115,7 @@ fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
         // With one multiprocessor to fill, every product takes the large tile, with more the small or the tiny one.
         let of_float32 = (precision == Precision::F32).then_some(SMALL_TILES);
         [u32::MAX, 1].into_iter().chain(of_float32).map(move |multiprocessors| {
-            let mut gpu = Gpu::open(0, precision).unwrap();
+            let mut gpu = open(precision);
             gpu.multiprocessors = multiprocessors;
             (precision, gpu)
         })

@@ -437,7 +437,7 @@ fn run_one() {
     let named = std::env::var(UNHARMED).ok().map(|name| name.parse().unwrap());
     let precision = named.or(mutant.map(Mutant::precision)).unwrap_or_default();
     let modules = mutant.map_or_else(|| unharmed(precision), mutated);
-    let mut gpu = Gpu::with_modules(0, &modules).unwrap();
+    let mut gpu = open_with(&modules);
     gpu.multiprocessors = u32::MAX;
     super::products::outputs(&gpu, precision, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
     super::products::gradients(&gpu, precision, Dims { b: 19, k: 35, n: 263 }, Values::Floats);

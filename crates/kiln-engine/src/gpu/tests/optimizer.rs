@@ -89,7 +89,7 @@ fn adamw_of_any_count() {
 
 fn of_any_count(case: impl Fn(&Gpu, usize)) {
     for multiprocessors in [None, Some(1)] {
-        let mut gpu = Gpu::open(0, Precision::F32).unwrap();
+        let mut gpu = open(Precision::F32);
         // With one to fill, a thread takes several turns over the larger counts.
         gpu.multiprocessors = multiprocessors.unwrap_or(gpu.multiprocessors);
         for count in [1, 255, 257, 10_007] {
@@ -126,7 +126,7 @@ pub(super) fn case_of_adamw(gpu: &Gpu, count: usize) {
 #[test]
 fn adamw_with_too_few_moments_is_refused() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     let (p, m, g) = (poisoned(&gpu, 9), poisoned(&gpu, 8), poisoned(&gpu, 9));
     let scalars = buffer(&gpu, &[Scalars::default(); 3]);
     let epoch = Epoch::new(&gpu, 5, 1, 1);

@@ -128,7 +128,7 @@ pub(super) fn gradients(gpu: &Gpu, precision: Precision, dims: Dims, values: Val
 #[test]
 fn small_buffers_are_refused() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     let (small, enough) = (buffer(&gpu, &[0.0f32; 5]), buffer(&gpu, &[0.0f32; 6]));
     let dims = Dims { b: 2, k: 3, n: 2 };
     for at in 0..3 {

@@ -234,7 +234,7 @@ fn assert_host(outcome: &Outcome, data: &Data, lr: f64) {
 }
 
 fn gpu_with(modules: &[Module]) -> Gpu {
-    let mut gpu = Gpu::open(0, Precision::F32).unwrap();
+    let mut gpu = open(Precision::F32);
     gpu.load(modules).unwrap();
     gpu
 }

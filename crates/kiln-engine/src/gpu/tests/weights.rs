@@ -142,7 +142,7 @@ fn sources(gpu: &Gpu, precision: Precision, dims: Dims, values: Values) {
 #[test]
 fn layers_in_one_call_are_what_each_is_alone() {
     on_device!();
-    let mut gpu = Gpu::open(0, Precision::F32).unwrap();
+    let mut gpu = open(Precision::F32);
     gpu.multiprocessors = 4; // 66 x 67 and what is larger are of large tiles
     case_of_layers(&gpu);
 }
@@ -201,7 +201,7 @@ pub(super) fn case_of_layers(gpu: &Gpu) {
 #[test]
 fn small_buffers_of_a_layer_are_refused() {
     on_device!();
-    let gpu = Gpu::open(0, Precision::F32).unwrap();
+    let gpu = open(Precision::F32);
     let epoch = Epoch::new(&gpu, 1, 2, SAMPLES);
     let data = buffer(&gpu, &pixels(3, SAMPLES as usize * 3));
     let (small, enough) = (buffer(&gpu, &[0.0f32; 5]), buffer(&gpu, &[0.0f32; 6]));
