@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-use crate::{IdxError, Images, Source, read_images, read_labels};
+use crate::{IdxError, Images, Source, SourceFile, read_images, read_labels};
 
 /// Images and their labels, as many of one as of the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,15 +108,22 @@ pub(crate) fn folder_of(source: Source, dir: &Path) -> PathBuf {
     dir.join(source.to_string())
 }
 
-/// The raw or the compressed file, whichever is there.
+/// The raw or the compressed file, whichever is there. What is no file, or cannot be looked at, is there, too: who reads it says so.
 pub(crate) fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
+    let there = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
+    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(there)
 }
 
-/// Whether all files of a data set are under `dir`; what is in them is not looked at.
-pub fn is_present(source: Source, dir: &Path) -> bool {
+/// Files of a data set that are not under `dir`, neither raw nor compressed. What is in the others is not looked at.
+pub fn missing(source: Source, dir: &Path) -> Vec<PathBuf> {
     let folder = folder_of(source, dir);
-    source.files().iter().all(|file| find(&folder, file.name).is_some())
+    let missing = |file: &SourceFile| find(&folder, file.name).is_none();
+    source.files().iter().filter(|file| missing(file)).map(|file| folder.join(file.name)).collect()
+}
+
+/// Whether none is [`missing`].
+pub fn is_present(source: Source, dir: &Path) -> bool {
+    missing(source, dir).is_empty()
 }
 
 /// Reads a data set from `dir/NAME/`, raw files or `.gz`.
@@ -193,8 +200,20 @@ mod tests {
         let dir = tiny(3, 3);
         fs::remove_file(dir.path().join("mnist/t10k-labels-idx1-ubyte")).unwrap();
         assert!(!is_present(Source::Mnist, dir.path()));
+        assert_eq!(missing(Source::Mnist, dir.path()), [dir.path().join("mnist/t10k-labels-idx1-ubyte")]);
         let error = load(Source::Mnist, dir.path()).unwrap_err();
         assert!(matches!(error, Error::Missing { name: "t10k-labels-idx1-ubyte", .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_missing() {
+        let dir = tiny(3, 3);
+        let path = dir.path().join("mnist/t10k-labels-idx1-ubyte");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(is_present(Source::Mnist, dir.path()));
+        let error = load(Source::Mnist, dir.path()).unwrap_err();
+        assert!(matches!(&error, Error::Idx(IdxError::Io { path: found, .. }) if *found == path), "{error}");
     }
 
     #[test]

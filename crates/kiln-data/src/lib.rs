@@ -23,7 +23,7 @@ mod order;
 mod source;
 mod whole_file;
 
-pub use dataset::{Dataset, Error, Split, default_dir, is_present, load};
+pub use dataset::{Dataset, Error, Split, default_dir, is_present, load, missing};
 pub use fetch::{Attempt, FetchError, Fetcher, Progress, fetch, others};
 pub use idx::{BYTES_MAX, IdxError, Images, read_images, read_labels};
 pub use order::Shuffle;

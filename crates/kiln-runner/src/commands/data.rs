@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use kiln_data::{Dataset, Progress, Source, Split, default_dir, fetch, is_present, load, others};
+use kiln_data::{Dataset, Progress, Source, Split, default_dir, fetch, load, missing, others};
 use kiln_engine::{Samples, Targets};
 
 use crate::cli::{DataArgs, DataCommand, DataDir, DataOf};
@@ -45,11 +45,11 @@ fn info(of: &DataOf) -> anyhow::Result<()> {
 /// The data set, fetched first where it is not there.
 pub(crate) fn load_or_fetch(source: Source, data: &DataDir) -> anyhow::Result<Dataset> {
     let folder = folder(data)?;
-    if !is_present(source, &folder) {
+    if let Some(missing) = missing(source, &folder).first() {
         if let Some(other) = others(source, &folder).first() {
+            let (missing, other) = (missing.display(), other.display());
             bail!(
-                "{}: it is not {source}'s, and other files beside it are missing; `kiln data fetch {source}` replaces it",
-                other.display()
+                "{missing}: expected beside {other}, which is not {source}'s, found nothing; `kiln data fetch {source}` replaces all such files"
             );
         }
         fetch_with_bars(source, &folder)?;
