@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::tensor_file;
 
-/// What the metadata say that the file is.
+/// What the metadata say that the file is, and how those of all versions begin.
 const FORMAT: &str = "kiln checkpoint 1";
+const FAMILY: &str = "kiln checkpoint ";
 
 /// What a run is: the same wherever it goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,9 +101,9 @@ impl Checkpoint {
         Self::of(tensors, &metadata)
     }
 
-    /// Whether a file with such metadata is a checkpoint, or says so.
+    /// Whether a file claims to be a checkpoint of kiln's, of whatever version. Other formats are told by the same key.
     pub(crate) fn is_one(metadata: &HashMap<String, String>) -> bool {
-        metadata.contains_key("format")
+        metadata.get("format").is_some_and(|format| format.starts_with(FAMILY))
     }
 
     /// The checkpoint of a file.

@@ -355,7 +355,7 @@ pub(crate) struct EngineArgs {
     /// What computes; auto takes the fastest that runs here, and says why
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub(crate) engine: EngineChoice,
-    /// Threads of the host engine, no more than help [default: as many as help]; results do not depend on it
+    /// Threads of the host engine, at most as many as the model keeps busy [default: as many as that]; results do not depend on it
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
     #[command(flatten)]

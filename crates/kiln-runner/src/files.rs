@@ -46,7 +46,7 @@ fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<SyncedFile> {
 pub(crate) struct Lock(#[expect(dead_code, reason = "what is open holds the lock")] Option<File>);
 
 /// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be
-/// written there.
+/// written there, and no other run writes there.
 pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<Lock> {
     fs::create_dir_all(path)
         .and_then(|()| WholeFile::remove_stale(path))
@@ -57,7 +57,8 @@ pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) ->
     }
     let folder = File::open(path).ok();
     if let Some(Err(TryLockError::WouldBlock)) = folder.as_ref().map(File::try_lock) {
-        bail!("{}: expected a folder of no other run, found one that is under way", path.display());
+        let name = path.display();
+        bail!("{name}: expected a folder of no other run, found one that is under way; --out names another");
     }
     Ok(Lock(folder))
 }
@@ -143,12 +144,13 @@ mod tests {
             "{error}"
         );
     }
+
     #[test]
     fn a_folder_has_one_run_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let first = writable_folder(folder.path(), []).unwrap();
         let error = writable_folder(folder.path(), []).err().unwrap().to_string();
-        assert!(error.ends_with("expected a folder of no other run, found one that is under way"), "{error}");
+        assert!(error.contains("expected a folder of no other run, found one that is under way"), "{error}");
         drop(first);
         drop(writable_folder(folder.path(), []).unwrap());
     }

@@ -3,7 +3,7 @@
 
 use kiln_engine::Error;
 
-use crate::commands::train::Interrupted;
+use crate::stop::Interrupted;
 
 /// An error and its causes, each once: some errors tell their cause themselves.
 pub(crate) fn causes(error: &anyhow::Error) -> String {
@@ -31,6 +31,9 @@ pub(crate) fn of(error: &anyhow::Error, resident: bool) -> Option<String> {
         Error::DeviceMemory { .. } => {
             "`kiln train` needs less with --micro-batch, which computes a batch in parts, a smaller --batch or narrower --layers; \
              nvidia-smi shows what else is on the GPU"
+        }
+        Error::Label { .. } | Error::SampleWidth { .. } => {
+            "a model has an input for each value of a sample and an output for each class: the first and the last of --layers where it is trained"
         }
         Error::OutOfMemory { .. } => "`kiln train` needs less with a smaller --batch or narrower --layers",
         Error::Fault { steps, .. } if steps.len() > 1 => {

@@ -18,7 +18,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use cli::{Cli, Command, Usage};
-use commands::train::Interrupted;
+use stop::Interrupted;
 use terminal::warn;
 
 /// Runs the command that the process was started with.

@@ -77,7 +77,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let model = Mlp::new(&[7, 5, 3], 9).unwrap();
-        let metadata = HashMap::from([("seed".to_owned(), "9".to_owned())]);
+        // Other programs say of what format their tensors are.
+        let metadata = HashMap::from([("seed", "9"), ("format", "pt")]).into_iter();
+        let metadata: HashMap<_, _> =
+            metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         std::fs::write(&path, bytes(&model, metadata.clone()).unwrap()).unwrap();
         assert_eq!(load(&path).unwrap(), (model, metadata));
     }

@@ -1,22 +1,50 @@
-//! How a run is asked to end: by Ctrl-C, a hang-up of the terminal, or a signal to terminate.
+//! How a run is asked to end: by Ctrl-C, a hang-up of the terminal, or a signal to terminate; and what it ends with.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+#[cfg(unix)]
+use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::commands::train::Interrupted;
+/// A run that was ended before its last epoch.
+#[derive(Debug, thiserror::Error)]
+#[error("ended after epoch {epoch} of {epochs}, as asked: what it came to is written")]
+pub(crate) struct Interrupted {
+    pub(crate) epoch: usize,
+    pub(crate) epochs: usize,
+    /// What it can go on from, if there is anything.
+    pub(crate) resume: Option<PathBuf>,
+}
 
-/// Becomes true where someone asks for an end, which comes after the epoch that is under way. Asked twice, the process ends at once.
-/// What the process was started to ignore, as `nohup` has it ignore a hang-up, stays ignored.
+impl Interrupted {
+    /// What shells take for an end by Ctrl-C.
+    pub(crate) const EXIT_CODE: u8 = 130;
+}
+
+/// Signals of which a second one ends the process at once. A hang-up is none of them: a terminal that is closed sends several.
+const IMPATIENT: [i32; 2] = [SIGINT, SIGTERM];
+
+#[cfg(unix)]
+const SIGNALS: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
+#[cfg(not(unix))]
+const SIGNALS: [i32; 2] = IMPATIENT;
+
+/// Becomes true where someone asks for an end, which comes after the epoch that is under way; Ctrl-C or SIGTERM ends the process at once
+/// where that was asked for before. What the process was started to ignore, as `nohup` has it ignore a hang-up, stays ignored.
 pub(crate) fn asked() -> anyhow::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     let ignored = ignored();
-    for signal in [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !ignored.has(*signal)) {
-        // In this order: what the first one sets is what the second one finds.
-        flag::register_conditional_shutdown(signal, Interrupted::EXIT_CODE.into(), asked.clone())
+    for signal in SIGNALS.into_iter().filter(|signal| !ignored.has(*signal)) {
+        // The check runs before the flag is set, so that only a signal after another finds it.
+        let at_once = IMPATIENT.contains(&signal).then(|| {
+            flag::register_conditional_shutdown(signal, Interrupted::EXIT_CODE.into(), asked.clone())
+        });
+        at_once
+            .transpose()
             .and_then(|_| flag::register(signal, asked.clone()))
             .with_context(|| format!("signal {signal} cannot be listened for"))?;
     }
@@ -54,7 +82,7 @@ mod tests {
         let ignored =
             Signals::ignored_in("Name:\tkiln\nSigBlk:\t0000000000000003\nSigIgn:\t0000000000001001\n");
         let ignored = ignored.unwrap();
-        assert_eq!([SIGHUP, SIGINT, SIGTERM].map(|signal| ignored.has(signal)), [true, false, false]);
+        assert_eq!([1, SIGINT, 13, SIGTERM].map(|signal| ignored.has(signal)), [true, false, true, false]);
         assert_eq!(Signals::ignored_in("Name:\tSigIgn\n"), None);
     }
 }

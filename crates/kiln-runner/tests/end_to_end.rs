@@ -276,7 +276,8 @@ fn data_that_is_there_is_not_fetched_over() {
     assert_eq!(output.status.code(), Some(1));
     let error = stderr(&output);
     assert!(
-        error.contains("train-images-idx3-ubyte: it is not mnist's")
+        error.contains("t10k-labels-idx1-ubyte: expected beside")
+            && error.contains("train-images-idx3-ubyte, which is not mnist's")
             && error.contains("kiln data fetch mnist"),
         "{error}"
     );
@@ -343,6 +344,12 @@ fn jobs_that_cannot_be_are_exit_code_1() {
         let output = run(&[&fixed[..], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(stderr(&output).contains(reason), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(
+            stderr(&output).contains("the last of --layers"),
+            reason != "refused",
+            "{}",
+            stderr(&output)
+        );
     }
 }
 
@@ -509,12 +516,63 @@ fn asked_to_end_it_ends_after_the_epoch() {
         "{}",
         stderr(&output)
     );
-    assert!(told.contains(&format!("Trained {lines} steps in ")), "{}", &told[told.len() - 300..]);
+    assert!(
+        told.contains(&format!("Trained {lines} steps in ")),
+        "{}",
+        told.lines().last().unwrap_or_default()
+    );
     let checkpoint = out.path().join("checkpoint.safetensors");
     let help = format!("help: `kiln train --resume` goes on from {}", checkpoint.display());
     assert!(stderr(&output).contains(&help), "{}", stderr(&output));
     let resumed = resume(&data, &checkpoint, &["--epochs", &(lines + 1).to_string()]);
     assert!(stdout(&resumed).contains(&format!("Resumed after epoch {lines} from ")), "{}", stderr(&resumed));
+}
+
+/// A terminal that is closed sends several hang-ups: the epoch under way is trained and written all the same. Of other signals a second
+/// one ends the process at once.
+#[cfg(unix)]
+#[test]
+fn two_hang_ups_are_one() {
+    let data = tiny_data();
+    for signal in ["-HUP", "-TERM"] {
+        let out = tempfile::tempdir().unwrap();
+        // Epochs of seconds.
+        let job = [
+            "train",
+            "--engine",
+            "host",
+            "--layers",
+            "16,3000,3000,3000,10",
+            "--batch",
+            "1",
+            "--epochs",
+            "1000",
+        ];
+        let lines = data.path().join("stdout");
+        let mut command =
+            kiln(&[&job[..], &["--data-dir", text(data.path()), "--out", text(out.path())]].concat());
+        let mut child = KilledAtLast(command.stdout(fs::File::create(&lines).unwrap()).spawn().unwrap());
+        while !fs::read_to_string(&lines).unwrap().contains("Job: ") {
+            assert!(child.0.try_wait().unwrap().is_none(), "it ended on its own");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(300)); // it listens now
+        send(signal, &child.0);
+        send(signal, &child.0);
+        assert_eq!(child.0.wait().unwrap().code(), Some(130), "{signal}");
+        let written = out.path().join("metrics.jsonl").exists();
+        assert!(written || signal == "-TERM", "after two hang-ups nothing is written");
+    }
+}
+
+/// A child that does not outlive a test that fails.
+struct KilledAtLast(std::process::Child);
+
+impl Drop for KilledAtLast {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[cfg(unix)]
@@ -741,19 +799,18 @@ fn a_sweep_writes_as_it_goes() {
     let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
     let paths = ["--data-dir", text(data.path()), "--out", text(out.path())];
     let job = ["sweep", "--layers", "16,4,10", "--epochs", "20", "--engine", "host", "--seeds", "0..10000"];
-    let mut child = kiln(&[&job[..], &paths].concat()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = KilledAtLast(kiln(&[&job[..], &paths].concat()).stdout(Stdio::null()).spawn().unwrap());
     let table = out.path().join("sweep.jsonl");
     let rows = || fs::read_to_string(&table).map_or(0, |rows| rows.lines().count());
     while rows() < 2 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended on its own");
+        assert!(child.0.try_wait().unwrap().is_none(), "it ended on its own");
         std::thread::sleep(Duration::from_millis(5));
     }
     // Another run has no business there meanwhile.
     let other = train_tiny(&data, out.path(), &["--epochs", "1"]);
     assert_eq!(other.status.code(), Some(1));
     assert!(stderr(&other).contains("expected a folder of no other run"), "{}", stderr(&other));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(child);
     for line in fs::read_to_string(&table).unwrap().lines() {
         assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap()["epochs"], 20);
     }

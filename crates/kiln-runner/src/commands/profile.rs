@@ -13,7 +13,7 @@ use crate::terminal::say;
 pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
     every_flag_has_effect(train_args)?;
-    // Before anything is made for it: all orders are there at once.
+    // First, since the orders of all epochs are made at once.
     probe(train_args.engine.gpu.device)?;
     let model = Mlp::new(&train_args.widths(), train_args.seed)?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;

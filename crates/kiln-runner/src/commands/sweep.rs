@@ -10,11 +10,12 @@ use kiln_engine::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Sgd, Sweep, T
 use serde::Serialize;
 
 use super::data;
-use super::train::{Interrupted, metadata};
+use super::train::metadata;
 use crate::cli::{SweepArgs, TrainArgs, Usage};
 use crate::files::{self, Pace, Replacement};
+use crate::stop::{self, Interrupted};
 use crate::terminal::{plural, say};
-use crate::{engine, model_file, stop};
+use crate::{engine, model_file};
 
 /// What a run differs in.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -83,11 +84,15 @@ impl<'a> Table<'a> {
 
     /// Adds a row, says it, if somebody listens, and keeps its model where it is the best so far.
     fn add(&mut self, mut row: Row, model: impl FnOnce() -> Result<Mlp, Error>) -> anyhow::Result<()> {
-        if self.best.as_ref().map_or(row.error.is_none(), |(best, _)| row.beats(&self.rows[*best])) {
+        if row.error.is_none() {
             let model = model()?;
             match model.check_finite() {
-                Ok(()) => self.best = Some((self.rows.len(), model)),
+                // What could be written and not be read again.
                 Err(error) => row.error = Some(error.to_string()),
+                Ok(()) if self.best.as_ref().is_none_or(|(best, _)| row.beats(&self.rows[*best])) => {
+                    self.best = Some((self.rows.len(), model));
+                }
+                Ok(()) => {}
             }
         }
         if self.unsaid.is_none() {
@@ -162,19 +167,24 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     // Whatever ended it, the runs before are good.
     let written = table.write();
     trained.and(written)?;
-    let best = table.best()?;
-    report(&table, best, started.elapsed().as_secs_f64())?;
-    let (epochs, best, rows) = (train_args.epochs().get(), best.epochs, &table.rows);
+    let (epochs, rows) = (train_args.epochs().get(), &table.rows);
     // Ended early, where a run is missing, or one that is not lost has fewer epochs.
     let early = rows.len() < runs.variations.len()
         || rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
-    if let Some(error) = table.unsaid {
-        return Err(error);
+    let stopped = early && stop.load(Ordering::Relaxed);
+    let epoch = match table.best() {
+        Ok(best) => {
+            report(&table, best, started.elapsed().as_secs_f64())?;
+            best.epochs
+        }
+        Err(_) if stopped => 0,
+        Err(error) => return Err(error),
+    };
+    match table.unsaid {
+        Some(error) => Err(error),
+        None if stopped => Err(Interrupted { epoch, epochs, resume: None }.into()),
+        None => Ok(()),
     }
-    if early && stop.load(Ordering::Relaxed) {
-        return Err(Interrupted { epoch: best, epochs, resume: None }.into());
-    }
-    Ok(())
 }
 
 /// Every combination of what was listed.
@@ -246,7 +256,8 @@ fn train_together(
         }
         begun += together;
     }
-    for (run, trained) in last.into_iter().enumerate() {
+    // What was asked to end before its first epoch has no row.
+    for (run, trained) in last.into_iter().enumerate().filter(|(_, trained)| !trained.is_empty()) {
         let tested = match trained.last() {
             Some(Ok(_)) => Some(sweep.evaluate(run, test)),
             _ => None,
@@ -281,6 +292,9 @@ fn train_in_turn(
         while let Some(next) = epochs.next_with(stop, &mut |_| ()).transpose() {
             trained.push(next);
         }
+        if trained.is_empty() {
+            break; // asked to end before its first epoch
+        }
         let tested = matches!(trained.last(), Some(Ok(_))).then(|| epochs.evaluate(test));
         table.add(row(run, variation, engine, trained, tested), || epochs.model())?;
     }
@@ -300,7 +314,7 @@ fn row(
     let (train_loss, lost) = match trained.into_iter().last() {
         Some(Ok(trained)) => (Some(trained.epoch.loss), None),
         Some(Err(error)) => (None, Some(format!("epoch {}: {error}", epochs + 1))),
-        None => (None, Some("ended before its first epoch".to_owned())),
+        None => (None, Some("no epoch was trained".to_owned())),
     };
     let (tested, error) = match tested {
         Some(Ok(tested)) => (Some(tested), lost),

@@ -15,21 +15,6 @@ use crate::cli::{TrainArgs, TrainCommand, Usage};
 use crate::{engine, files};
 use run::{Output, Run};
 
-/// A run that was ended before its last epoch.
-#[derive(Debug, thiserror::Error)]
-#[error("ended after epoch {epoch} of {epochs}, as asked: what it came to is written")]
-pub(crate) struct Interrupted {
-    pub(super) epoch: usize,
-    pub(super) epochs: usize,
-    /// What it can go on from, if there is anything.
-    pub(crate) resume: Option<PathBuf>,
-}
-
-impl Interrupted {
-    /// What shells take for an end by Ctrl-C.
-    pub(crate) const EXIT_CODE: u8 = 130;
-}
-
 /// A run that is to go on.
 struct Resumed {
     path: PathBuf,

@@ -9,11 +9,12 @@ use kiln_data::Shuffle;
 use kiln_engine::{Curve, Evaluation, Samples, Schedule, Trained, Trainer, TrainingState};
 use serde::Serialize;
 
-use super::{Interrupted, metadata};
+use super::metadata;
 use crate::checkpoint::{self, Checkpoint, Settings};
 use crate::files::{Pace, Replacement};
+use crate::model_file;
+use crate::stop::{self, Interrupted};
 use crate::terminal::{bar, plural, say};
-use crate::{model_file, stop};
 
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
