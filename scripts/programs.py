@@ -1,0 +1,51 @@
+"""Programs that are run and measured: for scripts/gpu-check and scripts/bench."""
+
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+
+
+class TimedOut(RuntimeError):
+    """A program has not ended in time. It has been killed, and what it printed until then is `out` and `error`."""
+
+    def __init__(self, limit_s: float, out: str, error: str) -> None:
+        super().__init__(f"not done after {limit_s:.0f} s")
+        self.out, self.error = out, error
+
+
+def run(line: list, limit_s: float, env: dict | None = None, cwd: pathlib.Path | None = None) -> subprocess.CompletedProcess:
+    """Runs a program to its end, or raises TimedOut. It has a session of its own: whatever ends it early ends all that it has started, too,
+    which would go on beside what is measured next."""
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+    process = subprocess.Popen(line, env=env, cwd=cwd, start_new_session=True, **pipes)
+    try:
+        out, error = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired as late:
+        os.killpg(process.pid, signal.SIGKILL)
+        try:
+            out, error = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:  # a driver does not let go of it
+            out, error = "", ""
+        raise TimedOut(limit_s, out, error) from late
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(line, process.returncode, out, error)
+
+
+def reason_of(done: subprocess.CompletedProcess) -> str:
+    """The line that says why a program failed: an error of kiln's, which advice may follow, a panic with its message, or the last line."""
+    lines = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
+    for at, line in enumerate(lines):
+        if line.startswith("error: "):
+            return line
+        if " panicked at " in line:
+            return " ".join(lines[at : at + 2])
+    return lines[-1]
+
+
+def pace(epoch_seconds: list[float]) -> float:
+    """Seconds of an epoch: the median of those after the first, which holds what is done once, or of the one that there is."""
+    return statistics.median(epoch_seconds[1:] or epoch_seconds)
