@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -235,7 +236,8 @@ class Tables(unittest.TestCase):
         self.assertIn("| kiln-host-2 | 2.60 |", cpu)
 
     def test_results_of_the_simulator_and_broken_files_are_refused(self):
-        for text in [json.dumps(dict(FULL, simulated=True)), "{", "{}"]:
+        nameless = {key: value for key, value in FULL.items() if key != "device"}
+        for text in [json.dumps(dict(FULL, simulated=True)), json.dumps(nameless), "{", "{}"]:
             with tempfile.TemporaryDirectory() as folder:
                 (pathlib.Path(folder) / "a.json").write_text(text)
                 with self.assertRaises(SystemExit):
@@ -336,9 +338,9 @@ class Steps(unittest.TestCase):
         recorded = Recorded(self)
         recorded.only = re.compile("^golden")
         with contextlib.redirect_stdout(io.StringIO()):
-            for name in (check.DEVICE, "golden trajectories", "nsys"):
+            for name in (check.COMPILED, check.DEVICE, "golden trajectories", "nsys"):
                 recorded.step(name, dict)
-        self.assertEqual([step["step"] for step in recorded.record["steps"]], [check.DEVICE, "golden trajectories"])
+        self.assertEqual([step["step"] for step in recorded.record["steps"]], [check.COMPILED, check.DEVICE, "golden trajectories"])
 
     def test_the_end_of_the_time_is_no_failure(self):
         for seconds, verdict in [(5.1, "incomplete"), (1000, "FAILED")]:
@@ -507,15 +509,27 @@ class Time(unittest.TestCase):
         def output(*line, limit_s):
             ran.append(line)
             if "resident" in line:
-                raise check.TimedOut("not done after 60 s")
+                raise check.TimedOut(60, "", "")
             return ""
 
         recorded.output = output
         entries = [recorded.took(str(n), lambda: recorded.kiln("train", "--engine", "resident")) for n in range(3)]
         self.assertEqual([entry["reason"] for entry in entries[:2]], ["not done after 60 s"] * 2)
-        self.assertTrue(entries[2]["reason"].startswith("not run: two commands of resident"), entries[2])
+        self.assertEqual(entries[2]["reason"], "not run: two commands before it did not end: train resident")
         recorded.kiln("train", "--engine", "graph")
-        self.assertEqual(len(ran), 3)
+        recorded.took("4", lambda: recorded.kiln("parity", "--engine", "resident"))
+        self.assertEqual(len(ran), 4)
+
+    def test_a_program_does_not_outlive_who_is_interrupted(self):
+        recorded = Recorded(self)
+        file = recorded.work / "written"
+        script = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import programs; programs.run(['sh', '-c', 'echo; sleep 2; touch {file}'], 60)"
+        process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(0.7)
+        os.kill(process.pid, signal.SIGINT)
+        process.wait()
+        time.sleep(2)
+        self.assertFalse(file.exists())
 
 
 class Reasons(unittest.TestCase):
@@ -535,6 +549,31 @@ class Reasons(unittest.TestCase):
         recorded.bin = pathlib.Path("/bin")
         failed = recorded.took("b", lambda: recorded.output("sh", "-c", "echo told; echo error: why >&2; echo help: more >&2; exit 1", limit_s=60))
         self.assertEqual((failed["reason"], failed["printed"]), ("error: why", "told\n\nerror: why\nhelp: more\n"))
+
+
+class Compiled(unittest.TestCase):
+    def found(self, script: str, seconds: float = 1000) -> dict:
+        recorded = Recorded(self, seconds)
+        recorded.bin.mkdir()
+        kiln = recorded.bin / "kiln"
+        kiln.write_text(f"#!/bin/sh\n{script}\n")
+        kiln.chmod(0o755)
+        return recorded.took(check.COMPILED, recorded.compiled)
+
+    def test_each_engine_in_each_precision(self):
+        self.assertEqual(self.found("exit 0")["result"], "24 commands")
+        entry = self.found('case "$*" in *"--team grid --precision bf16"*) echo error: no >&2; exit 1;; esac')
+        self.assertEqual((check.verdict(entry), entry["reason"].count("error: no")), ("FAILED", 2))
+
+    def test_what_had_no_time_is_incomplete(self):
+        entry = self.found("sleep 20", seconds=0.5)
+        self.assertEqual(check.verdict(entry), "incomplete")
+
+    def test_nothing_is_written_before_the_device_is_known(self):
+        recorded = Recorded(self)
+        recorded.args = unittest.mock.Mock(out=recorded.work / "out")
+        check.Check.write(recorded)
+        self.assertFalse(recorded.args.out.exists())
 
 
 class Device(unittest.TestCase):
@@ -592,7 +631,14 @@ class Continued(unittest.TestCase):
             later = Recorded(self)
             later.record = dict(simulated=False, date="2026-01-05T00", commit="abc", steps=[])
             self.assertEqual(later.earlier(path), one.before)
-            self.assertEqual((later.record["date"], later.record["continued"], later.record["device"]), ("2026-01-02T03", ["2026-01-05T00"], "X"))
+            kept = [check.COMPILED, check.DEVICE, check.KERNELS, check.SIMULATOR]
+            for ok, again in [(True, kept[:2]), (False, kept)]:
+                one.before = {name: dict(step=name, ok=ok or name != check.SIMULATOR) for name in kept}
+                check.Check.write(one)
+                self.assertEqual([name for name, step in later.earlier(path).items() if not step["ok"]], again)
+            one.before = dict(a=dict(step="a", ok=True))
+            check.Check.write(one)
+            self.assertEqual((later.record["date"], later.record["device"]), ("2026-01-02T03", "X"))
             for key in ("commit", "simulated"):
                 later.record[key] = "another"
                 with self.assertRaises(SystemExit):
@@ -604,7 +650,8 @@ class Benches(unittest.TestCase):
     @staticmethod
     def bench(rounds: list, **failures: str) -> dict:
         names = {name for found in rounds for name in found}
-        return dict(base="kiln-graph", rounds=rounds, failures=failures, rows=[dict(name=name, ratio=1.0) for name in sorted(names)])
+        rows = [dict(name=name, ratio=1.0) for name in sorted(names)]
+        return dict(base="kiln-graph", rounds=rounds, failures=failures, rows=rows, names=sorted({*names, *failures}))
 
     def test_one_whole_round_is_a_result_and_fewer_are_told(self):
         pair = dict.fromkeys(("kiln-graph", "torch-cuda"), (1.0, 0.97))
@@ -619,6 +666,9 @@ class Benches(unittest.TestCase):
             check.benched(self.bench([alone], **{"torch-cuda": "no torch"}), 1, "")
         with self.assertRaisesRegex(check.Incomplete, "no whole round: not done after 150 s"):
             check.benched(self.bench([alone, other]), 2, "not done after 150 s")
+        cut = self.bench([alone | other]) | dict(names=["jax-cuda", "kiln-graph", "torch-cuda"])
+        with self.assertRaisesRegex(check.Incomplete, "no whole round: not done after 150 s"):
+            check.benched(cut, 3, "not done after 150 s")
         with self.assertRaisesRegex(check.Failed, "kiln-resident: it failed"):
             check.benched(self.bench([alone | other], **{"kiln-resident": "it failed"}), 1, "")
         self.assertIn("result", check.benched(self.bench([alone]), 1, "", alone=True))
