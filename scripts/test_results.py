@@ -32,6 +32,10 @@ def script(name: str):
     return module
 
 
+sys.path.insert(0, str(SCRIPTS))
+from gpu_check import correctness, speed, tools  # noqa: E402
+from gpu_check import record as records  # noqa: E402
+
 check, compare, results = script("gpu-check"), script("compare-outputs"), script("results")
 
 
@@ -149,12 +153,12 @@ class Counters(unittest.TestCase):
 
     def test_means_for_each_kernel(self):
         rows = ['"0","linear","1,000.5","50","8"', '"1","linear","999.5","70","8"', '"2","loss","3","n/a","1"']
-        found = check.counted("\n".join(["==PROF== noise", self.NAMES, self.UNITS, *rows]))
+        found = tools.counted("\n".join(["==PROF== noise", self.NAMES, self.UNITS, *rows]))
         tensor = "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active (%)"
         self.assertEqual(found, {"linear": {"gpu__time_duration.sum (us)": 1000.0, tensor: 60.0}, "loss": {"gpu__time_duration.sum (us)": 3.0}})
 
     def test_nothing_measured_is_nothing(self):
-        self.assertEqual(check.counted("==ERROR== no kernels were profiled\n"), {})
+        self.assertEqual(tools.counted("==ERROR== no kernels were profiled\n"), {})
 
 
 ROW = dict(min_s=0.02, max_s=0.03, us_per_step=3.0, test_accuracy=0.975)
@@ -185,15 +189,15 @@ class Ladder(unittest.TestCase):
         row, big, small = self.row, "784-128-10", "784-16-10"
         rows = [row(big, "resident, f32", 2.0), row(big, "1_single_block", error="needs more"), row(small, "1_single_block", 9.0)]
         shown = "784-128-10, µs a step: resident, f32 2.00 (x 1.00), 1_single_block: needs more; 784-16-10, µs a step: 1_single_block 9.00 (x 4.50)"
-        self.assertEqual(check.ladder_of(rows, 90), shown)
+        self.assertEqual(speed.ladder_of(rows, 90), shown)
         with self.assertRaisesRegex(RuntimeError, "2_cluster_sync: no such kernel"):
-            check.ladder_of([*rows, row(small, "2_cluster_sync", error="no such kernel")], 90)
+            speed.ladder_of([*rows, row(small, "2_cluster_sync", error="no such kernel")], 90)
 
     def test_clusters_are_missed_where_there_should_be_some(self):
         rows = [self.row("784-16-10", "2_cluster_sync", error="needs clusters: sm_90 or newer")]
-        self.assertIn("needs clusters", check.ladder_of(rows, 80))
+        self.assertIn("needs clusters", speed.ladder_of(rows, 80))
         with self.assertRaises(RuntimeError):
-            check.ladder_of(rows, 90)
+            speed.ladder_of(rows, 90)
 
 
 class Tables(unittest.TestCase):
@@ -291,22 +295,22 @@ class Determinism(unittest.TestCase):
             return dict(model=models.pop(0))
 
         recorded.train = train
-        with unittest.mock.patch.object(check.time, "monotonic", lambda: self.now):
+        with unittest.mock.patch.object(records.time, "monotonic", lambda: self.now):
             return recorded.took("the same model, bit for bit", recorded.determinism)
 
     def test_all_runs_are_needed(self):
         entry = self.found(["a"] * 102)
-        self.assertEqual((check.verdict(entry), entry["runs"], entry["models"]), ("ok", 102, ["a"]))
+        self.assertEqual((records.verdict(entry), entry["runs"], entry["models"]), ("ok", 102, ["a"]))
         for made in (101, 4, 1):
             entry = self.found(["a"] * made)
-            self.assertEqual((check.verdict(entry), entry["ok"], entry["runs"], entry["wanted"]), ("incomplete", False, made, 102))
+            self.assertEqual((records.verdict(entry), entry["ok"], entry["runs"], entry["wanted"]), ("incomplete", False, made, 102))
             self.assertIn(f"{made} of 102 runs", entry["reason"])
-        self.assertEqual(check.verdict(self.found([], seconds=-1)), "incomplete")
+        self.assertEqual(records.verdict(self.found([], seconds=-1)), "incomplete")
 
     def test_different_models_fail_however_few_they_are(self):
         for models in (["a", "b"], ["a"] * 101 + ["b"]):
             entry = self.found(models)
-            self.assertEqual(check.verdict(entry), "FAILED")
+            self.assertEqual(records.verdict(entry), "FAILED")
             self.assertIn("2 different models", entry["reason"])
 
 
@@ -329,7 +333,7 @@ class Simulator(unittest.TestCase):
         self.assertTrue(entry["ok"] and entry["result"].startswith("1 of 1 values equal"), entry)
         self.assertTrue(entry["result"].endswith("; nothing saved here by b"), entry)
         entry = self.found("NVIDIA L4, sm_89, 58 multiprocessors", ["sm_80", "sm_90"])
-        self.assertEqual(check.verdict(entry), "skipped")
+        self.assertEqual(records.verdict(entry), "skipped")
         self.assertTrue(entry["reason"].endswith("of sm_89: scripts/gpu-pack --architectures sm_89"), entry)
 
 
@@ -346,7 +350,7 @@ class Steps(unittest.TestCase):
         for seconds, verdict in [(5.1, "incomplete"), (1000, "FAILED")]:
             recorded = Recorded(self, seconds)
             entry = recorded.took("a", lambda: recorded.run(["sleep", "20"], 30 if seconds < 30 else 0.1))
-            self.assertEqual(check.verdict(entry), verdict)
+            self.assertEqual(records.verdict(entry), verdict)
 
 
 class Binaries(unittest.TestCase):
@@ -375,24 +379,24 @@ class Binaries(unittest.TestCase):
                 self.assertEqual((entry["ok"], entry["reason"]), (False, f"no test of golden is called {missing}"))
 
     def test_the_simulator_runs_one_quick_test_and_a_gpu_all(self):
-        left_out = [f"--skip={name}" for name in check.LEFT_OUT["golden"]]
+        left_out = [f"--skip={name}" for name in correctness.LEFT_OUT["golden"]]
         entry, line = self.ran("golden", "gpu::")
         self.assertEqual((entry["ok"], line), (True, ["gpu::", *left_out, "--test-threads=1"]))
         entry, line = self.ran("golden", "graph_follows", dry=True)
         self.assertEqual((entry["ok"], line), (True, ["graph_follows_on_tensor_cores", *left_out, "--test-threads=1"]))
         entry, _ = self.ran("golden", "gpu::", dry=True)
-        self.assertEqual(check.verdict(entry), "skipped")
+        self.assertEqual(records.verdict(entry), "skipped")
 
     def test_no_test_at_all_is_a_failure(self):
         for dry in (False, True):
             entry, _ = self.ran("golden", dry=dry, result="test result: ok. 0 passed; 0 failed")
-            self.assertEqual(check.verdict(entry), "FAILED")
+            self.assertEqual(records.verdict(entry), "FAILED")
 
     def test_names_are_those_of_the_sources(self):
         tests = {"golden": "golden.rs", "graph": "graph.rs", "reference": "reference.rs", "resident": "resident.rs"}
         for name, source in tests.items():
             functions = re.findall(r"#\[test\]\nfn (\w+)", (SCRIPTS.parent / "tests" / source).read_text())
-            for part in (*check.LEFT_OUT.get(name, ()), *check.QUICK[name]):
+            for part in (*correctness.LEFT_OUT.get(name, ()), *correctness.QUICK[name]):
                 self.assertTrue(any(part in function for function in functions), f"{source}: {part}")
 
 
@@ -476,7 +480,7 @@ class Time(unittest.TestCase):
     def test_a_step_that_has_none_is_incomplete(self):
         recorded = Recorded(self, seconds=3)
         entry = recorded.took("kiln doctor", lambda: recorded.run(["true"], 60))
-        self.assertEqual((check.verdict(entry), entry["reason"]), ("incomplete", "no time left"))
+        self.assertEqual((records.verdict(entry), entry["reason"]), ("incomplete", "no time left"))
 
     def test_the_hundred_runs_end_with_it(self):
         recorded = Recorded(self, seconds=100)
@@ -487,9 +491,9 @@ class Time(unittest.TestCase):
             return dict(model="a")
 
         recorded.train = train
-        with unittest.mock.patch.object(check.time, "monotonic", lambda: self.now):
+        with unittest.mock.patch.object(records.time, "monotonic", lambda: self.now):
             entry = recorded.took("the same model, bit for bit", recorded.determinism)
-        self.assertEqual((check.verdict(entry), entry["runs"]), ("incomplete", 9))
+        self.assertEqual((records.verdict(entry), entry["runs"]), ("incomplete", 9))
         self.assertLess(self.now, begun + 100)
 
 
@@ -498,7 +502,7 @@ class Time(unittest.TestCase):
         file = recorded.work / "written"
         script = f"(sleep 3; touch {file}) & echo begun; echo why >&2; wait"
         entry = recorded.took("a", lambda: recorded.run(["sh", "-c", script], 0.5))
-        self.assertEqual((check.verdict(entry), entry["reason"]), ("FAILED", "not done after 0 s"))
+        self.assertEqual((records.verdict(entry), entry["reason"]), ("FAILED", "not done after 0 s"))
         self.assertEqual(entry["printed"], "begun\n\nwhy\n")
         time.sleep(3.2)
         self.assertFalse(file.exists())
@@ -509,7 +513,7 @@ class Time(unittest.TestCase):
         def output(*line, limit_s):
             ran.append(line)
             if "resident" in line:
-                raise check.TimedOut(60, "", "")
+                raise records.TimedOut(60, "", "")
             return ""
 
         recorded.output = output
@@ -540,7 +544,7 @@ class Reasons(unittest.TestCase):
             ("Traceback\nValueError: no\n", "ValueError: no"),
             ("", "exit code 3"),
         ]:
-            self.assertEqual(check.reason_of(subprocess.CompletedProcess([], 3, "", error)), reason)
+            self.assertEqual(records.reason_of(subprocess.CompletedProcess([], 3, "", error)), reason)
 
     def test_what_was_printed_is_kept_where_a_step_has_not_passed(self):
         recorded = Recorded(self)
@@ -563,11 +567,11 @@ class Compiled(unittest.TestCase):
     def test_each_engine_in_each_precision(self):
         self.assertEqual(self.found("exit 0")["result"], "24 commands")
         entry = self.found('case "$*" in *"--team grid --precision bf16"*) echo error: no >&2; exit 1;; esac')
-        self.assertEqual((check.verdict(entry), entry["reason"].count("error: no")), ("FAILED", 2))
+        self.assertEqual((records.verdict(entry), entry["reason"].count("error: no")), ("FAILED", 2))
 
     def test_what_had_no_time_is_incomplete(self):
         entry = self.found("sleep 20", seconds=0.5)
-        self.assertEqual(check.verdict(entry), "incomplete")
+        self.assertEqual(records.verdict(entry), "incomplete")
 
     def test_nothing_is_written_before_the_device_is_known(self):
         recorded = Recorded(self)
@@ -588,7 +592,7 @@ class Device(unittest.TestCase):
 
     def test_it_is_named_though_a_check_fails(self):
         entry, record = self.found(self.CHECKS)
-        self.assertEqual((check.verdict(entry), record["device"]), ("ok", "NVIDIA H200"))
+        self.assertEqual((records.verdict(entry), record["device"]), ("ok", "NVIDIA H200"))
         entry, record = self.found([*self.CHECKS, ("resident 0", "failed", "off by 1")])
         self.assertEqual((entry["reason"], record["device"]), ("resident 0: failed: off by 1", "NVIDIA H200"))
         self.assertEqual(len(entry["report"]), 4)
@@ -655,23 +659,23 @@ class Benches(unittest.TestCase):
 
     def test_one_whole_round_is_a_result_and_fewer_are_told(self):
         pair = dict.fromkeys(("kiln-graph", "torch-cuda"), (1.0, 0.97))
-        found = check.benched(self.bench([pair, pair]), 2, "")
+        found = speed.benched(self.bench([pair, pair]), 2, "")
         self.assertEqual(found["result"], "times kiln-graph: kiln-graph 1.00, torch-cuda 1.00")
-        found = check.benched(self.bench([pair, {"kiln-graph": (1.0, 0.97)}], **{"jax-cuda": "no jax"}), 3, "not done after 150 s")
+        found = speed.benched(self.bench([pair, {"kiln-graph": (1.0, 0.97)}], **{"jax-cuda": "no jax"}), 3, "not done after 150 s")
         self.assertTrue(found["result"].endswith("; jax-cuda: no jax; 1 of 3 rounds"), found)
 
     def test_half_a_round_or_no_peer_is_none(self):
         alone, other = {"kiln-graph": (1.0, 0.97)}, {"torch-cuda": (1.0, 0.97)}
-        with self.assertRaisesRegex(check.Incomplete, "no peer ran: torch-cuda: no torch"):
-            check.benched(self.bench([alone], **{"torch-cuda": "no torch"}), 1, "")
-        with self.assertRaisesRegex(check.Incomplete, "no whole round: not done after 150 s"):
-            check.benched(self.bench([alone, other]), 2, "not done after 150 s")
+        with self.assertRaisesRegex(records.Incomplete, "no peer ran: torch-cuda: no torch"):
+            speed.benched(self.bench([alone], **{"torch-cuda": "no torch"}), 1, "")
+        with self.assertRaisesRegex(records.Incomplete, "no whole round: not done after 150 s"):
+            speed.benched(self.bench([alone, other]), 2, "not done after 150 s")
         cut = self.bench([alone | other]) | dict(names=["jax-cuda", "kiln-graph", "torch-cuda"])
-        with self.assertRaisesRegex(check.Incomplete, "no whole round: not done after 150 s"):
-            check.benched(cut, 3, "not done after 150 s")
-        with self.assertRaisesRegex(check.Failed, "kiln-resident: it failed"):
-            check.benched(self.bench([alone | other], **{"kiln-resident": "it failed"}), 1, "")
-        self.assertIn("result", check.benched(self.bench([alone]), 1, "", alone=True))
+        with self.assertRaisesRegex(records.Incomplete, "no whole round: not done after 150 s"):
+            speed.benched(cut, 3, "not done after 150 s")
+        with self.assertRaisesRegex(records.Failed, "kiln-resident: it failed"):
+            speed.benched(self.bench([alone | other], **{"kiln-resident": "it failed"}), 1, "")
+        self.assertIn("result", speed.benched(self.bench([alone]), 1, "", alone=True))
 
 
 class Seeds(unittest.TestCase):
@@ -691,7 +695,7 @@ class Seeds(unittest.TestCase):
     def test_a_peer_runs_once_for_each_seed(self):
         script = Recorded(self).work / "peer.py"
         script.write_text("import sys\nif __name__ == '__main__':\n    print(sys.argv[1:])\n")
-        done = subprocess.run([sys.executable, "-c", check.SEEDS, script, "--device", "cuda"], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-c", speed.SEEDS, script, "--device", "cuda"], capture_output=True, text=True, check=True)
         self.assertEqual(done.stdout.splitlines(), [str(["--device", "cuda", "--seed", str(seed)]) for seed in range(10)])
 
 
@@ -700,14 +704,14 @@ class Sanitizer(unittest.TestCase):
         recorded = Recorded(self)
         recorded.record["gpu"] = engine
         recorded.run = lambda line, limit_s: subprocess.CompletedProcess(line, code, out, error)
-        with unittest.mock.patch.object(check.shutil, "which", lambda tool: f"/usr/bin/{tool}"):
+        with unittest.mock.patch.object(records.shutil, "which", lambda tool: f"/usr/bin/{tool}"):
             return recorded.took("compute-sanitizer", lambda: recorded.sanitizer("memcheck", *command))
 
     H200, A100 = (f"NVIDIA {name} multiprocessors" for name in ("H200, sm_90, 132", "A100, sm_80, 108"))
 
     def test_a_cluster_needs_a_device_that_has_them(self):
         commands, clean = Recorded(self).sanitized(), "========= ERROR SUMMARY: 0 errors\n"
-        verdicts = {name: [check.verdict(self.found(engine, command, out=clean)) for engine in (self.H200, self.A100)] for name, command in commands.items()}
+        verdicts = {name: [records.verdict(self.found(engine, command, out=clean)) for engine in (self.H200, self.A100)] for name, command in commands.items()}
         for name, command in commands.items():
             self.assertEqual(verdicts[name], ["ok", "skipped" if "cluster" in command else "ok"], name)
         self.assertEqual([name for name in verdicts if "cluster" in name], [name for name, command in commands.items() if "cluster" in command])
@@ -720,7 +724,7 @@ class Sanitizer(unittest.TestCase):
             for name, command in commands.items():
                 entry = recorded.took(f"{tool}, {name}", lambda: recorded.sanitizer(tool, *command))
                 alone = tool == "memcheck" and not name.startswith("wide")
-                self.assertEqual(check.verdict(entry), "ok" if alone else "skipped", f"{tool}, {name}")
+                self.assertEqual(records.verdict(entry), "ok" if alone else "skipped", f"{tool}, {name}")
         self.assertEqual(ran, [tuple(command) for name, command in commands.items() if not name.startswith("wide")])
 
     def test_wide_layers_are_trained_on_copies(self):
@@ -738,7 +742,7 @@ class Sanitizer(unittest.TestCase):
         self.assertEqual((entry["ok"], entry["reason"]), (False, "exit code 2; error: no such flag"))
         self.assertFalse(self.found(self.H200, ["parity"])["ok"])
         entry = self.found(self.H200, ["parity"], code=1, out="========= Error: Device not supported\n")
-        self.assertEqual(check.verdict(entry), "skipped")
+        self.assertEqual(records.verdict(entry), "skipped")
 
 
 class Records(unittest.TestCase):
@@ -746,9 +750,9 @@ class Records(unittest.TestCase):
         recorded = Recorded(self)
         recorded.kiln = lambda *_: '{"run": 0, "error": null, "test_accuracy": null}\n{"run": 1, "error": null, "test_accuracy": 0.9}\n'
         entry = recorded.took("sweep, 2 runs", lambda: recorded.runs(2))
-        self.assertEqual(check.verdict(entry), "FAILED")
+        self.assertEqual(records.verdict(entry), "FAILED")
         self.assertIn("TypeError: ", entry["reason"])
-        self.assertEqual(check.verdict(recorded.took("next", dict)), "ok")
+        self.assertEqual(records.verdict(recorded.took("next", dict)), "ok")
 
     def test_a_skipped_step_is_neither_passed_nor_failed(self):
         steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True),
