@@ -1,5 +1,5 @@
 //! `checkpoint.safetensors`: all that a run goes on from. Parameters under PyTorch's names, what the optimizer keeps of each under
-//! `momentum_buffer.fc1.weight`, `exp_avg.fc1.weight`, ..; the run's settings and its metrics so far are metadata.
+//! `momentum_buffer.fc1.weight`, `exp_avg.fc1.weight`, ..; the run's settings are metadata, and its metrics so far a text.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -10,11 +10,14 @@ use kiln_data::Source;
 use kiln_engine::{Loss, Mlp, Optimizer, Precision, Schedule, Tensor, TrainingState};
 use serde::{Deserialize, Serialize};
 
-use crate::tensor_file;
+use crate::tensor_file::{self, Contents};
 
 /// What the metadata say that the file is, and how those of all versions begin.
-const FORMAT: &str = "kiln checkpoint 1";
+const FORMAT: &str = "kiln checkpoint 2";
 const FAMILY: &str = "kiln checkpoint ";
+
+/// The text that is `metrics.jsonl`: in the header it could not be longer than 100 MB.
+const METRICS: &str = "metrics";
 
 /// What a run is: the same wherever it goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,14 +82,13 @@ pub(crate) fn bytes(
         ("settings", serde_json::to_string(settings)?),
         ("epoch", epoch.to_string()),
         ("steps", state.steps.to_string()),
-        ("metrics", metrics.to_owned()),
     ];
     let parameters = state.model.tensors().iter().map(|tensor| (tensor.name.clone(), tensor));
     let moments = settings.optimizer.moments().iter().zip(&state.moments).flat_map(|(moment, tensors)| {
         tensors.iter().map(move |tensor| (format!("{moment}.{}", tensor.name), tensor))
     });
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
-    tensor_file::bytes(parameters.chain(moments), metadata)
+    tensor_file::bytes(parameters.chain(moments), &[(METRICS, metrics)], metadata)
 }
 
 impl Checkpoint {
@@ -97,17 +99,16 @@ impl Checkpoint {
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
-        let (tensors, metadata) = tensor_file::read(path)?;
-        Self::of(tensors, &metadata)
+        Self::of(tensor_file::read(path)?)
     }
 
     /// Whether a file claims to be a checkpoint of kiln's, of whatever version. Other formats are told by the same key.
-    pub(crate) fn is_one(metadata: &HashMap<String, String>) -> bool {
-        metadata.get("format").is_some_and(|format| format.starts_with(FAMILY))
+    pub(crate) fn is_one(file: &Contents) -> bool {
+        file.metadata.get("format").is_some_and(|format| format.starts_with(FAMILY))
     }
 
     /// The checkpoint of a file.
-    pub(crate) fn of(tensors: Vec<Tensor>, metadata: &HashMap<String, String>) -> anyhow::Result<Self> {
+    pub(crate) fn of(Contents { tensors, mut texts, metadata }: Contents) -> anyhow::Result<Self> {
         let field = |name: &str| {
             metadata.get(name).with_context(|| format!("expected metadata {name:?}, found none"))
         };
@@ -118,8 +119,9 @@ impl Checkpoint {
             text.parse().with_context(|| format!("metadata {name:?}: expected a number, found {text:?}"))
         };
         let settings: Settings = serde_json::from_str(field("settings")?).context("metadata \"settings\"")?;
-        let (epoch, steps, metrics) =
-            (number("epoch")? as usize, number("steps")?, field("metrics")?.clone());
+        let (epoch, steps) = (number("epoch")? as usize, number("steps")?);
+        let metrics =
+            texts.remove(METRICS).with_context(|| format!("expected a tensor {METRICS}, found none"))?;
         let all = settings.epochs.get();
         ensure!((1..=all).contains(&epoch), "expected an epoch from 1 to {all}, found {epoch}");
         let epoch_steps = settings.samples.div_ceil(settings.batch.get()) as u64;
@@ -146,7 +148,7 @@ impl Checkpoint {
         };
         let moments =
             settings.optimizer.moments().iter().map(|name| moment(name)).collect::<anyhow::Result<_>>()?;
-        let more = parameters.len() - model.tensors().len() + tensors.len();
+        let more = parameters.len() - model.tensors().len() + tensors.len() + texts.len();
         ensure!(more == 0, "expected no other tensors than those of the run, found {more} more");
         Ok(Self { settings, epoch, metrics, state: TrainingState { model, moments, steps } })
     }
@@ -278,7 +280,7 @@ mod tests {
             error_of(&other)
         };
         let cases = [
-            (text("checkpoint 1", "checkpoint 2"), "found \"kiln checkpoint 2\""),
+            (text("checkpoint 2", "checkpoint 1"), "found \"kiln checkpoint 1\""),
             (text("fashion-mnist", "fashion-tints"), "expected mnist or fashion-mnist"),
             (text("batch\\\":8", "batch\\\":0"), "metadata \"settings\""),
             (text("batch\\\"", "botch\\\""), "unknown field `botch`"),

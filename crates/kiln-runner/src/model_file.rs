@@ -7,11 +7,11 @@ use anyhow::{Context, bail, ensure};
 use kiln_engine::{Mlp, Tensor};
 
 use crate::checkpoint::Checkpoint;
-use crate::tensor_file;
+use crate::tensor_file::{self, Contents};
 
 /// The bytes of a file with the parameters and some metadata, for a reader.
 pub(crate) fn bytes(model: &Mlp, metadata: HashMap<String, String>) -> anyhow::Result<Vec<u8>> {
-    tensor_file::bytes(model.tensors().iter().map(|tensor| (tensor.name.clone(), tensor)), metadata)
+    tensor_file::bytes(model.tensors().iter().map(|tensor| (tensor.name.clone(), tensor)), &[], metadata)
 }
 
 /// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else; and the file's metadata. Or the
@@ -21,10 +21,14 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)
 }
 
 fn read(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
-    let (tensors, metadata) = tensor_file::read(path)?;
-    if Checkpoint::is_one(&metadata) {
-        let Checkpoint { settings, state, .. } = Checkpoint::of(tensors, &metadata)?;
+    let contents = tensor_file::read(path)?;
+    if Checkpoint::is_one(&contents) {
+        let Checkpoint { settings, state, .. } = Checkpoint::of(contents)?;
         return Ok((state.model, HashMap::from([("loss".to_owned(), settings.loss.to_string())])));
+    }
+    let Contents { tensors, texts, metadata } = contents;
+    if let Some(name) = texts.keys().next() {
+        bail!("tensor {name}: expected F32, found U8");
     }
     let layers = layers(&tensors)?;
     if let Some(other) = tensors.iter().find(|t| !belongs(&t.name, layers.len() - 1)) {

@@ -1,4 +1,4 @@
-//! Named tensors of float32 in a safetensors file.
+//! Named tensors of float32, and texts, in a safetensors file.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kiln_engine::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
@@ -14,12 +14,24 @@ use serde::{Deserialize, Serialize};
 /// Largest file that is read: more is not a multilayer perceptron that this machine could train.
 const BYTES_MAX: u64 = 1 << 36;
 
-/// The bytes of a file with tensors under these names and some metadata, for a reader. The same ones make the same bytes.
+/// What a file holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Contents {
+    pub(crate) tensors: Vec<Tensor>,
+    /// Tensors of bytes that are UTF-8, by their names: text that may be longer than a header.
+    pub(crate) texts: HashMap<String, String>,
+    pub(crate) metadata: HashMap<String, String>,
+}
+
+/// The bytes of a file with tensors and texts under these names and some metadata, for a reader. The same ones make the same bytes.
 pub(crate) fn bytes<'t>(
     tensors: impl Iterator<Item = (String, &'t Tensor)>,
+    texts: &[(&str, &str)],
     metadata: HashMap<String, String>,
 ) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = serialize(tensors.map(|(name, tensor)| (name, LittleEndian(tensor))), Some(metadata))?;
+    let tensors = tensors.map(|(name, tensor)| (name, Data::Floats(tensor)));
+    let texts = texts.iter().map(|(name, text)| ((*name).to_owned(), Data::Text(text, [text.len()])));
+    let mut bytes = serialize(tensors.chain(texts), Some(metadata))?;
     sort_header(&mut bytes)?;
     Ok(bytes)
 }
@@ -45,29 +57,45 @@ fn sort_header(bytes: &mut [u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A tensor whose bytes are made when they are written.
-struct LittleEndian<'t>(&'t Tensor);
+/// A tensor whose bytes are made when they are written, or a text.
+enum Data<'t> {
+    Floats(&'t Tensor),
+    /// And how many bytes it has.
+    Text(&'t str, [usize; 1]),
+}
 
-impl View for LittleEndian<'_> {
+impl View for Data<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self {
+            Data::Floats(_) => Dtype::F32,
+            Data::Text(..) => Dtype::U8,
+        }
     }
 
     fn shape(&self) -> &[usize] {
-        &self.0.shape
+        match self {
+            Data::Floats(tensor) => &tensor.shape,
+            Data::Text(_, shape) => shape,
+        }
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.0.data.iter().flat_map(|value| value.to_le_bytes()).collect()
+        match self {
+            Data::Floats(tensor) => tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Data::Text(text, _) => text.as_bytes().into(),
+        }
     }
 
     fn data_len(&self) -> usize {
-        self.0.data.len() * size_of::<f32>()
+        match self {
+            Data::Floats(tensor) => tensor.data.len() * size_of::<f32>(),
+            Data::Text(text, _) => text.len(),
+        }
     }
 }
 
-/// Reads all tensors, which must be of float32, and the metadata.
-pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Tensor>, HashMap<String, String>)> {
+/// Reads all tensors, which must be of float32 or texts, and the metadata.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Contents> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     ensure!(size <= BYTES_MAX, "expected at most {BYTES_MAX} bytes, found {size}");
@@ -75,11 +103,21 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Tensor>, HashMap<String, 
     let mut bytes = Vec::new();
     file.by_ref().take(size).read_to_end(&mut bytes)?;
     let (_, header) = SafeTensors::read_metadata(&bytes)?;
-    let mut tensors = Vec::new();
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let mut contents = Contents { metadata, ..Contents::default() };
     for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
-        ensure!(view.dtype() == Dtype::F32, "tensor {name}: expected F32, found {}", view.dtype());
-        let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        tensors.push(Tensor { name, shape: view.shape().to_vec(), data: data.collect() });
+        match view.dtype() {
+            Dtype::F32 => {
+                let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let shape = view.shape().to_vec();
+                contents.tensors.push(Tensor { name, shape, data: data.collect() });
+            }
+            Dtype::U8 => {
+                let text = std::str::from_utf8(view.data()).with_context(|| format!("tensor {name}"))?;
+                contents.texts.insert(name, text.to_owned());
+            }
+            found => bail!("tensor {name}: expected F32, found {found}"),
+        }
     }
-    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+    Ok(contents)
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 mod tiny;
 
-use tiny::tiny_data;
+use tiny::{floats, tiny_data};
 
 /// `kiln` with the data of this machine's cache; nothing of the caller's environment names another.
 fn kiln(arguments: &[&str]) -> Command {
@@ -49,13 +49,6 @@ fn train_tiny(data: &TempDir, out: &Path, more: &[&str]) -> Output {
     let fixed =
         ["train", "--engine", "host", "--layers", "16,8,10", "--batch", "8", "--data-dir", text(data.path())];
     run(&[&fixed[..], &["--out", text(out)], more].concat())
-}
-
-/// The tensors of a file, without its metadata.
-fn tensors(path: &Path) -> Vec<u8> {
-    let bytes = fs::read(path).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[8 + header..].to_vec()
 }
 
 /// One epoch of the real job: what PyTorch reaches in its first epoch, 92.0% or more.
@@ -115,7 +108,7 @@ fn the_same_flags_give_the_same_model_on_any_threads() {
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(stdout(&output).contains(&format!("Engine: host, {threads} thread")), "{}", stdout(&output));
         let model = out.path().join("model.safetensors");
-        (tensors(&model), fs::read(model).unwrap())
+        (floats(&model), fs::read(model).unwrap())
     };
     let (first, file) = model("1", "0");
     assert!(first == model("2", "0").0 && first != model("1", "1").0);
@@ -371,7 +364,7 @@ fn a_run_that_diverges_keeps_the_last_good_epoch() {
     assert_eq!(metrics(out.path()).len(), 3);
     let good = tempfile::tempdir().unwrap();
     assert!(train_tiny(&data, good.path(), &["--epochs", "3", "--loss", "mse"]).status.success());
-    let model = |folder: &Path| tensors(&folder.join("model.safetensors"));
+    let model = |folder: &Path| floats(&folder.join("model.safetensors"));
     assert!(model(out.path()) == model(good.path()));
 }
 
@@ -617,10 +610,7 @@ fn a_resumed_run_comes_to_what_it_would_have_come_to() {
         let before = fs::read(&checkpoint).unwrap();
         let is_whole = |folder: &Path| {
             for file in ["model.safetensors", "checkpoint.safetensors"] {
-                assert!(
-                    tensors(&folder.join(file)) == tensors(&whole.path().join(file)),
-                    "{flags:?}: {file}"
-                );
+                assert!(floats(&folder.join(file)) == floats(&whole.path().join(file)), "{flags:?}: {file}");
             }
             assert_eq!(metrics(folder), metrics(whole.path()), "{flags:?}");
         };

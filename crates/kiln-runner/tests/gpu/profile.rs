@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::tiny::floats;
 use super::{Driver, Run, losses, train};
 
 /// What the shim recorded of a run on the graph engine, and the run.
@@ -30,11 +31,9 @@ fn profiled(record: &[String]) -> Vec<&str> {
     record[start + 1..stop - 1].iter().map(String::as_str).collect()
 }
 
-/// The parameters that a run has written, without the metadata, which has no order.
+/// The parameters that a run has written.
 fn parameters(run: &Run) -> Vec<u8> {
-    let bytes = fs::read(run.out.path().join("model.safetensors")).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[8 + header..].to_vec()
+    floats(&run.out.path().join("model.safetensors"))
 }
 
 /// Two epochs of 20 steps, each step three kernels; and one more after every submission.
@@ -79,7 +78,7 @@ fn steps_that_cannot_be_profiled_are_refused() {
         refused(&[&format!("--profile-steps={wrong}")], 2, "expected A..B");
     }
     let beyond = "--profile-steps 0..41: expected steps of this run, which has 40, from 0";
-    refused(&["--engine", "graph", "--profile-steps", "0..41"], 1, beyond);
+    refused(&["--engine", "graph", "--profile-steps", "0..41"], 2, beyond);
     let run = train(Driver::None, &[], &["--profile-steps", "1..2"]);
     assert!(run.code == Some(1) && run.stderr.contains(host), "{}", run.stderr);
 }

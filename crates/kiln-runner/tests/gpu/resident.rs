@@ -5,6 +5,7 @@ use std::fs;
 
 use tempfile::tempdir;
 
+use super::tiny::floats;
 use super::{Driver, Run, command, losses, run, tiny, train};
 
 fn on_simulator(more: &[&str]) -> Run {
@@ -21,9 +22,7 @@ fn model(run: &Run) -> Vec<u8> {
 }
 
 fn tensors(run: &Run, file: &str) -> Vec<u8> {
-    let bytes = fs::read(run.out.path().join(file)).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[8 + header..].to_vec()
+    floats(&run.out.path().join(file))
 }
 
 #[test]

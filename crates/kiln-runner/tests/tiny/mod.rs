@@ -1,6 +1,7 @@
-//! Data for tests of the command.
+//! What the tests of the command share: small data, and what is written.
 
 use std::fs;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -21,4 +22,13 @@ pub(crate) fn tiny_data() -> TempDir {
         fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
     }
     dir
+}
+
+/// The floats of a file, without its metadata and the text of a checkpoint, which come before and after them.
+pub(crate) fn floats(path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let end = header["metrics"]["data_offsets"][0].as_u64().map_or(bytes.len(), |text| data + text as usize);
+    bytes[data..end].to_vec()
 }
