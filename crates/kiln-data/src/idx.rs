@@ -2,7 +2,7 @@
 //!
 //! Source of the format: <http://yann.lecun.com/exdb/mnist/>, "the IDX file format".
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -180,6 +180,10 @@ fn read(path: &Path, what: &'static str, dimensions: u8) -> Result<(Vec<usize>, 
 
 /// The bytes of a file, uncompressed if it begins as gzip does.
 fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+    // A pipe would be waited for.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("expected a plain file"));
+    }
     let mut start = Vec::with_capacity(2);
     File::open(path)?.take(2).read_to_end(&mut start)?;
     let file = BufReader::with_capacity(1 << 20, File::open(path)?);

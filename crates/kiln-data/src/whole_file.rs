@@ -49,11 +49,23 @@ impl WholeFile {
     /// # Errors
     /// Where the folder cannot be read.
     pub fn remove_stale(folder: &Path) -> io::Result<()> {
+        Self::remove(folder, STALE)
+    }
+
+    /// Removes what processes that were killed have left in a folder, whenever that was: for whom alone writes there.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn remove_all(folder: &Path) -> io::Result<()> {
+        Self::remove(folder, Duration::ZERO)
+    }
+
+    fn remove(folder: &Path, age_min: Duration) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
             let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
-            let old = |modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > STALE);
+            let old = |modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age >= age_min);
             // Another process may be cleaning up too.
             if ours && entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(old) {
                 let path = entry.path();

@@ -48,19 +48,44 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "what is open holds the lock
 /// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be
 /// written there, and no other run writes there.
 pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<Lock> {
-    fs::create_dir_all(path)
-        .and_then(|()| WholeFile::remove_stale(path))
-        .and_then(|()| WholeFile::new_in(path).map(drop))
-        .with_context(|| format!("{}: expected a folder that can be written", path.display()))?;
+    let failed = || format!("{}: expected a folder that can be read and written", path.display());
+    fs::create_dir_all(path).with_context(failed)?;
+    let folder = lock(path)?;
+    let clean = if folder.is_some() { WholeFile::remove_all } else { WholeFile::remove_stale };
+    clean(path).and_then(|()| WholeFile::new_in(path).map(drop)).with_context(failed)?;
     for file in files {
         ensure!(!file.is_dir(), "{}: expected a file that can be replaced, found a folder", file.display());
     }
-    let folder = File::open(path).ok();
-    if let Some(Err(TryLockError::WouldBlock)) = folder.as_ref().map(File::try_lock) {
-        let name = path.display();
-        bail!("{name}: expected a folder of no other run, found one that is under way; --out names another");
-    }
     Ok(Lock(folder))
+}
+
+/// A folder, locked, if it can be. A process that was killed just now may hold it a moment longer.
+fn lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let Ok(folder) = File::open(path) else { return Ok(None) };
+    let until = Instant::now() + Duration::from_millis(500);
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::Error(_)) => return Ok(None), // a file system without locks
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let name = path.display();
+                bail!(
+                    "{name}: expected a folder of no other run, found one that is under way; --out names another"
+                );
+            }
+        }
+    }
+}
+
+/// Refuses a folder in which such a file lies, which results of another kind would not fit.
+pub(crate) fn refuse(folder: &Path, file: &str, of: &str) -> anyhow::Result<()> {
+    let path = folder.join(file);
+    let there = path.symlink_metadata().is_ok();
+    ensure!(!there, "{}: expected no results of {of} in the folder; --out names another", path.display());
+    Ok(())
 }
 
 /// When results are written while there are more to come: at most once a second, as what they are of may take milliseconds, and so does a
@@ -113,7 +138,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
     }
 
-    /// That of a run that was killed goes, that of one that may still be writing stays, and so does what is somebody's own.
+    /// That of a run that was killed goes, that of one that may still be writing without a lock stays, and so does what is somebody's own.
     #[test]
     fn stale_temporary_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
@@ -127,9 +152,11 @@ mod tests {
                 file.set_modified(time).unwrap();
             }
         }
+        let there = || [".kiln-1.tmp", ".kiln-2.tmp", "kiln.tmp"].map(|name| path(name).exists());
+        WholeFile::remove_stale(folder.path()).unwrap();
+        assert_eq!(there(), [false, true, true]);
         let _lock = writable_folder(folder.path(), []).unwrap();
-        let there = [".kiln-1.tmp", ".kiln-2.tmp", "kiln.tmp"].map(|name| path(name).exists());
-        assert_eq!(there, [false, true, true]);
+        assert_eq!(there(), [false, false, true]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use terminal::warn;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    stop::not_by_file_limits();
     let command = Cli::read().command;
     let resident = command.asks_for_resident();
     let result = match command {

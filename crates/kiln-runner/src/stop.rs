@@ -7,15 +7,19 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context;
 #[cfg(unix)]
 use signal_hook::consts::SIGHUP;
+#[cfg(unix)]
+use signal_hook::consts::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// A run that was ended before its last epoch.
+/// A run that was ended before its last epoch, or a sweep before that of its last run.
 #[derive(Debug, thiserror::Error)]
-#[error("ended after epoch {epoch} of {epochs}, as asked: what it came to is written")]
+#[error("ended after {what} {done} of {all}, as asked: what it came to is written")]
 pub(crate) struct Interrupted {
-    pub(crate) epoch: usize,
-    pub(crate) epochs: usize,
+    /// `epoch`, or `run` of a sweep.
+    pub(crate) what: &'static str,
+    pub(crate) done: usize,
+    pub(crate) all: usize,
     /// What it can go on from, if there is anything.
     pub(crate) resume: Option<PathBuf>,
 }
@@ -49,6 +53,12 @@ pub(crate) fn asked() -> anyhow::Result<Arc<AtomicBool>> {
             .with_context(|| format!("signal {signal} cannot be listened for"))?;
     }
     Ok(asked)
+}
+
+/// A file that may not grow further is an error of who writes it, not the end of the process.
+pub(crate) fn not_by_file_limits() {
+    #[cfg(unix)]
+    let _ = flag::register(SIGXFSZ, Arc::default()); // as before, where it cannot be
 }
 
 /// A bit for each signal, from the lowest for signal 1 on.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
@@ -96,10 +96,11 @@ impl View for Data<'_> {
 
 /// Reads all tensors, which must be of float32 or texts, and the metadata.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Contents> {
+    // A pipe would be waited for.
+    ensure!(fs::metadata(path)?.is_file(), "expected a plain file");
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     ensure!(size <= BYTES_MAX, "expected at most {BYTES_MAX} bytes, found {size}");
-    // Of what has no size, such as a device, nothing is read.
     let mut bytes = Vec::new();
     file.by_ref().take(size).read_to_end(&mut bytes)?;
     let (_, header) = SafeTensors::read_metadata(&bytes)?;

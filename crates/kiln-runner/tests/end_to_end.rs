@@ -410,7 +410,11 @@ fn a_folder_that_cannot_be_written_is_told_before_training() {
     fs::write(&file, b"").unwrap();
     let output = train_tiny(&data, &file.join("out"), &[]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
-    assert!(stderr(&output).contains("expected a folder that can be written"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("expected a folder that can be read and written"),
+        "{}",
+        stderr(&output)
+    );
     let output = run(&["data", "fetch", "mnist", "--data-dir", text(&file)]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("could not be written"), "{}", stderr(&output));
@@ -797,7 +801,7 @@ fn a_sweep_writes_as_it_goes() {
         std::thread::sleep(Duration::from_millis(5));
     }
     // Another run has no business there meanwhile.
-    let other = train_tiny(&data, out.path(), &["--epochs", "1"]);
+    let other = run(&[&job[..], &paths].concat());
     assert_eq!(other.status.code(), Some(1));
     assert!(stderr(&other).contains("expected a folder of no other run"), "{}", stderr(&other));
     drop(child);
@@ -807,6 +811,70 @@ fn a_sweep_writes_as_it_goes() {
     let model = out.path().join("model.safetensors");
     let eval = ["eval", text(&model), "--data-dir", text(data.path())];
     assert!(run(&eval).status.success());
+}
+
+/// Files that would not belong together are not written into one folder.
+#[test]
+fn results_of_another_kind_are_refused_and_older_ones_told() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let sweep = |folder: &Path, lrs: &str| {
+        let job = [
+            "sweep", "--layers", "16,4,10", "--loss", "mse", "--batch", "8", "--engine", "host", "--lrs", lrs,
+        ];
+        run(&[&job[..], &["--data-dir", text(data.path()), "--out", text(folder)]].concat())
+    };
+    let (swept, trained) = (out.path().join("swept"), out.path().join("trained"));
+    assert!(sweep(&swept, "0.01").status.success());
+    let model = fs::read(swept.join("model.safetensors")).unwrap();
+    let lost = sweep(&swept, "1e20");
+    assert_eq!(lost.status.code(), Some(1));
+    let error = stderr(&lost);
+    assert!(
+        error.contains("no run has a result: see ") && error.contains("model.safetensors is older"),
+        "{error}"
+    );
+    assert_eq!(fs::read(swept.join("model.safetensors")).unwrap(), model);
+
+    assert!(train_tiny(&data, &trained, &["--epochs", "1"]).status.success());
+    for (output, reason) in [
+        (
+            train_tiny(&data, &swept, &["--epochs", "1"]),
+            "sweep.jsonl: expected no results of a sweep in the folder",
+        ),
+        (sweep(&trained, "0.01"), "checkpoint.safetensors: expected no results of kiln train in the folder"),
+    ] {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(reason), "{}", stderr(&output));
+    }
+}
+
+/// A pipe in a file's place is not waited for, and a limit on the size of files is an error like a full disk.
+#[cfg(unix)]
+#[test]
+fn pipes_and_limits_on_files_are_errors() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let limited = format!(
+        "ulimit -f 1; exec {} train --engine host --layers 16,200,10 --epochs 1 --data-dir {} --out {}",
+        env!("CARGO_BIN_EXE_kiln"),
+        text(data.path()),
+        text(out.path())
+    );
+    let output = Command::new("sh").args(["-c", &limited]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("could not be written"), "{}", stderr(&output));
+
+    let pipe = out.path().join("pipe");
+    let make = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    make(&pipe);
+    let images = data.path().join("mnist/train-images-idx3-ubyte");
+    fs::remove_file(&images).unwrap();
+    make(&images);
+    let outputs = [run(&["eval", text(&pipe)]), train_tiny(&data, out.path(), &["--epochs", "1"])];
+    for (output, path) in outputs.iter().zip([&pipe, &images]) {
+        assert_eq!(output.status.code(), Some(1));
+        let error = stderr(output);
+        assert!(error.contains(text(path)) && error.contains("expected a plain file"), "{error}");
+    }
 }
 
 /// What has been trained is written, though nobody hears of it.

@@ -100,7 +100,8 @@ impl<'a> Table<'a> {
         }
         self.rows.push(row);
         self.unwritten = true;
-        if self.pace.is_due() { self.write() } else { Ok(()) }
+        // Not before there is a model to it: the files belong together.
+        if self.best.is_some() && self.pace.is_due() { self.write() } else { Ok(()) }
     }
 
     /// Writes the rows and the best model, if they are not written yet.
@@ -125,7 +126,12 @@ impl<'a> Table<'a> {
     /// The best row.
     fn best(&self) -> anyhow::Result<&Row> {
         let best = self.best.as_ref().map(|(run, _)| &self.rows[*run]);
-        best.with_context(|| format!("no run has a result: see {}", self.output.table.display()))
+        best.with_context(|| {
+            let Output { table, model } = &self.output;
+            let older =
+                if model.exists() { format!("; {} is older", model.display()) } else { String::new() };
+            format!("no run has a result: see {}{older}", table.display())
+        })
     }
 }
 
@@ -153,6 +159,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     ensure!(train_args.profile_steps.is_none(), Usage::new("--profile-steps belongs to kiln train"));
     let folder = train_args.folder_of_sweep();
     let output = Output { table: folder.join("sweep.jsonl"), model: folder.join("model.safetensors") };
+    files::refuse(&folder, "checkpoint.safetensors", "kiln train")?;
     let _lock = files::writable_folder(&folder, [&output.table, &output.model])?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
@@ -167,22 +174,18 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     // Whatever ended it, the runs before are good.
     let written = table.write();
     trained.and(written)?;
-    let (epochs, rows) = (train_args.epochs().get(), &table.rows);
+    let (epochs, all, done) = (train_args.epochs().get(), runs.variations.len(), table.rows.len());
     // Ended early, where a run is missing, or one that is not lost has fewer epochs.
-    let early = rows.len() < runs.variations.len()
-        || rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
+    let early = done < all || table.rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
     let stopped = early && stop.load(Ordering::Relaxed);
-    let epoch = match table.best() {
-        Ok(best) => {
-            report(&table, best, started.elapsed().as_secs_f64())?;
-            best.epochs
-        }
-        Err(_) if stopped => 0,
+    match table.best() {
+        Ok(best) => report(&table, best, started.elapsed().as_secs_f64())?,
+        Err(_) if stopped => {}
         Err(error) => return Err(error),
-    };
+    }
     match table.unsaid {
         Some(error) => Err(error),
-        None if stopped => Err(Interrupted { epoch, epochs, resume: None }.into()),
+        None if stopped => Err(Interrupted { what: "run", done, all, resume: None }.into()),
         None => Ok(()),
     }
 }
@@ -336,7 +339,13 @@ fn say_row(arguments: &SweepArgs, row: &Row) -> anyhow::Result<()> {
     let Variation { seed, lr, momentum } = row.variation;
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     let accuracy = row.test_accuracy.map_or_else(|| "-".to_owned(), |value| format!("{:.2}%", 100.0 * value));
-    let lost = row.error.as_ref().map_or_else(String::new, |error| format!("  {error}"));
+    let lost = match &row.error {
+        Some(error) => format!("  {error}"),
+        None if row.epochs < arguments.train.epochs().get() => {
+            format!("  after {}", plural(row.epochs, "epoch"))
+        }
+        None => String::new(),
+    };
     let (loss, test_loss) = (number(row.train_loss), number(row.test_loss));
     say(&format!(
         "{:>5} {seed:>6} {lr:>10} {momentum:>10} {loss:>9} {test_loss:>10} {accuracy:>14}{lost}",

@@ -30,6 +30,7 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     };
     let folder = arguments.folder();
     let output = Output::in_folder(&folder);
+    files::refuse(&folder, "sweep.jsonl", "a sweep")?;
     let _lock = files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;

@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let resume = (epoch > 0).then_some(self.output.checkpoint);
-        Err(Interrupted { epoch, epochs, resume }.into())
+        Err(Interrupted { what: "epoch", done: epoch, all: epochs, resume }.into())
     }
 
     /// Trains until the last epoch is done, or a wish to end it is heard.
