@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import io
 import json
+import lzma
 import math
 import os
 import pathlib
@@ -272,7 +273,7 @@ class Recorded(check.Check):
         self.work = pathlib.Path(folder.name)
         self.bin, self.outputs, self.dry = self.work / "bin", self.work / "outputs", dry
         self.end, self.lines, self.record = time.monotonic() + seconds, [], dict(steps=[])
-        self.before, self.told, self.endless, self.env = {}, "", collections.Counter(), dict(os.environ)
+        self.before, self.again, self.told, self.endless, self.env = {}, set(), "", collections.Counter(), dict(os.environ)
 
     def write(self):
         pass
@@ -555,6 +556,86 @@ class Reasons(unittest.TestCase):
         self.assertEqual((failed["reason"], failed["printed"]), ("error: why", "told\n\nerror: why\nhelp: more\n"))
 
 
+# Stands in for every program of a pack: answers as they do where all is well.
+STAND_IN = """#!{python}
+import json, pathlib, sys
+name, arguments = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+after = lambda flag: arguments[arguments.index(flag) + 1]
+rows = lambda *found: print(*(json.dumps(row) for row in found), sep="\\n")
+if name.startswith("test-"):
+    print("{listed}" if "--list" in arguments else "test result: ok. 5 passed; 0 failed")
+elif name in ("choices", "ladder"):
+    rows(dict(about=1), dict(model="m", job="j", variant="v", us_per_step=1.0, ratio=1.0, error=None))
+elif arguments[0] == "doctor":
+    device = dict(name="device 0", verdict="ok", detail="NVIDIA Stand-in, sm_90, 132 multiprocessors")
+    rows(dict(outcome="gpu", checks=[device]))
+elif arguments[0] == "train":
+    model = pathlib.Path(after("--out")) / "model.safetensors"
+    model.parent.mkdir(parents=True, exist_ok=True)
+    for file in (model, model.with_name("checkpoint.safetensors")):
+        file.write_bytes((2).to_bytes(8, "little") + bytes(2) + b"parameters")
+    epoch = dict(event="epoch", seconds=0.01, train_loss=0.1, test_accuracy=0.975)
+    summary = dict(event="summary", steps=1876, device_us_per_step=2.5, epoch_wall_seconds=[0.1, 0.02])
+    rows(dict(event="start", engine="a stand-in"), epoch, epoch, summary)
+elif arguments[0] == "profile":
+    rows(dict(ns_per_step=2500, phases=[dict(phase="layer 1", cycles=100)]))
+elif arguments[0] == "sweep" and "--json" in arguments:
+    count = int(after("--seeds").split("..")[1])
+    rows(*(dict(run=run, error=None, device_seconds=0.02, test_accuracy=0.97) for run in range(count)))
+elif arguments[0] == "sweep":
+    print("Engine: resident, a stand-in, f32, 64 runs, of which 12 train at once, one cluster of 8 blocks each")
+else:
+    print("odd: ok")
+"""
+
+
+class Walk(unittest.TestCase):
+    """All steps as on a GPU, where every program answers at once, and none of NVIDIA's tools is there."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        names = [name for of in (correctness.LEFT_OUT, correctness.QUICK) for tests in of.values() for name in tests]
+        names += re.findall(r'"((?:gpu::|graph_|resident_|operands_|steps_)\w*)"', (SCRIPTS / "gpu-check").read_text())
+        listed = "\\n".join(f"{name}: test" for name in names)
+        pack = self.root / "pack"
+        pack.mkdir()
+        (pack / "commit").write_text("0123456789\n")
+        program = STAND_IN.format(python=sys.executable, listed=listed)
+        for name in ("kiln", "choices", "ladder", *(f"test-{test}" for test in ("kernels", "golden", "reference", "graph", "resident"))):
+            (pack / f"{name}.xz").write_bytes(lzma.compress(program.encode()))
+
+    def walked(self, *flags: str) -> tuple[int, dict, str]:
+        """Exit code, record and what was printed."""
+        places = [flag for name in ("pack", "out", "work") for flag in (f"--{name}", self.root / name)]
+        env = dict(os.environ, PATH="/nowhere")
+        line = [sys.executable, "-B", "-S", SCRIPTS / "gpu-check", *places, *flags]
+        done = subprocess.run(line, capture_output=True, text=True, env=env)
+        [path] = (self.root / "out").glob("*.json")
+        return done.returncode, json.loads(path.read_text()), done.stdout + done.stderr
+
+    def test_every_step_is_made_and_a_record_goes_on(self):
+        code, record, told = self.walked("--seconds", "1000")
+        others = [step for step in record["steps"] if records.verdict(step) not in ("ok", "skipped")]
+        self.assertEqual((others, code), ([], 0), told)
+        verdicts = {step["step"]: records.verdict(step) for step in record["steps"]}
+        self.assertEqual((verdicts[check.COMPILED], verdicts[check.DEVICE], verdicts["sweep, 12 runs"]), ("ok", "ok", "ok"))
+        self.assertEqual((verdicts["nsys"], verdicts[check.SIMULATOR]), ("skipped", "skipped"))
+        self.assertEqual((record["device"], record["commit"]), ("NVIDIA Stand-in", "0123456789"))
+        determinism = record["steps"][-1]
+        self.assertEqual((determinism["step"], determinism["runs"]), ("the same model, bit for bit", 102))
+        # The same record, with one step to be made again.
+        [path] = (self.root / "out").glob("*.json")
+        record["steps"] = [dict(step, ok=step["step"] != "the ladder") for step in record["steps"]]
+        path.write_text(json.dumps(record))
+        code, again, told = self.walked("--seconds", "1000", "--only", "ladder", "--continue", str(path))
+        self.assertEqual(code, 0, told)
+        self.assertEqual({step["step"]: records.verdict(step) for step in again["steps"]}, verdicts)
+        self.assertEqual(len(again["continued"]), 1)
+        results.load(path.parent)
+
+
 class Compiled(unittest.TestCase):
     def found(self, script: str, seconds: float = 1000) -> dict:
         recorded = Recorded(self, seconds)
@@ -609,12 +690,13 @@ class Continued(unittest.TestCase):
     def test_what_is_ok_is_kept_and_the_rest_runs_again(self):
         recorded, ran = Recorded(self), []
         steps = [dict(step="a", ok=True), dict(step="b", ok=False, reason="x"), dict(step="c", ok=True, skipped=True), dict(step="d", ok=False, incomplete=True)]
-        recorded.before = {step["step"]: step for step in [dict(step=check.DEVICE, ok=True), *steps]}
+        recorded.before = {step["step"]: step for step in [dict(step=check.DEVICE, ok=True), *steps, dict(step="f", ok=True)]}
+        recorded.again = {"f"}
         with contextlib.redirect_stdout(io.StringIO()):
-            for name in (check.DEVICE, "a", "b", "c", "d", "e"):
+            for name in (check.DEVICE, "a", "b", "c", "d", "e", "f"):
                 recorded.step(name, lambda: ran.append(name) or {})
-        self.assertEqual(ran, [check.DEVICE, "b", "c", "d", "e"])
-        self.assertEqual([step["step"] for step in recorded.record["steps"]], [check.DEVICE, "a", "b", "c", "d", "e"])
+        self.assertEqual(ran, [check.DEVICE, "b", "c", "d", "e", "f"])
+        self.assertEqual([step["step"] for step in recorded.record["steps"]], [check.DEVICE, "a", "b", "c", "d", "e", "f"])
         self.assertEqual(recorded.record["steps"][1], steps[0])
         self.assertEqual(recorded.before, {})
 
@@ -634,12 +716,12 @@ class Continued(unittest.TestCase):
             self.assertEqual(json.loads(path.read_text())["steps"], [dict(step="a", ok=True)])
             later = Recorded(self)
             later.record = dict(simulated=False, date="2026-01-05T00", commit="abc", steps=[])
-            self.assertEqual(later.earlier(path), one.before)
-            kept = [check.COMPILED, check.DEVICE, check.KERNELS, check.SIMULATOR]
-            for ok, again in [(True, kept[:2]), (False, kept)]:
-                one.before = {name: dict(step=name, ok=ok or name != check.SIMULATOR) for name in kept}
+            self.assertEqual(later.earlier(path)[0], one.before)
+            always = {check.COMPILED, check.DEVICE}
+            for simulator, again in [(dict(ok=True), always), (dict(ok=True, skipped=True), always), (dict(ok=False), {*always, check.KERNELS})]:
+                one.before = {check.KERNELS: dict(step=check.KERNELS, ok=True), check.SIMULATOR: dict(simulator, step=check.SIMULATOR)}
                 check.Check.write(one)
-                self.assertEqual([name for name, step in later.earlier(path).items() if not step["ok"]], again)
+                self.assertEqual(later.earlier(path), (one.before, again))
             one.before = dict(a=dict(step="a", ok=True))
             check.Check.write(one)
             self.assertEqual((later.record["date"], later.record["device"]), ("2026-01-02T03", "X"))

@@ -60,7 +60,7 @@ class Record:
         self.pack = args.pack.resolve()
         self.end = time.monotonic() + args.seconds
         self.dry, self.only = args.sim_dry_run, args.only
-        self.work = ROOT / "target" / "gpu-check"
+        self.work = args.work.resolve()
         self.bin, self.data, self.outputs = self.work / "bin", self.work / "data", self.work / "outputs"
         self.env = dict(os.environ, KILN_DATA=str(self.data), KILN_GOLDEN=str(GOLDEN), KILN_TEST_GPU="1")
         # Every test opens the device anew: what the driver compiles must be kept, wherever the home folder is.
@@ -82,10 +82,11 @@ class Record:
             "host": f"{platform.machine()}, {os.cpu_count()} cores, {platform.release()}",
             "steps": [],
         }
-        self.before = self.earlier(args.continued) if args.continued else {}
+        self.before, self.again = self.earlier(args.continued) if args.continued else ({}, set())
 
-    def earlier(self, path: pathlib.Path) -> dict[str, dict]:
-        """The steps of a record that is to go on, by their names; it keeps its date, by which its file is named."""
+    def earlier(self, path: pathlib.Path) -> tuple[dict[str, dict], set[str]]:
+        """The steps of a record that is to go on, by their names, and which are to be made again though they are ok. It keeps its date, by
+        which its file is named."""
         before = json.loads(path.read_text(encoding="utf-8"))
         for key in ("commit", "simulated"):
             if before[key] != self.record[key]:
@@ -94,8 +95,8 @@ class Record:
         self.record |= {key: before[key] for key in ("date", "device") if key in before}
         steps = {step["step"]: step for step in before["steps"]}
         # What lies in files alone is not there any more.
-        again = [COMPILED, DEVICE] + ([KERNELS] if verdict(steps.get(SIMULATOR, {"ok": False})) != "ok" else [])
-        return {name: step if name not in again else step | {"ok": False} for name, step in steps.items()}
+        compared = verdict(steps.get(SIMULATOR, {"ok": False})) in ("ok", "skipped")
+        return steps, {COMPILED, DEVICE} if compared else {COMPILED, DEVICE, KERNELS}
 
     def run(self, line: list, limit_s: float, **more: str) -> subprocess.CompletedProcess:
         """One command, within its limit and what is left of the whole, with more variables in its environment; Incomplete where nothing is."""
@@ -141,7 +142,8 @@ class Record:
         why there are none, or too few. Where it has not passed, the end of what its last command printed is kept."""
         known = self.before.pop(name, None)
         asked = not self.only or self.only.search(name)
-        if name not in (COMPILED, DEVICE) and (not asked or (known and verdict(known) == "ok")):
+        kept = known and verdict(known) == "ok" and name not in self.again
+        if name not in (COMPILED, DEVICE) and (kept or not asked):
             self.record["steps"] += [known] if known else []
             return
         started = time.monotonic()
