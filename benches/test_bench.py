@@ -95,6 +95,7 @@ class Commands(unittest.TestCase):
         self.assertFalse(cpu & cuda)
         self.assertEqual(self.names("both"), cpu | cuda)
         self.assertEqual(self.names("both", "kiln-host,kiln-resident"), {"kiln-host-1", "kiln-host-2", "kiln-resident"})
+        self.assertEqual(self.names("both", "torch,torch-cuda"), {"torch-1", "torch-2", "torch-cuda"})
 
     def test_given_programs_are_the_ones_that_run(self):
         lines = bench.commands(arguments("both", kiln=Path("/k"), python=Path("/p")), Path("data"), Path("out"))

@@ -1,10 +1,14 @@
 """Programs that are run and measured: for scripts/gpu-check and scripts/bench."""
 
+import contextlib
 import os
 import pathlib
 import signal
 import statistics
 import subprocess
+import sys
+
+RUNNING: set[subprocess.Popen] = set()
 
 
 class TimedOut(RuntimeError):
@@ -20,19 +24,45 @@ def run(line: list, limit_s: float, env: dict | None = None, cwd: pathlib.Path |
     which would go on beside what is measured next."""
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     process = subprocess.Popen(line, env=env, cwd=cwd, start_new_session=True, **pipes)
+    RUNNING.add(process)
     try:
         out, error = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired as late:
-        os.killpg(process.pid, signal.SIGKILL)
-        try:
-            out, error = process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:  # a driver does not let go of it
-            out, error = "", ""
-        raise TimedOut(limit_s, out, error) from late
+        raise TimedOut(limit_s, *end(process)) from late
     except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
+        end(process)
         raise
+    finally:
+        RUNNING.discard(process)
     return subprocess.CompletedProcess(line, process.returncode, out, error)
+
+
+def end(process: subprocess.Popen) -> tuple[str, str]:
+    """Ends a program and its session: asks first, since it may have programs in sessions of their own to end. What it has printed."""
+    printed = "", ""
+    for number, wait_s in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired, ValueError):  # a driver does not let go of it; another thread has read it
+            printed = process.communicate(timeout=wait_s)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return printed
+
+
+def end_all() -> None:
+    """Ends what other threads run."""
+    for process in list(RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def take_along() -> None:
+    """Lets a signal that ends this process end what it runs, too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def reason_of(done: subprocess.CompletedProcess) -> str:

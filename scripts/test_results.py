@@ -272,6 +272,7 @@ class Recorded(check.Check):
         test.addCleanup(folder.cleanup)
         self.work = pathlib.Path(folder.name)
         self.bin, self.outputs, self.dry = self.work / "bin", self.work / "outputs", dry
+        self.args = unittest.mock.Mock(out=self.work / "out", continued=None)
         self.end, self.lines, self.record = time.monotonic() + seconds, [], dict(steps=[])
         self.before, self.again, self.told, self.endless, self.env = {}, set(), "", collections.Counter(), dict(os.environ)
 
@@ -501,11 +502,11 @@ class Time(unittest.TestCase):
     def test_what_does_not_end_is_ended_with_all_that_it_has_started(self):
         recorded = Recorded(self)
         file = recorded.work / "written"
-        script = f"(sleep 3; touch {file}) & echo begun; echo why >&2; wait"
-        entry = recorded.took("a", lambda: recorded.run(["sh", "-c", script], 0.5))
-        self.assertEqual((records.verdict(entry), entry["reason"]), ("FAILED", "not done after 0 s"))
+        script = f"(sleep 9; touch {file}) & echo begun; echo why >&2; wait"
+        entry = recorded.took("a", lambda: recorded.run(["sh", "-c", script], 3))
+        self.assertEqual((records.verdict(entry), entry["reason"]), ("FAILED", "not done after 3 s"))
         self.assertEqual(entry["printed"], "begun\n\nwhy\n")
-        time.sleep(3.2)
+        time.sleep(7)
         self.assertFalse(file.exists())
 
     def test_after_two_commands_without_end_an_engine_is_left_alone(self):
@@ -525,16 +526,47 @@ class Time(unittest.TestCase):
         recorded.took("4", lambda: recorded.kiln("parity", "--engine", "resident"))
         self.assertEqual(len(ran), 4)
 
-    def test_a_program_does_not_outlive_who_is_interrupted(self):
+    def test_a_program_does_not_outlive_who_is_ended(self):
         recorded = Recorded(self)
-        file = recorded.work / "written"
-        script = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import programs; programs.run(['sh', '-c', 'echo; sleep 2; touch {file}'], 60)"
-        process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(0.7)
-        os.kill(process.pid, signal.SIGINT)
-        process.wait()
-        time.sleep(2)
-        self.assertFalse(file.exists())
+        begun, written = recorded.work / "begun", recorded.work / "written"
+        # As gpu-check runs scripts/bench, which runs a peer.
+        inner = ["sh", "-c", f"touch {begun}; sleep 4; touch {written}"]
+        nested = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import programs; programs.take_along(); programs.run(LINE, 60)"
+        middle = [sys.executable, "-c", nested.replace("LINE", repr(inner))]
+        outer = [sys.executable, "-c", nested.replace("LINE", repr(middle))]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen(outer, stderr=subprocess.DEVNULL, start_new_session=True)
+            while not begun.exists():
+                time.sleep(0.02)
+            os.kill(process.pid, number)
+            process.wait()
+            begun.unlink()
+        time.sleep(4.5)
+        self.assertFalse(written.exists())
+
+    def test_what_is_wrong_is_told_though_the_time_ends(self):
+        recorded = Recorded(self)
+        models = iter([dict(model="a"), dict(model="b")])
+
+        def train():
+            found = next(models, None)
+            if not found:
+                raise records.Incomplete("no time left")
+            return found
+
+        self.assertEqual(recorded.took("a", lambda: recorded.alike(3, train))["reason"], "2 different models in 2 runs")
+        models = iter([dict(model="a")])
+        self.assertEqual(records.verdict(recorded.took("a", lambda: recorded.alike(3, train))), "incomplete")
+
+        def late(*_, **__):
+            raise records.TimedOut(60, text, "")
+
+        recorded.run, recorded.output, recorded.gpu_alone = late, lambda *_, **__: "a: test\n", lambda *_: None
+        for text, verdict in [("test a ... FAILED\ntest b ... ", "FAILED"), ("test a ... ok\n", "FAILED")]:
+            entry = recorded.took("golden", lambda: recorded.tests("other"))
+            self.assertEqual((records.verdict(entry), "a failed" in entry["reason"]), (verdict, "FAILED" in text))
+        for text, verdict in [("========= COMPUTE-SANITIZER\n", "incomplete"), ("========= COMPUTE-SANITIZER\n========= Invalid __global__ read\n", "FAILED")]:
+            self.assertEqual(records.verdict(recorded.took("s", lambda: recorded.sanitizer("memcheck", "train"))), verdict)
 
 
 class Reasons(unittest.TestCase):
@@ -656,7 +688,7 @@ class Compiled(unittest.TestCase):
 
     def test_nothing_is_written_before_the_device_is_known(self):
         recorded = Recorded(self)
-        recorded.args = unittest.mock.Mock(out=recorded.work / "out")
+        recorded.record["device"] = "of a record that goes on"
         check.Check.write(recorded)
         self.assertFalse(recorded.args.out.exists())
 
@@ -666,7 +698,7 @@ class Device(unittest.TestCase):
 
     def found(self, checks: list, **earlier: str):
         recorded = Recorded(self)
-        recorded.record |= earlier
+        recorded.record |= dict(date="2026-01-02T03") | earlier
         text = json.dumps(dict(outcome="gpu", checks=[dict(zip(("name", "verdict", "detail"), one)) for one in checks]))
         recorded.run = lambda line, _limit_s: subprocess.CompletedProcess(line, 0, text, "")
         return recorded.took(check.DEVICE, recorded.device), recorded.record
@@ -679,6 +711,15 @@ class Device(unittest.TestCase):
         self.assertEqual(len(entry["report"]), 4)
         entry, record = self.found([self.CHECKS[0], ("devices", "failed", "no driver")])
         self.assertEqual((entry["reason"], "gpu" in record), ("devices: failed: no driver", False))
+
+    def test_a_device_that_cannot_be_used_is_told_beside_one_that_can(self):
+        entry, record = self.found([*self.CHECKS, ("device 0", "warning", "sm_70 is too old"), ("device 1", "ok", "NVIDIA L4, sm_89, 58")])
+        self.assertEqual(entry["reason"], "device 0: warning: sm_70 is too old; CUDA_VISIBLE_DEVICES names another")
+
+    def test_a_record_of_today_is_not_written_over(self):
+        self.found(self.CHECKS)
+        with unittest.mock.patch.object(records.pathlib.Path, "exists", lambda _: True), self.assertRaisesRegex(SystemExit, "--continue"):
+            self.found(self.CHECKS)
 
     def test_the_simulator_and_another_device_are_refused(self):
         for checks, earlier in [([("device 0", "ok", "Kiln simulator (sm_90), sm_90, 132 multiprocessors")], {}), (self.CHECKS, dict(device="NVIDIA L4"))]:
@@ -709,7 +750,7 @@ class Continued(unittest.TestCase):
     def test_a_record_is_whole_at_any_time_and_of_one_commit(self):
         with tempfile.TemporaryDirectory() as folder:
             one = Recorded(self)
-            one.args, one.record = unittest.mock.Mock(out=pathlib.Path(folder)), dict(simulated=False, date="2026-01-02T03", commit="abc", device="X", host="h", steps=[])
+            one.args, one.record = unittest.mock.Mock(out=pathlib.Path(folder)), dict(simulated=False, date="2026-01-02T03", commit="abc", device="X", gpu="X, sm_90,", host="h", steps=[])
             one.before = dict(a=dict(step="a", ok=True))
             check.Check.write(one)
             path = pathlib.Path(folder) / "2026-01-02-X.json"

@@ -5,6 +5,7 @@ import collections
 import datetime
 import gzip
 import hashlib
+import importlib.util
 import json
 import lzma
 import os
@@ -60,14 +61,14 @@ class Record:
         self.pack = args.pack.resolve()
         self.end = time.monotonic() + args.seconds
         self.dry, self.only = args.sim_dry_run, args.only
-        self.work = args.work.resolve()
+        self.work = args.work.resolve() / "gpu-check"
         self.bin, self.data, self.outputs = self.work / "bin", self.work / "data", self.work / "outputs"
         self.env = dict(os.environ, KILN_DATA=str(self.data), KILN_GOLDEN=str(GOLDEN), KILN_TEST_GPU="1")
         # Every test opens the device anew: what the driver compiles must be kept, wherever the home folder is.
         self.env.setdefault("CUDA_CACHE_PATH", str(self.work / "cache"))
         # The end of what the last command has printed, and how many of each kind did not end.
         self.told, self.endless = "", collections.Counter()
-        for folder in (self.bin, self.data):
+        for folder in (self.bin, self.data, self.outputs):
             shutil.rmtree(folder, ignore_errors=True)
         self.bin.mkdir(parents=True)
         for packed in self.pack.glob("*.xz"):
@@ -171,17 +172,20 @@ class Record:
 
     def write(self) -> None:
         """Writes the record, where it is known of what device it is."""
-        if "device" not in self.record:
+        if "gpu" not in self.record:
             return
-        device = "".join(c if c.isalnum() else "-" for c in self.record["device"]).strip("-")
-        stem = "simulated" if self.dry else f"{self.record['date'][:10]}-{device}"
-        folder = self.work if self.dry else self.args.out
-        folder.mkdir(parents=True, exist_ok=True)
+        path = self.path()
+        path.parent.mkdir(parents=True, exist_ok=True)
         # With the steps that are still to be looked at again.
         record = self.record | {"steps": [*self.record["steps"], *self.before.values()]}
-        replace(folder / f"{stem}.json", json.dumps(record, indent=1) + "\n")
-        replace(folder / f"{stem}.md", markdown(record))
-        self.written = folder / f"{stem}.md"
+        replace(path, json.dumps(record, indent=1) + "\n")
+        replace(path.with_suffix(".md"), markdown(record))
+
+    def path(self) -> pathlib.Path:
+        """Where it is written."""
+        device = "".join(c if c.isalnum() else "-" for c in self.record["device"]).strip("-")
+        stem = "simulated" if self.dry else f"{self.record['date'][:10]}-{device}"
+        return (self.work if self.dry else self.args.out) / f"{stem}.json"
 
     def train(self, *arguments: object, limit_s: float = 60) -> dict:
         """A training run: engine, epochs and summary of its events, and the hash of the model that it wrote. Its pace is that of the
@@ -216,7 +220,10 @@ class Record:
             raise RuntimeError(reason_of(done)) from error
         report = [f"{check['name']}: {check['verdict']}: {check['detail']}" for check in checks]
         found = next((check["detail"] for check in checks if check["name"] == "device 0" and check["verdict"] == "ok"), None)
-        wrong = "; ".join(line for line, check in zip(report, checks) if check["verdict"] == "failed")
+        # What trains is the first device, though another would do.
+        other = [check for check in checks if check["name"] == "device 0" and check["verdict"] == "warning" and not self.dry]
+        wrong = [line for line, check in zip(report, checks) if check["verdict"] == "failed" or check in other]
+        wrong = "; ".join(wrong) + ("; CUDA_VISIBLE_DEVICES names another" if other else "")
         if not found:
             raise Failed(wrong or "no device", report=report)
         if ("simulator" in found.lower()) != self.dry:
@@ -224,6 +231,8 @@ class Record:
         name = found.split(",")[0]
         if self.record.setdefault("device", name) != name:
             sys.exit(f"expected {self.record['device']}, as in the record that is to go on, found {name}")
+        if not (self.dry or self.args.continued) and self.path().exists():
+            sys.exit(f"{self.path()}: there is a record of today: --continue goes on with it, --out names another folder")
         self.record["gpu"] = found
         self.record["nvidia_smi"] = self.smi("name,driver_version,memory.total,clocks.max.sm,power.limit")
         self.record["clocks"] = {"first": self.smi(CLOCKS)}
@@ -254,8 +263,7 @@ class Record:
 
     def packages(self, *names: str) -> list[str]:
         """Which of these this Python has."""
-        search = "import importlib.util, sys\nprint(*(name for name in sys.argv[1:] if importlib.util.find_spec(name)))"
-        return subprocess.run([sys.executable, "-c", search, *names], capture_output=True, text=True, timeout=60).stdout.split()
+        return [name for name in names if importlib.util.find_spec(name)]
 
     def capability(self) -> int:
         """Of the device: 90 for sm_90."""

@@ -1,6 +1,7 @@
 """Steps with NVIDIA's tools: compute-sanitizer, ncu and nsys."""
 
 import csv
+import re
 
 from programs import TimedOut, reason_of
 
@@ -25,8 +26,12 @@ class Tools(Record):
             raise Skipped(f"sm_{self.capability()} has no clusters")
         try:
             done = self.run(["compute-sanitizer", "--tool", tool, "--error-exitcode", 9, self.bin / "kiln", *command], 60)
-        except TimedOut as error:  # the tool's time, not kiln's
-            raise Incomplete(str(error)) from error
+        except (Incomplete, TimedOut) as short:  # the tool's time, not kiln's
+            late = short if isinstance(short, TimedOut) else short.__cause__
+            told = [line for line in getattr(late, "out", "").splitlines() if re.match("=+ (?!COMPUTE-SANITIZER)\\S", line)]
+            if told:
+                raise RuntimeError(f"{told[0]}; {short}") from short
+            raise Incomplete(str(short)) from short
         summary = [line for line in done.stdout.splitlines() if "SUMMARY" in line]
         if "Device not supported" in done.stdout:
             raise Skipped("compute-sanitizer does not support this device here")
