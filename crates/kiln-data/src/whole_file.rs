@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 
 const PREFIX: &str = ".kiln-";
+/// Of what [`WholeFile::result_in`] makes.
+const PREFIX_RESULT: &str = ".kiln-result-";
 const SUFFIX: &str = ".tmp";
 /// A temporary file this old belongs to a process that was killed.
 const STALE: Duration = Duration::from_secs(3600);
@@ -26,7 +28,20 @@ impl WholeFile {
     /// # Errors
     /// Where the folder is not there or cannot be written.
     pub fn new_in(folder: &Path) -> io::Result<Self> {
+        Self::named_in(folder, PREFIX)
+    }
+
+    /// An empty one, of who alone writes results to a folder: see [`WholeFile::remove_results`].
+    ///
+    /// # Errors
+    /// Where the folder is not there or cannot be written.
+    pub fn result_in(folder: &Path) -> io::Result<Self> {
+        Self::named_in(folder, PREFIX_RESULT)
+    }
+
+    fn named_in(folder: &Path, prefix: &str) -> io::Result<Self> {
         let mut names = temporary();
+        names.prefix(prefix);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -49,22 +64,22 @@ impl WholeFile {
     /// # Errors
     /// Where the folder cannot be read.
     pub fn remove_stale(folder: &Path) -> io::Result<()> {
-        Self::remove(folder, STALE)
+        Self::remove(folder, PREFIX, STALE)
     }
 
-    /// Removes what processes that were killed have left in a folder, whenever that was: for whom alone writes there.
+    /// Removes what processes that were killed have left of results in a folder, whenever that was: for who alone writes them there.
     ///
     /// # Errors
     /// Where the folder cannot be read.
-    pub fn remove_all(folder: &Path) -> io::Result<()> {
-        Self::remove(folder, Duration::ZERO)
+    pub fn remove_results(folder: &Path) -> io::Result<()> {
+        Self::remove(folder, PREFIX_RESULT, Duration::ZERO)
     }
 
-    fn remove(folder: &Path, age_min: Duration) -> io::Result<()> {
+    fn remove(folder: &Path, prefix: &str, age_min: Duration) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
-            let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+            let ours = name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(SUFFIX));
             let old = |modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age >= age_min);
             // Another process may be cleaning up too.
             if ours && entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(old) {

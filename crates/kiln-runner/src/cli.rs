@@ -162,7 +162,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = Source::Mnist)]
     pub(crate) dataset: Source,
     /// Folder for model.safetensors, and beside it checkpoint.safetensors and metrics.jsonl, all rewritten after epochs, or for
-    /// kiln sweep, after runs, sweep.jsonl [default: runs/DATASET, or runs/DATASET-sweep]
+    /// kiln sweep, after runs, sweep.jsonl; one run at a time, and not both kinds [default: runs/DATASET, or runs/DATASET-sweep]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print JSON, one object a line, in place of text

@@ -36,7 +36,7 @@ fn failed(path: &Path, bytes: usize) -> String {
 }
 
 fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<SyncedFile> {
-    let mut file = WholeFile::new_in(folder)?;
+    let mut file = WholeFile::result_in(folder)?;
     file.write_all(bytes)?;
     file.sync()
 }
@@ -51,8 +51,11 @@ pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) ->
     let failed = || format!("{}: expected a folder that can be read and written", path.display());
     fs::create_dir_all(path).with_context(failed)?;
     let folder = lock(path)?;
-    let clean = if folder.is_some() { WholeFile::remove_all } else { WholeFile::remove_stale };
-    clean(path).and_then(|()| WholeFile::new_in(path).map(drop)).with_context(failed)?;
+    if folder.is_some() {
+        WholeFile::remove_results(path).with_context(failed)?;
+    }
+    let cleaned = WholeFile::remove_stale(path);
+    cleaned.and_then(|()| WholeFile::result_in(path).map(drop)).with_context(failed)?;
     for file in files {
         ensure!(!file.is_dir(), "{}: expected a file that can be replaced, found a folder", file.display());
     }
@@ -138,25 +141,24 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
     }
 
-    /// That of a run that was killed goes, that of one that may still be writing without a lock stays, and so does what is somebody's own.
+    /// That of a run that was killed goes, that of a fetch that may still be under way stays, and so does what is somebody's own.
     #[test]
     fn stale_temporary_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
-        for (name, time) in
-            [(".kiln-1.tmp", Some(hours_ago)), (".kiln-2.tmp", None), ("kiln.tmp", Some(hours_ago))]
-        {
+        let names = [".kiln-1.tmp", ".kiln-2.tmp", ".kiln-result-3.tmp", "kiln.tmp"];
+        for (name, time) in names.into_iter().zip([Some(hours_ago), None, None, Some(hours_ago)]) {
             let file = fs::File::create(path(name)).unwrap();
             if let Some(time) = time {
                 file.set_modified(time).unwrap();
             }
         }
-        let there = || [".kiln-1.tmp", ".kiln-2.tmp", "kiln.tmp"].map(|name| path(name).exists());
+        let there = || names.map(|name| path(name).exists());
         WholeFile::remove_stale(folder.path()).unwrap();
-        assert_eq!(there(), [false, true, true]);
+        assert_eq!(there(), [false, true, true, true]);
         let _lock = writable_folder(folder.path(), []).unwrap();
-        assert_eq!(there(), [false, false, true]);
+        assert_eq!(there(), [false, true, false, true]);
     }
 
     #[test]

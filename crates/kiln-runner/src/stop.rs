@@ -14,7 +14,7 @@ use signal_hook::flag;
 
 /// A run that was ended before its last epoch, or a sweep before that of its last run.
 #[derive(Debug, thiserror::Error)]
-#[error("ended after {what} {done} of {all}, as asked: what it came to is written")]
+#[error("ended after {what} {done} of {all}, as asked{}", if *done > 0 { ": what it came to is written" } else { "" })]
 pub(crate) struct Interrupted {
     /// `epoch`, or `run` of a sweep.
     pub(crate) what: &'static str,

@@ -553,7 +553,7 @@ fn two_hang_ups_are_one() {
             assert!(child.0.try_wait().unwrap().is_none(), "it ended on its own");
             std::thread::sleep(Duration::from_millis(5));
         }
-        std::thread::sleep(Duration::from_millis(300)); // it listens now
+        // It listens since before it said so.
         send(signal, &child.0);
         send(signal, &child.0);
         assert_eq!(child.0.wait().unwrap().code(), Some(130), "{signal}");

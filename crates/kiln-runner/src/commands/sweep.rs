@@ -159,8 +159,8 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     ensure!(train_args.profile_steps.is_none(), Usage::new("--profile-steps belongs to kiln train"));
     let folder = train_args.folder_of_sweep();
     let output = Output { table: folder.join("sweep.jsonl"), model: folder.join("model.safetensors") };
-    files::refuse(&folder, "checkpoint.safetensors", "kiln train")?;
     let _lock = files::writable_folder(&folder, [&output.table, &output.model])?;
+    files::refuse(&folder, "checkpoint.safetensors", "kiln train")?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
     let runs = jobs(arguments, train)?;

@@ -12,7 +12,7 @@ use kiln_engine::{Job, Loss, Mlp, Samples, StepRange};
 use super::data;
 use crate::checkpoint::{Checkpoint, Settings};
 use crate::cli::{TrainArgs, TrainCommand, Usage};
-use crate::{engine, files};
+use crate::{engine, files, stop};
 use run::{Output, Run};
 
 /// A run that is to go on.
@@ -30,8 +30,8 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     };
     let folder = arguments.folder();
     let output = Output::in_folder(&folder);
-    files::refuse(&folder, "sweep.jsonl", "a sweep")?;
     let _lock = files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
+    files::refuse(&folder, "sweep.jsonl", "a sweep")?;
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
@@ -45,8 +45,9 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     };
     let done = from.as_ref().map_or(0, |from| from.checkpoint.epoch);
     check_profile(&settings, done, arguments.profile_steps)?;
+    let stop = stop::asked()?;
     let trainer = engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps);
-    let run = Run::new(settings, train, test, output, arguments.json);
+    let run = Run::new(settings, train, test, output, stop, arguments.json);
     let Some(Resumed { path, checkpoint }) = from else {
         let (trainer, line) = trainer?;
         return run.start(&line, None)?.epochs(trainer);

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -13,7 +15,7 @@ use super::metadata;
 use crate::checkpoint::{self, Checkpoint, Settings};
 use crate::files::{Pace, Replacement};
 use crate::model_file;
-use crate::stop::{self, Interrupted};
+use crate::stop::Interrupted;
 use crate::terminal::{bar, plural, say};
 
 /// A line of `metrics.jsonl`.
@@ -107,6 +109,8 @@ pub(super) struct Run<'a> {
     /// What the last of the epochs came to, where it is not written yet.
     unsaved: Option<TrainingState>,
     pace: Pace,
+    /// Whether someone has asked for its end.
+    stop: Arc<AtomicBool>,
     json: bool,
     output: Output,
 }
@@ -137,10 +141,11 @@ impl<'a> Run<'a> {
         train: Samples<'a>,
         test: Samples<'a>,
         output: Output,
+        stop: Arc<AtomicBool>,
         json: bool,
     ) -> Self {
         let (metrics, engine, unsaved, pace) = (String::new(), String::new(), None, Pace::default());
-        Self { settings, done: 0, metrics, engine, train, test, unsaved, pace, json, output }
+        Self { settings, done: 0, metrics, engine, train, test, unsaved, pace, stop, json, output }
     }
 
     /// The rest of a run. Its results so far are written, too: they may have come from elsewhere, or be ahead of the files beside them.
@@ -204,7 +209,7 @@ impl<'a> Run<'a> {
         let Settings { epochs: all, batch, seed, .. } = self.settings;
         let (samples, first, test) = (self.train.len(), self.done, self.test);
         let shuffle = Shuffle::new(samples, seed);
-        let stop = stop::asked()?;
+        let stop = self.stop.clone();
         let mut epochs = trainer
             .epochs(all.get() - first, batch.get(), |epoch| shuffle.epoch((first + epoch) as u64))
             .evaluating(&test)
