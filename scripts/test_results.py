@@ -880,7 +880,10 @@ class Records(unittest.TestCase):
     def test_a_skipped_step_is_neither_passed_nor_failed(self):
         steps = [dict(step="a", ok=True, skipped=True, reason="ncu is not on PATH"), dict(step="b", ok=False, reason="off by 1"), dict(step="c", ok=True),
                  dict(step="d", ok=False, incomplete=True, reason="60 of 102 runs")]
-        text = check.markdown(dict(simulated=False, date="2026-01-01", commit="abc", host="x", steps=steps))
+        record = dict(simulated=False, date="2026-01-01", commit="abc", host="x", gpu="X, sm_90", clocks=dict(first=None), steps=steps)
+        text = check.markdown(record)
+        self.assertIn("Device: X, sm_90\n\n|", text)
+        self.assertIn("first 345 MHz; last 1980 MHz", check.markdown(record | dict(clocks=dict(first="345 MHz", last="1980 MHz"))))
         self.assertIn("| a | skipped |", text)
         self.assertIn("| b | FAILED |", text)
         self.assertIn("| c | ok |", text)

@@ -303,7 +303,9 @@ def parameters(model: pathlib.Path) -> str:
 def markdown(record: dict) -> str:
     title = "Simulated: not a GPU" if record["simulated"] else record.get("device", "unknown device")
     lines = [f"# {title}, {record['date']}", "", f"Commit {record['commit']}. {record['host']}. `scripts/gpu-check`."]
-    lines += [f"{name}: {record[key]}" for key, name in (("gpu", "Device"), ("nvidia_smi", "nvidia-smi"), ("clocks", CLOCKS)) if record.get(key)]
+    lines += [f"{name}: {record[key]}" for key, name in (("gpu", "Device"), ("nvidia_smi", "nvidia-smi")) if record.get(key)]
+    clocks = record.get("clocks", {})
+    lines += [f"{CLOCKS}: first {clocks['first']}; last {clocks.get('last')}"] if clocks.get("first") else []
     lines += ["", "| step | verdict | µs a step | accuracy | what else |", "|---|---|---|---|---|"]
     for step in record["steps"]:
         accuracy = step.get("test_accuracy")
