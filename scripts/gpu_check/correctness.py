@@ -1,5 +1,6 @@
 """Steps that find out whether Kiln is right on a device."""
 
+import collections.abc
 import concurrent.futures
 import itertools
 import json
@@ -13,7 +14,7 @@ import time
 import programs
 from programs import TimedOut, reason_of
 
-from .record import GOLDEN, OUTPUTS, PRECISIONS, ROOT, Failed, Incomplete, Record, Skipped
+from .record import GOLDEN, OUTPUTS, PRECISIONS, ROOT, Failed, Incomplete, Record, Skipped, printed_by
 
 # Parts of the names of tests that are left out, by binary: they set up a device of their own.
 LEFT_OUT = {
@@ -44,7 +45,7 @@ class Correctness(Record):
         resident, grid = ["--engine", "resident"], ["--team", "grid"]
         commands = [["train", "--engine", "graph"], ["train", "--engine", "graph", *wide], ["train", *resident], ["train", *resident, *grid]]
         commands += [["profile"], ["profile", *grid], ["parity", *resident, small], ["parity", *resident, *grid, small]]
-        end = time.monotonic() + min(120, self.end - time.monotonic())
+        end = min(time.monotonic() + 120, self.end)
 
         def outcome(job: tuple[int, tuple[str, list]]) -> str | None:
             at, (precision, command) = job
@@ -97,8 +98,7 @@ class Correctness(Record):
         try:
             done = self.run(line, 600 if self.dry else 180, **saved)
         except (Incomplete, TimedOut) as short:
-            late = short if isinstance(short, TimedOut) else short.__cause__
-            failed = re.findall(FAILED, getattr(late, "out", ""), re.MULTILINE)
+            failed = re.findall(FAILED, printed_by(short), re.MULTILINE)
             if failed:
                 raise RuntimeError(f"{'; '.join(failed)} failed; {short}") from short
             raise
@@ -168,7 +168,7 @@ class Correctness(Record):
         """The textbook job to its end, three times: one model, and the run of the middle pace."""
         if "resident" in flags:
             self.gpu_alone()  # its smallest batch takes minutes on the simulator; parity and determinism run there
-        runs = self.alike(1 if self.dry else 3, lambda: self.train(*flags, *(self.small() if self.dry else [])))
+        runs = self.alike([[*flags, *(self.small() if self.dry else [])]] * (1 if self.dry else 3))
         found = sorted(runs, key=lambda run: run["us_per_step"])[len(runs) // 2]
         found["range_us_per_step"] = [pick(run["us_per_step"] for run in runs) for pick in (min, max)]
         if not self.dry and found["test_accuracy"] < 0.97:
@@ -192,16 +192,15 @@ class Correctness(Record):
 
     def resident_determinism(self) -> dict:
         flags = ["--blocks", 8, "--layers", "784,8,10", "--batch", 128] if self.dry else ["--blocks", 16]
-        train = lambda: self.train("--engine", "resident", "--epochs", 1, *flags, limit_s=60)
-        runs = self.alike(1 if self.dry else 20, train)
+        runs = self.alike([["--engine", "resident", "--epochs", 1, *flags]] * (1 if self.dry else 20))
         return {"model": runs[0]["model"], "result": f"{len(runs)} runs"}
 
-    def alike(self, count: int, train) -> list[dict]:
-        """So many runs, which must write one model. Two that did not are told though the time ends."""
+    def alike(self, trainings: collections.abc.Iterable[list]) -> list[dict]:
+        """Runs with these flags, which must write one model. Two that did not are told though the time ends."""
         runs = []
         try:
-            while len(runs) < count:
-                runs.append(train())
+            for flags in trainings:
+                runs.append(self.train(*flags))
         finally:
             models = {run["model"] for run in runs}
             if len(models) > 1:
@@ -214,14 +213,9 @@ class Correctness(Record):
         end = self.end - 10
         flags = [["--submission", "direct"], ["--placement", "streamed", "--chunk-rows", 4096]]
         flags += [["--submission", "captured"]] * (2 if self.dry else 100)
-        models = []
-        for more in flags:
-            if time.monotonic() > end:
-                break
-            models.append(self.train("--engine", "graph", *more, *self.small())["model"])
+        in_time = itertools.takewhile(lambda _: time.monotonic() <= end, flags)
+        models = [run["model"] for run in self.alike(["--engine", "graph", *more, *self.small()] for more in in_time)]
         runs, wanted = len(models), len(flags)
-        if len(set(models)) > 1:
-            raise RuntimeError(f"{len(set(models))} different models in {runs} runs")
         figures = {"runs": runs, "wanted": wanted, "models": sorted(set(models))}
         if runs < wanted:
             raise Incomplete(f"{runs} of {wanted} runs, then no time was left", **figures)

@@ -118,7 +118,7 @@ class Record:
         self.told = end_of(done.stdout, done.stderr)
         return done
 
-    def kiln(self, *arguments: object, limit_s: float = 60) -> str:
+    def kiln(self, *arguments: object) -> str:
         """Output of a kiln command. After two that did not end, none of the same kind and engine is run: a third would take the time of other
         steps."""
         engine = arguments[arguments.index("--engine") + 1] if "--engine" in arguments else ""
@@ -126,7 +126,7 @@ class Record:
         if self.endless[kind] == 2:
             raise RuntimeError(f"not run: two commands before it did not end: {kind}")
         try:
-            return self.output("kiln", *arguments, limit_s=900 if self.dry else limit_s)
+            return self.output("kiln", *arguments, limit_s=900 if self.dry else 60)
         except TimedOut:
             self.endless[kind] += 1
             raise
@@ -187,12 +187,12 @@ class Record:
         stem = "simulated" if self.dry else f"{self.record['date'][:10]}-{device}"
         return (self.work if self.dry else self.args.out) / f"{stem}.json"
 
-    def train(self, *arguments: object, limit_s: float = 60) -> dict:
+    def train(self, *arguments: object) -> dict:
         """A training run: engine, epochs and summary of its events, and the hash of the model that it wrote. Its pace is that of the
         median of the epochs after the first, which holds what is done once."""
         out = self.work / "run"
         shutil.rmtree(out, ignore_errors=True)
-        text = self.kiln("train", "--json", "--out", out, *arguments, limit_s=limit_s)
+        text = self.kiln("train", "--json", "--out", out, *arguments)
         events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
         [start, *epochs, summary] = events
         steps = summary["steps"] / len(epochs)
@@ -274,6 +274,12 @@ def unpack(packed: pathlib.Path, to: pathlib.Path, decompress) -> pathlib.Path:
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(decompress(packed.read_bytes()))
     return to
+
+
+def printed_by(short: Incomplete | TimedOut) -> str:
+    """The standard output of a command that had no time to end, where one was under way."""
+    late = short if isinstance(short, TimedOut) else short.__cause__
+    return late.out if isinstance(late, TimedOut) else ""
 
 
 def end_of(*texts: str) -> str:

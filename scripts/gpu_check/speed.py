@@ -33,7 +33,7 @@ class Speed(Record):
         shares = ", ".join(f"{phase['phase']} {phase['cycles']:.0f}" for phase in profile["phases"])
         return {"us_per_step": round(profile["ns_per_step"] / 1000, 3), "profile": profile, "result": f"cycles: {shares}"}
 
-    def bench(self, *flags: object, rounds: int = 3, limit_s: float = 150) -> dict:
+    def bench(self, *flags: object, rounds: int = 3) -> dict:
         """Kiln beside its peers, alternating. One round is a result; fewer, or no peer, are not."""
         out = self.work / "bench"
         shutil.rmtree(out, ignore_errors=True)
@@ -44,7 +44,7 @@ class Speed(Record):
         elif not self.packages("torch", "jax"):
             raise Skipped(f"{sys.executable} has neither PyTorch nor JAX")
         try:
-            done = self.run([*line, "--rounds", rounds, "--python", sys.executable], limit_s)
+            done = self.run([*line, "--rounds", rounds, "--python", sys.executable], 150)
             told = reason_of(done)
         except (TimedOut, Incomplete) as error:  # the runs that were made are written
             told = str(error)

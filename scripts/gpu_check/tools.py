@@ -5,7 +5,7 @@ import re
 
 from programs import TimedOut, reason_of
 
-from .record import GOLDEN, PRECISIONS, ROOT, Incomplete, Record, Skipped
+from .record import GOLDEN, PRECISIONS, ROOT, Incomplete, Record, Skipped, printed_by
 
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 # Of the runs for compute-sanitizer, those that come before other tools.
@@ -27,8 +27,7 @@ class Tools(Record):
         try:
             done = self.run(["compute-sanitizer", "--tool", tool, "--error-exitcode", 9, self.bin / "kiln", *command], 60)
         except (Incomplete, TimedOut) as short:  # the tool's time, not kiln's
-            late = short if isinstance(short, TimedOut) else short.__cause__
-            told = [line for line in getattr(late, "out", "").splitlines() if re.match("=+ (?!COMPUTE-SANITIZER)\\S", line)]
+            told = [line for line in printed_by(short).splitlines() if re.match("=+ (?!COMPUTE-SANITIZER)\\S", line)]
             if told:
                 raise RuntimeError(f"{told[0]}; {short}") from short
             raise Incomplete(str(short)) from short

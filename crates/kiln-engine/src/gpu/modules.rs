@@ -7,9 +7,10 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUjit_option};
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule};
 use cudarc::nvrtc::Ptx;
 
+use super::device::text;
 use super::fault;
 use super::kernels::Module;
 use crate::Error;
@@ -20,26 +21,22 @@ use crate::Error;
 /// [`Error::Gpu`] with the driver's words, and what its compiler says of the PTX.
 pub(super) fn load(context: &Arc<CudaContext>, (name, ptx): Module) -> Result<Arc<CudaModule>, Error> {
     context.load_module(Ptx::from_src(ptx)).map_err(|error| {
-        let refused = failed(name, error);
-        match (refused, compilers_words(ptx)) {
-            (Error::Gpu { what, reason }, Some(words)) => {
-                Error::Gpu { what, reason: format!("{reason}: {words}") }
-            }
-            (refused, _) => refused,
-        }
+        let words = compilers_words(ptx).map_or_else(String::new, |words| format!(": {words}"));
+        Error::Gpu { what: loading(name), reason: text(error) + &words }
     })
 }
 
 /// A function of a module, loaded whole: drivers load lazily, and then the first launch would load it, and might synchronise the device.
 pub(super) fn function(module: &Arc<CudaModule>, of: &str, name: &str) -> Result<CudaFunction, Error> {
-    let function = module.load_function(name).map_err(|error| failed(of, error))?;
+    let failed = |error| fault(&loading(of), error);
+    let function = module.load_function(name).map_err(failed)?;
     // SAFETY: the function is one of a module that it keeps alive, whose context `load_function` has bound to this thread.
-    unsafe { sys::cuFuncLoad(function.cu_function()) }.result().map_err(|error| failed(of, error))?;
+    unsafe { sys::cuFuncLoad(function.cu_function()) }.result().map_err(failed)?;
     Ok(function)
 }
 
-fn failed(module: &str, error: DriverError) -> Error {
-    fault(&format!("loading the kernels of {module}"), error)
+fn loading(module: &str) -> String {
+    format!("loading the kernels of {module}")
 }
 
 /// Bytes of what a compiler says that are kept.
