@@ -224,8 +224,10 @@ mod tests {
             (pixels, Precision::F32, &[momentum]),
             (floats, Precision::F32, &[descent, adam]),
         ] {
-            for &optimizer in optimizers {
-                for layers in [&[WIDTH, 131, 67, 7][..], &[WIDTH, 33, 7], &[WIDTH, 7]] {
+            for (number, &optimizer) in optimizers.iter().enumerate() {
+                // What an optimizer does to a weight does not depend on the layers.
+                let others = [&[WIDTH, 33, 7][..], &[WIDTH, 7]].into_iter().filter(|_| number == 0);
+                for layers in std::iter::once(&[WIDTH, 131, 67, 7][..]).chain(others) {
                     let [copies, floats] = [0, usize::MAX].map(|most| Choices {
                         copied_weights_max: most,
                         copied_f32_weights_max: Some(most),

@@ -79,14 +79,15 @@ pub(super) fn plans(demand: Demand, blocks: Option<u32>, shared_bytes: usize) ->
         wide.iter().filter_map(|&(blocks, units)| plan(demand, blocks, units, shared_bytes)).collect();
     if plans.is_empty() {
         let (blocks, units) = wide[wide.len() - 1];
-        let needed = bytes(demand, blocks, units, TILE, 2);
+        let needed = bytes(demand, blocks, units, TILE, 1);
         let (what, found) = ("shared memory of a block", format!("{shared_bytes} bytes"));
         return Err(Error::Resident { what, expected: format!("{needed} bytes or more"), found });
     }
     Ok(plans)
 }
 
-/// Slots for two batches where they fit, otherwise as many as fit of the largest chunk of which two do.
+/// Slots for two batches where they fit, otherwise as many as fit of the largest chunk of which two do, or of which one does: then
+/// nothing is loaded while a block computes.
 fn plan(demand: Demand, blocks: usize, units: usize, shared_bytes: usize) -> Option<Plan> {
     let most = chunk_max(units, demand.planes);
     let tiles = (1..=most / TILE).rev().map(|tiles| tiles * TILE);
@@ -96,14 +97,14 @@ fn plan(demand: Demand, blocks: usize, units: usize, shared_bytes: usize) -> Opt
         .clone()
         .map(|chunk| (chunk, 2 * demand.batch.div_ceil(chunk)))
         .find(|&(chunk, slots)| slots <= SLOTS_MAX && fits(chunk, slots));
-    let parts = || {
-        let chunk = useful.clone().find(|&chunk| fits(chunk, 2))?;
+    let parts = |least| {
+        let chunk = useful.clone().find(|&chunk| fits(chunk, least))?;
         // One less than two batches: with so many slots the kernel would take them for two.
         let enough = (2 * demand.batch.div_ceil(chunk) - 1).min(SLOTS_MAX);
-        let slots = (2..=enough).rev().find(|&slots| fits(chunk, slots))?;
+        let slots = (least..=enough).rev().find(|&slots| fits(chunk, slots))?;
         Some((chunk, slots))
     };
-    let (chunk, slots) = whole.or_else(parts)?;
+    let (chunk, slots) = whole.or_else(|| parts(2)).or_else(|| parts(1))?;
     let shared_bytes = bytes(demand, blocks, units, chunk, slots) as u32;
     Some(Plan {
         team: demand.team,
@@ -154,7 +155,6 @@ mod tests {
         assert!(plans.iter().all(|plan| plan.shared_bytes as usize <= H100), "{plans:?}");
     }
 
-    /// All but the widest batches of the widest floats, whose three terms leave no room for the rest.
     #[test]
     fn everything_that_is_promised_fits_the_large_devices() {
         for planes in 1..=3 {
@@ -163,13 +163,11 @@ mod tests {
                 for inputs in [1, 16, 17, 784, 1024] {
                     for batch in [1, 16, 17, 64, 100, 128] {
                         let demand = Demand { inputs, hidden, classes: 16, batch, planes, terms: 3, ..MNIST };
-                        let found = plans(demand, cluster, H100);
-                        if planes == 3 && inputs == 1024 && batch > 64 {
-                            continue;
-                        }
-                        for plan in found.unwrap() {
+                        // Three terms of the widest floats leave room for one slot beside the widest batches.
+                        let least = if planes == 3 && inputs == 1024 && batch > 64 { 1 } else { 2 };
+                        for plan in plans(demand, cluster, H100).unwrap() {
                             assert!(plan.blocks * plan.units >= hidden as u32);
-                            assert!((2..=SLOTS_MAX as u32).contains(&plan.slots), "{demand:?}: {plan:?}");
+                            assert!((least..=SLOTS_MAX as u32).contains(&plan.slots), "{demand:?}: {plan:?}");
                             assert!(plan.shared_bytes as usize <= H100);
                         }
                     }

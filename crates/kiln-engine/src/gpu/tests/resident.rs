@@ -15,11 +15,12 @@ const SAMPLES: usize = 61;
 /// Three steps an epoch, the last of 11 rows: with the plans below, chunks of four, two and one tiles of rows.
 const SIZES: Sizes = Sizes { k: 37, h: 19, c: 5, batch: 49, rows: 109, epochs: 2 };
 /// A cluster of eight, whose slots hold two batches, each in one chunk or in two; and one of sixteen, to which the batch comes in
-/// parts.
+/// parts, by two slots or one.
 const WHOLE: Plan =
     Plan { team: Team::Cluster, blocks: 8, units: 8, chunk: 64, slots: 2, shared_bytes: 64 << 10 };
 const HALVES: Plan = Plan { slots: 4, chunk: 32, ..WHOLE };
 const PARTS: Plan = Plan { blocks: 16, chunk: 32, ..WHOLE };
+const ONE_SLOT: Plan = Plan { slots: 1, chunk: 16, ..PARTS };
 /// The same on blocks of a grid.
 const GRIDS: [Plan; 3] = [on_grid(WHOLE), on_grid(HALVES), on_grid(PARTS)];
 const MOMENTUM: f64 = 0.9;
@@ -261,7 +262,7 @@ fn runs_side_by_side_are_those_alone() {
         return;
     }
     let (gpu, data, lrs) = (gpu_with(&modules(false)), Data::new(3), [0.05, 0.01, 0.2]);
-    for plan in [WHOLE, HALVES, PARTS].into_iter().filter(|plan| is_placed(&gpu, plan)) {
+    for plan in [WHOLE, HALVES, PARTS, ONE_SLOT].into_iter().filter(|plan| is_placed(&gpu, plan)) {
         let together = SideBySide::new(&gpu, &data, &plan, &lrs).train();
         for (outcome, lr) in together.iter().zip(lrs) {
             assert_eq!(outcome.epochs, SIZES.epochs);
@@ -282,7 +283,8 @@ fn grids_give_the_bits_of_clusters() {
     let (clusters, grids) = (gpu_with(&modules(false)), gpu_with(&grid_modules(false)));
     let (data, lrs) = (Data::new(3), [0.05, 0.2]);
     let placed = |plan: &Plan| is_placed(&clusters, plan);
-    for (plan, grid) in [WHOLE, HALVES, PARTS].into_iter().zip(GRIDS).filter(|(plan, _)| placed(plan)) {
+    for plan in [WHOLE, HALVES, PARTS, ONE_SLOT].into_iter().filter(placed) {
+        let grid = on_grid(plan);
         let expected = SideBySide::new(&clusters, &data, &plan, &lrs).train();
         let on_grid = SideBySide::new(&grids, &data, &grid, &lrs);
         assert_eq!(on_grid.train(), expected, "{grid:?}");

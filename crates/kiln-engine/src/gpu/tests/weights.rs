@@ -22,6 +22,8 @@ pub(super) struct Case {
     scale: f32,
     dz: Vec<f32>,
     state: [Vec<f32>; 4],
+    /// Of weights (N, K) and biases (N): a gradient and what it may be off by.
+    gradients: [Vec<(f64, f64)>; 2],
 }
 
 impl Case {
@@ -35,11 +37,18 @@ impl Case {
         let (weights, units) = ((dims.n * dims.k) as usize, dims.n as usize);
         let state = [(11, weights), (12, units), (13, weights), (14, units)]
             .map(|(seed, len)| draw(seed, Values::Floats, len));
-        Self { dims, bound, values, x, scale, dz, state }
+        let mut case = Self { dims, bound, values, x, scale, dz, state, gradients: Default::default() };
+        case.gradients = [(false, weights), (true, units)]
+            .map(|(bias, len)| (0..len).map(|at| case.gradient_at(bias, at)).collect());
+        case
     }
 
-    /// A gradient and what it may be off by: entry `at` of the weights (N, K), or of the biases (N).
+    /// An entry of `gradients`.
     fn gradient(&self, bias: bool, at: usize) -> (f64, f64) {
+        self.gradients[usize::from(bias)][at]
+    }
+
+    fn gradient_at(&self, bias: bool, at: usize) -> (f64, f64) {
         let (rows, inputs, outputs) = (self.dims.b as usize, self.dims.k as usize, self.dims.n as usize);
         let (unit, input) = if bias { (at, 0) } else { (at / inputs, at % inputs) };
         let x = |row: usize| if bias { 1.0 } else { f64::from(self.x[row * inputs + input]) };
