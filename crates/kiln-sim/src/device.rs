@@ -2,6 +2,7 @@
 
 mod kernel;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -126,6 +127,8 @@ pub struct Device {
     workspace: OnceLock<u64>,
     /// What kernels have printed and nobody has taken.
     printed: Mutex<String>,
+    /// Modules without variables in memory, by their text: all that load one share it.
+    modules: Mutex<HashMap<String, Arc<Module>>>,
 }
 
 impl Device {
@@ -142,6 +145,7 @@ impl Device {
             launches: AtomicU64::new(0),
             workspace: OnceLock::new(),
             printed: Mutex::default(),
+            modules: Mutex::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Modules and kernels: loading, and whether a launch fits.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::arch::Arch;
 use crate::check::view::MAX_BLOCKS;
@@ -17,6 +17,8 @@ use super::{Device, LaunchConfig};
 
 /// 32-bit registers that the threads of a block can have together.
 const REGISTERS_PER_BLOCK: u32 = 65_536;
+/// Bytes of the texts of modules that are kept for who loads them again.
+const KEPT_BYTES: usize = 64 << 20;
 
 /// Why a module was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -225,11 +227,30 @@ fn check_warpgroups(tree: &ast::Module, program: &Program) -> Result<(), LoadErr
 }
 
 impl Device {
-    /// Loads a module: parses it, decodes it, and places its variables.
+    /// Loads a module: parses it, decodes it, and places its variables. One that has none is there from the last time.
     ///
     /// # Errors
     /// Text that is not PTX or not supported, PTX for a newer architecture, no room.
     pub fn load(&self, ptx: &str) -> Result<Arc<Module>, LoadError> {
+        if let Some(module) = self.modules().get(ptx) {
+            return Ok(module.clone());
+        }
+        let module = Arc::new(self.load_anew(ptx)?);
+        if module.globals.is_empty() {
+            let mut kept = self.modules();
+            if kept.keys().map(String::len).sum::<usize>() > KEPT_BYTES {
+                kept.clear();
+            }
+            kept.insert(ptx.into(), module.clone());
+        }
+        Ok(module)
+    }
+
+    fn modules(&self) -> MutexGuard<'_, HashMap<String, Arc<Module>>> {
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load_anew(&self, ptx: &str) -> Result<Module, LoadError> {
         let tree = parse(ptx)?;
         self.check_target(&tree)?;
         let mut placed = Placed::default();
@@ -240,7 +261,7 @@ impl Device {
             Ok(program)
         });
         match loaded {
-            Ok(program) => Ok(Arc::new(module(&tree, placed, program))),
+            Ok(program) => Ok(module(&tree, placed, program)),
             Err(error) => {
                 placed.globals.iter().for_each(|global| self.memory.free_variable(global.1));
                 Err(error)
@@ -403,5 +424,30 @@ impl Stamp {
     /// The next operation of a single stream.
     pub fn next(&self, label: &str) -> Stamp {
         Stamp::sequential(self.number + 1, label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Config;
+
+    const HEAD: &str = ".version 8.4\n.target sm_80\n.address_size 64\n";
+    const KERNEL: &str = ".visible .entry k()\n{\n\tret;\n}\n";
+
+    #[test]
+    fn modules_without_variables_are_shared() {
+        let device = Device::new(Config::new(Arch::Sm80));
+        let load = |text: &str| device.load(&format!("{HEAD}{text}{KERNEL}")).unwrap();
+        let first = load("");
+        assert!(Arc::ptr_eq(&first, &load("")));
+        let variable = ".global .align 4 .u32 x = 7;\n";
+        let (one, other) = (load(variable), load(variable));
+        assert_ne!(one.global("x"), other.global("x"), "each has its own");
+        // What is kept is bounded.
+        load(&format!("// {}\n", "x".repeat(KEPT_BYTES)));
+        load("// another\n");
+        assert_eq!(device.modules().len(), 1);
+        assert!(!Arc::ptr_eq(&first, &load("")));
     }
 }
