@@ -32,8 +32,7 @@ pub(crate) fn trainer<'d>(
                 )
             );
             let options = resident_options(&job, batch, &arguments.gpu);
-            let trainer =
-                Trainer::resident(job, &options).context("the job cannot be trained in one launch")?;
+            let trainer = Trainer::resident(job, &options).context("the resident engine")?;
             let line = format!("{} ({asked})", trainer.describe());
             Ok((trainer, line))
         }
@@ -142,7 +141,7 @@ fn on_gpu<'d>(
             }
             // It keeps a second copy of the data on the device; the graph engine can stream.
             Err(Error::DeviceMemory { what, .. }) => Some(format!("not resident: no memory for {what}")),
-            Err(error) => return Err(error).context("the job cannot be trained on the GPU"),
+            Err(error) => return Err(error).context("the resident engine"),
         }
     };
     let why = why_not.map_or(String::new(), |reason| format!("; {reason}"));
@@ -178,8 +177,7 @@ fn graph<'d>(
     profile: Option<StepRange>,
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    let trainer = Trainer::graph(job, &arguments.gpu.options(profile))
-        .context("the job cannot be trained on the GPU")?;
+    let trainer = Trainer::graph(job, &arguments.gpu.options(profile)).context("the graph engine")?;
     let line = format!("{} ({why}{})", trainer.describe(), unused("graph", arguments));
     Ok((trainer, line))
 }
@@ -205,7 +203,7 @@ fn host<'d>(
         return Err(refused(format!("--profile-steps needs a GPU (--engine graph): {text}")));
     }
     let threads = threads_for(&job.model, arguments.threads);
-    let trainer = Trainer::host(job, threads).context("the job cannot be trained")?;
+    let trainer = Trainer::host(job, threads).context("the host engine")?;
     let unused = unused("host", arguments);
     let line = format!("{} on {} ({why}{unused})", trainer.describe(), cpu_name());
     Ok((trainer, line))

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -220,7 +220,8 @@ impl<'a> Run<'a> {
             let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
             let trained = epochs.next_with(&stop, &mut |now| {
                 progress.set_position(now.samples as u64);
-                progress.set_message(format!("Epoch {next}: loss {:.3}", now.loss));
+                let last = if stop.load(Relaxed) { ", the last one, as asked" } else { "" };
+                progress.set_message(format!("Epoch {next}: loss {:.3}{last}", now.loss));
             });
             progress.finish_and_clear();
             let Some(trained) = trained.with_context(|| format!("epoch {next}"))? else { return Ok(()) };
