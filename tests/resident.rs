@@ -129,7 +129,7 @@ fn results_are_the_hosts_for_wide_inputs() {
     on_device!(&[], &[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_86")]);
     let data = Data::new();
     let small = kiln_engine::inspect(0).unwrap().shared_bytes < 163 << 10;
-    for (width, batch) in [(1024, 128), (129, 96)] {
+    for (width, batch) in [(1024, 128), (1000, 64), (129, 96)] {
         let pixels: Vec<u8> = data.pixels.iter().cycle().take(SAMPLES * width).copied().collect();
         let floats: Vec<f32> = data.floats.iter().cycle().take(SAMPLES * width).map(|v| v - 0.3).collect();
         let labels = Targets::Labels(&data.labels);
@@ -151,7 +151,7 @@ fn results_are_the_hosts_for_wide_inputs() {
                 vec![(epoch, Evaluation { loss: 0.0, accuracy: None }, trainer.model().unwrap())]
             };
             let trainer = Trainer::resident(job(), &ResidentOptions { batch, ..OPTIONS });
-            if small && width == 1024 && number == 1 {
+            if small && width >= 1000 && number == 1 {
                 // Of such devices a block does not hold three terms of the least part of a batch.
                 let refused = trainer.err().map(|error| error.to_string()).unwrap_or_default();
                 assert!(refused.contains("shared memory of a block"), "{refused}");

@@ -32,7 +32,7 @@ pub(crate) fn trainer<'d>(
                 )
             );
             let options = resident_options(&job, batch, &arguments.gpu);
-            let trainer = Trainer::resident(job, &options).context("the resident engine")?;
+            let trainer = Trainer::resident(job, &options)?; // its errors name the engine
             let line = format!("{} ({asked})", trainer.describe());
             Ok((trainer, line))
         }
@@ -141,7 +141,7 @@ fn on_gpu<'d>(
             }
             // It keeps a second copy of the data on the device; the graph engine can stream.
             Err(Error::DeviceMemory { what, .. }) => Some(format!("not resident: no memory for {what}")),
-            Err(error) => return Err(error).context("the resident engine"),
+            Err(error) => return Err(error.into()),
         }
     };
     let why = why_not.map_or(String::new(), |reason| format!("; {reason}"));

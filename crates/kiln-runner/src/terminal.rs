@@ -1,9 +1,11 @@
 //! Lines on standard output, a progress bar on standard error where that is a terminal.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kiln_engine::Progress;
 
 /// Writes a line to standard output; an error where nobody reads it any more.
 pub(crate) fn say(line: &str) -> anyhow::Result<()> {
@@ -26,4 +28,30 @@ pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr_with_hz(10));
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style)
+}
+
+/// The bar of an epoch, which goes with it.
+pub(crate) struct EpochBar<'a> {
+    bar: ProgressBar,
+    name: String,
+    /// Whether someone has asked for an end, which comes after this epoch.
+    stop: &'a AtomicBool,
+}
+
+impl<'a> EpochBar<'a> {
+    pub(crate) fn new(name: String, samples: usize, stop: &'a AtomicBool) -> Self {
+        Self { bar: bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}"), name, stop }
+    }
+
+    pub(crate) fn show(&self, now: Progress) {
+        let end = if self.stop.load(Relaxed) { ", ending as asked" } else { "" };
+        self.bar.set_position(now.samples as u64);
+        self.bar.set_message(format!("{}: loss {:.3}{end}", self.name, now.loss));
+    }
+}
+
+impl Drop for EpochBar<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }

@@ -14,7 +14,7 @@ use super::train::metadata;
 use crate::cli::{SweepArgs, TrainArgs, Usage};
 use crate::files::{self, Pace, Replacement};
 use crate::stop::{self, Interrupted};
-use crate::terminal::{plural, say};
+use crate::terminal::{EpochBar, plural, say};
 use crate::{engine, model_file};
 
 /// What a run differs in.
@@ -292,7 +292,10 @@ fn train_in_turn(
         let mut epochs =
             trainer.epochs(base.epochs().get(), base.batch.get(), |epoch| shuffle.epoch(epoch as u64));
         let mut trained = Vec::new();
-        while let Some(next) = epochs.next_with(stop, &mut |_| ()).transpose() {
+        loop {
+            let name = format!("Run {run}, epoch {}", trained.len() + 1);
+            let bar = EpochBar::new(name, runs.base.train.len(), stop);
+            let Some(next) = epochs.next_with(stop, &mut |now| bar.show(now)).transpose() else { break };
             trained.push(next);
         }
         if trained.is_empty() {

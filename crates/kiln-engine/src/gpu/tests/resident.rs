@@ -22,7 +22,7 @@ const HALVES: Plan = Plan { slots: 4, chunk: 32, ..WHOLE };
 const PARTS: Plan = Plan { blocks: 16, chunk: 32, ..WHOLE };
 const ONE_SLOT: Plan = Plan { slots: 1, chunk: 16, ..PARTS };
 /// The same on blocks of a grid.
-const GRIDS: [Plan; 3] = [on_grid(WHOLE), on_grid(HALVES), on_grid(PARTS)];
+const GRIDS: [Plan; 4] = [on_grid(WHOLE), on_grid(HALVES), on_grid(PARTS), on_grid(ONE_SLOT)];
 const MOMENTUM: f64 = 0.9;
 
 const fn on_grid(plan: Plan) -> Plan {
@@ -283,8 +283,8 @@ fn grids_give_the_bits_of_clusters() {
     let (clusters, grids) = (gpu_with(&modules(false)), gpu_with(&grid_modules(false)));
     let (data, lrs) = (Data::new(3), [0.05, 0.2]);
     let placed = |plan: &Plan| is_placed(&clusters, plan);
-    for plan in [WHOLE, HALVES, PARTS, ONE_SLOT].into_iter().filter(placed) {
-        let grid = on_grid(plan);
+    let plans = [WHOLE, HALVES, PARTS, ONE_SLOT].into_iter().zip(GRIDS);
+    for (plan, grid) in plans.filter(|(plan, _)| placed(plan)) {
         let expected = SideBySide::new(&clusters, &data, &plan, &lrs).train();
         let on_grid = SideBySide::new(&grids, &data, &grid, &lrs);
         assert_eq!(on_grid.train(), expected, "{grid:?}");

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -16,7 +16,7 @@ use crate::checkpoint::{self, Checkpoint, Settings};
 use crate::files::{Pace, Replacement};
 use crate::model_file;
 use crate::stop::Interrupted;
-use crate::terminal::{bar, plural, say};
+use crate::terminal::{EpochBar, plural, say};
 
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
@@ -217,13 +217,9 @@ impl<'a> Run<'a> {
         let mut ended = Instant::now();
         loop {
             let next = self.done + 1;
-            let progress = bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}");
-            let trained = epochs.next_with(&stop, &mut |now| {
-                progress.set_position(now.samples as u64);
-                let last = if stop.load(Relaxed) { ", the last one, as asked" } else { "" };
-                progress.set_message(format!("Epoch {next}: loss {:.3}{last}", now.loss));
-            });
-            progress.finish_and_clear();
+            let bar = EpochBar::new(format!("Epoch {next}"), samples, &stop);
+            let trained = epochs.next_with(&stop, &mut |now| bar.show(now));
+            drop(bar);
             let Some(trained) = trained.with_context(|| format!("epoch {next}"))? else { return Ok(()) };
             totals.wall_seconds.push(ended.elapsed().as_secs_f64());
             ended = Instant::now();
