@@ -133,11 +133,8 @@ fn results_are_the_hosts_for_wide_inputs() {
         let pixels: Vec<u8> = data.pixels.iter().cycle().take(SAMPLES * width).copied().collect();
         let floats: Vec<f32> = data.floats.iter().cycle().take(SAMPLES * width).map(|v| v - 0.3).collect();
         let labels = Targets::Labels(&data.labels);
-        let forms = [
-            (Samples::pixels(&pixels, width, labels), batch),
-            (Samples::floats(&floats, width, labels), batch),
-        ];
-        for (number, (train, batch)) in forms.into_iter().enumerate() {
+        let forms = [Samples::pixels(&pixels, width, labels), Samples::floats(&floats, width, labels)];
+        for (number, train) in forms.into_iter().enumerate() {
             let job = || Job {
                 model: Mlp::new(&[width, 130, CLASSES], 5).unwrap(),
                 loss: Loss::CrossEntropy,

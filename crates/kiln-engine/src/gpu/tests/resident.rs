@@ -21,6 +21,7 @@ const WHOLE: Plan =
 const HALVES: Plan = Plan { slots: 4, chunk: 32, ..WHOLE };
 const PARTS: Plan = Plan { blocks: 16, chunk: 32, ..WHOLE };
 const ONE_SLOT: Plan = Plan { slots: 1, chunk: 16, ..PARTS };
+const CLUSTERS: [Plan; 4] = [WHOLE, HALVES, PARTS, ONE_SLOT];
 /// The same on blocks of a grid.
 const GRIDS: [Plan; 4] = [on_grid(WHOLE), on_grid(HALVES), on_grid(PARTS), on_grid(ONE_SLOT)];
 const MOMENTUM: f64 = 0.9;
@@ -262,7 +263,7 @@ fn runs_side_by_side_are_those_alone() {
         return;
     }
     let (gpu, data, lrs) = (gpu_with(&modules(false)), Data::new(3), [0.05, 0.01, 0.2]);
-    for plan in [WHOLE, HALVES, PARTS, ONE_SLOT].into_iter().filter(|plan| is_placed(&gpu, plan)) {
+    for plan in CLUSTERS.into_iter().filter(|plan| is_placed(&gpu, plan)) {
         let together = SideBySide::new(&gpu, &data, &plan, &lrs).train();
         for (outcome, lr) in together.iter().zip(lrs) {
             assert_eq!(outcome.epochs, SIZES.epochs);
@@ -283,8 +284,7 @@ fn grids_give_the_bits_of_clusters() {
     let (clusters, grids) = (gpu_with(&modules(false)), gpu_with(&grid_modules(false)));
     let (data, lrs) = (Data::new(3), [0.05, 0.2]);
     let placed = |plan: &Plan| is_placed(&clusters, plan);
-    let plans = [WHOLE, HALVES, PARTS, ONE_SLOT].into_iter().zip(GRIDS);
-    for (plan, grid) in plans.filter(|(plan, _)| placed(plan)) {
+    for (plan, grid) in CLUSTERS.into_iter().zip(GRIDS).filter(|(plan, _)| placed(plan)) {
         let expected = SideBySide::new(&clusters, &data, &plan, &lrs).train();
         let on_grid = SideBySide::new(&grids, &data, &grid, &lrs);
         assert_eq!(on_grid.train(), expected, "{grid:?}");

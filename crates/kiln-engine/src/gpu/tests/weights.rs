@@ -48,6 +48,7 @@ impl Case {
         self.gradients[usize::from(bias)][at]
     }
 
+    /// A gradient and what it may be off by: entry `at` of the weights (N, K), or of the biases (N).
     fn gradient_at(&self, bias: bool, at: usize) -> (f64, f64) {
         let (rows, inputs, outputs) = (self.dims.b as usize, self.dims.k as usize, self.dims.n as usize);
         let (unit, input) = if bias { (at, 0) } else { (at / inputs, at % inputs) };
