@@ -73,11 +73,6 @@ __device__ __forceinline__ void load_blocks_transposed(u32 (&r)[4], u32 address)
                  : "memory");
 }
 
-// Two blocks; lanes 0 to 15 give addresses.
-__device__ __forceinline__ void load_two_blocks(u32& first, u32& second, u32 address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(first), "=r"(second) : "r"(address) : "memory");
-}
-
 __device__ __forceinline__ void multiply(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])

@@ -105,6 +105,13 @@ struct Block {
     // up, less than n / 65536 is too much, and the next whole number is 1 / 16 away at least.
     static __device__ __forceinline__ u32 quotient(u32 n, u32 divisor) { return n * RECIPROCALS[divisor] >> 16; }
 
+    // A value computed here, where nobody waits for it, and not where it is used.
+    static __device__ __forceinline__ u32 kept(u32 value) {
+        u32 same;
+        asm volatile("mov.u32 %0, %1;" : "=r"(same) : "r"(value));
+        return same;
+    }
+
     __device__ __forceinline__ u32 rows_of(u32 step) const { return min(job.batch, job.rows - step * job.batch); }
     // Rows that this block owns of a batch of B.
     __device__ __forceinline__ u32 owned_of(u32 B) const { return min(max(B, rank * owned) - rank * owned, owned); }
@@ -208,12 +215,16 @@ struct Block {
     // This warp's share of the outputs of ROW_TILES tiles of rows, from the slot at `x`.
     template <int ROW_TILES>
     __device__ __forceinline__ void share_outputs(u32 x, u32 row0) {
+        constexpr bool AHEAD = S::COLUMNS == 1 && S::PLANES == 1 && !GRID; // where there are registers for it
         float sums[ROW_TILES][S::COLUMNS][4] = {};
-        const u32 lines = block_line(x + row0 * stride, stride);
+        u32 a[ROW_TILES][4], lines = block_line(x + row0 * stride, stride) + warp * 32; // of the tile that is loaded
+        auto load = [&](int m, int plane) { load_blocks(a[m], lines + m * 16 * stride + plane * tiles * 32); };
+        if (AHEAD && warp < tiles)
+#pragma unroll
+            for (int m = 0; m < ROW_TILES; m++) load(m, 0);
 #pragma unroll
         for (int i = 0; i < TILES; i++) {
-            const u32 tile = warp + WARPS * i;
-            if (tile >= tiles) break; // the whole warp
+            if (warp + WARPS * i >= tiles) break; // the whole warp
             u32 w[S::COLUMNS][2][S::TERMS];
 #pragma unroll
             for (int c = 0; c < S::COLUMNS; c++)
@@ -221,16 +232,21 @@ struct Block {
                 for (int half = 0; half < 2; half++) split<typename S::Math>(w1[i][c][2 * half], w1[i][c][2 * half + 1], w[c][half]);
 #pragma unroll
             for (int plane = 0; plane < S::PLANES; plane++) {
-                u32 a[ROW_TILES][4];
+                if (!AHEAD)
 #pragma unroll
-                for (int m = 0; m < ROW_TILES; m++) load_blocks(a[m], lines + m * 16 * stride + (plane * tiles + tile) * 32);
+                    for (int m = 0; m < ROW_TILES; m++) load(m, plane);
+                // Where there is no next tile, this one comes again: a branch would cost more.
+                if (plane + 1 == S::PLANES && warp + WARPS * (i + 1) < tiles) lines += WARPS * 32;
 #pragma unroll
-                for (int term = 0; term < S::TERMS; term++)
-                    if (plane + term < S::Math::PAIRS)
+                for (int term = 0; term < S::TERMS && plane + term < S::Math::PAIRS; term++)
 #pragma unroll
-                        for (int m = 0; m < ROW_TILES; m++)
+                    for (int m = 0; m < ROW_TILES; m++) {
 #pragma unroll
-                            for (int c = 0; c < S::COLUMNS; c++) multiply(sums[m][c], a[m], w[c][0][term], w[c][1][term]);
+                        for (int c = 0; c < S::COLUMNS; c++) multiply(sums[m][c], a[m], w[c][0][term], w[c][1][term]);
+                        // The rows come anew as soon as they have been multiplied for the last time.
+                        const bool done = term + 1 == S::TERMS || plane + term + 1 == S::Math::PAIRS;
+                        if (AHEAD && done && (plane + 1 < S::PLANES || i + 1 < TILES)) load(m, (plane + 1) % S::PLANES);
+                    }
             }
         }
         // Half of the warps leave theirs, the other half add them to theirs and leave the sum.
@@ -311,80 +327,134 @@ struct Block {
         }
     }
 
-    __device__ __forceinline__ float half_warp_sum(float x) const {
-        for (int offset = 8; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
-        return x;
+    // Adds up what the lanes of a half warp have, in whose places lane % 4 is another quad of classes, or (`APART` 4) lane / 4 % 4 another
+    // part of the blocks.
+    template <int APART>
+    static __device__ __forceinline__ float sum_of_four(float x) {
+        x += __shfl_xor_sync(~0u, x, APART);
+        return x + __shfl_xor_sync(~0u, x, 2 * APART);
     }
 
-    // Loss, hit and dz of the rows that this block owns, a half warp each, and dz to all blocks.
+    static __device__ __forceinline__ void add(float4& sum, float x, float y, float z, float w) {
+        sum.x += x;
+        sum.y += y;
+        sum.z += z;
+        sum.w += w;
+    }
+
+    // Adds the shares of outputs that COUNT blocks, each fourth from `first` on, have of a quad of row `own` of this block. In a cluster
+    // those of the first lie at `place`.
+    template <int COUNT>
+    __device__ __forceinline__ void add_shares(float4& z, u32 own, u32 quad, u32 first, u32 place) const {
+        if constexpr (GRID) {
+            u64 shares[COUNT][4]; // loads that do not wait for each other
+            bool all;
+            do {
+                all = true;
+#pragma unroll
+                for (int i = 0; i < COUNT; i++) {
+                    const u64* pairs = z_pairs(rank * owned + own, first + i * 4) + quad * 4;
+                    look(pairs, shares[i][0], shares[i][1]);
+                    look(pairs + 2, shares[i][2], shares[i][3]);
+                }
+#pragma unroll
+                for (int i = 0; i < COUNT * 4; i++) all = all && has(shares[i / 4][i % 4], tag);
+            } while (!all);
+#pragma unroll
+            for (int i = 0; i < COUNT; i++)
+                add(z, value_of(shares[i][0]), value_of(shares[i][1]), value_of(shares[i][2]), value_of(shares[i][3]));
+        } else {
+            float4 shares[COUNT];
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) shares[i] = *reinterpret_cast<const float4*>(floats(place) + i * 4 * owned * width());
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) add(z, shares[i].x, shares[i].y, shares[i].z, shares[i].w);
+        }
+    }
+
+    // Loss, hit and dz of the rows that this block owns, a half warp each, and dz to all blocks. A lane has four classes, at first of
+    // a fourth of the blocks' shares; in the end it sends them to a fourth of the blocks.
     __device__ __forceinline__ void send_dz(u32 B, u32 target, float value, u32 of_epoch) {
-        const u32 own = 2 * warp + lane / 16, c = lane % 16, count = owned_of(B);
+        const u32 own = 2 * warp + lane / 16, quad = lane % 4, part = lane / 4 % 4, count = owned_of(B), half = lane / 16 * 16;
         if constexpr (!GRID)
             if (count == 0 && warp == 0) wait(logits_barrier(), phase); // nothing comes, but no phase may pass that nobody has waited for
         if (2 * warp >= count) return; // the whole warp
         const float rows = (float)B, mean = 1.0f / rows;
-        const bool exists = own < count && c < job.C;
-        float z = exists ? floats(Layout<S>::B2)[c] : 0.0f;
-        if constexpr (GRID) {
-            if (exists)
-                for (u32 block0 = 0; block0 < blocks; block0 += 8) {
-                    u64 shares[8]; // loads that do not wait for each other
-                    bool all;
-                    do {
-                        all = true;
+        const bool exists = own < count && quad < quads;
+        float4 z4 = part == 0 ? reinterpret_cast<const float4*>(floats(Layout<S>::B2))[quad] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        const u32 to_send = (rank * owned + own) * width() + quad * 4;
+        const u32 shares = kept(z_place() + ((part * owned + own) * width() + quad * 4) * 4), sent = kept(base + dz_place() + to_send * 4);
+        const u32 loss_of = kept(job.loss);
+        float wanted[4];
 #pragma unroll
-                        for (u32 i = 0; i < 8; i++) shares[i] = look(z_pairs(rank * owned + own, block0 + i) + c);
-#pragma unroll
-                        for (u32 i = 0; i < 8; i++) all = all && has(shares[i], tag);
-                    } while (!all);
-#pragma unroll
-                    for (u32 i = 0; i < 8; i++) z += value_of(shares[i]);
-                }
-        } else {
-            wait(logits_barrier(), phase);
+        for (u32 e = 0; e < 4; e++) wanted[e] = __uint_as_float(kept(quad * 4 + e == target ? 0x3f800000 : 0));
+        if constexpr (!GRID) wait(logits_barrier(), phase);
+        if (exists) {
+            constexpr int AT_ONCE = S::COLUMNS == 1 ? 2 : 1; // blocks of a grid that are asked at once
+            if constexpr (GRID)
+                for (u32 first = part; first < blocks; first += 4 * AT_ONCE) add_shares<AT_ONCE>(z4, own, quad, first, shares);
+            else if (blocks == 16)
+                add_shares<4>(z4, own, quad, part, shares);
+            else
+                add_shares<2>(z4, own, quad, part, shares);
         }
-        if (!GRID && exists)
-            for (u32 block0 = 0; block0 < blocks; block0 += 8) {
-                float shares[8]; // loads that do not wait for each other
+        const float z[4] = {sum_of_four<4>(z4.x), sum_of_four<4>(z4.y), sum_of_four<4>(z4.z), sum_of_four<4>(z4.w)};
+        bool is[4]; // a class
 #pragma unroll
-                for (u32 i = 0; i < 8; i++) shares[i] = floats(z_place())[((block0 + i) * owned + own) * width() + c];
-#pragma unroll
-                for (u32 i = 0; i < 8; i++) z += shares[i];
-            }
+        for (u32 e = 0; e < 4; e++) is[e] = exists && quad * 4 + e < job.C;
         // dz first, for which all blocks wait; then what the loss needs besides.
-        float high = 0.0f, sum = 0.0f, difference = 0.0f, dz = 0.0f;
-        if (job.loss == CROSS_ENTROPY) {
-            high = exists ? z : -__int_as_float(0x7f800000);
-            for (int offset = 8; offset > 0; offset /= 2) high = fmaxf(high, __shfl_xor_sync(~0u, high, offset));
-            const float power = exists ? expf(z - high) : 0.0f;
-            sum = half_warp_sum(power);
-            dz = fmaf(power, 1.0f / (rows * sum), c == target ? -mean : 0.0f);
+        float high = -__int_as_float(0x7f800000), sum = 0.0f, dz[4], difference[4];
+        if (loss_of == CROSS_ENTROPY) {
+#pragma unroll
+            for (u32 e = 0; e < 4; e++)
+                if (is[e]) high = fmaxf(high, z[e]);
+            high = fmaxf(high, __shfl_xor_sync(~0u, high, 1));
+            high = fmaxf(high, __shfl_xor_sync(~0u, high, 2));
+#pragma unroll
+            for (u32 e = 0; e < 4; e++) {
+                const float power = expf(z[e] - high);
+                dz[e] = is[e] ? power : 0.0f;
+            }
+            sum = sum_of_four<1>((dz[0] + dz[1]) + (dz[2] + dz[3]));
+            const float share = 1.0f / (rows * sum);
+#pragma unroll
+            for (u32 e = 0; e < 4; e++) dz[e] = fmaf(dz[e], share, wanted[e] * -mean);
         } else {
-            difference = z - (job.loss == VALUES ? value : c == target ? 1.0f : 0.0f);
-            dz = difference / rows;
+#pragma unroll
+            for (u32 e = 0; e < 4; e++) {
+                const float of_sample = __shfl_sync(~0u, value, half + quad * 4 + e);
+                difference[e] = is[e] ? z[e] - (loss_of == VALUES ? of_sample : wanted[e]) : 0.0f;
+                dz[e] = difference[e] * mean;
+            }
         }
-        if (!exists) dz = 0.0f;
         if constexpr (GRID) {
-            if (own < count && c < width()) put(dz_pairs() + (rank * owned + own) * width() + c, dz, tag);
+            if (exists && part < 2) put(dz_pairs() + to_send + part * 2, part ? dz[2] : dz[0], part ? dz[3] : dz[1], tag);
+        } else if (exists) {
+            for (u32 to = part; to < blocks; to += 4)
+                send(in_block(sent, to), make_float4(dz[0], dz[1], dz[2], dz[3]), in_block(dz_barrier(), to));
         }
-        for (u32 first = 0; !GRID && first < blocks * quads; first += 16) {
-            const u32 item = first + lane % 16, to = item & (blocks - 1), quad = min(item >> shift, 3u);
-            float4 sent;
-            sent.x = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4);
-            sent.y = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 1);
-            sent.z = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 2);
-            sent.w = __shfl_sync(~0u, dz, lane / 16 * 16 + quad * 4 + 3);
-            const u32 place = base + dz_place() + ((rank * owned + own) * width() + quad * 4) * 4;
-            if (item < blocks * quads && own < count) send(in_block(place, to), sent, in_block(dz_barrier(), to));
+        const u32 label = kept(target);
+        const float labelled = label & 2 ? (label & 1 ? z[3] : z[2]) : (label & 1 ? z[1] : z[0]);
+        const float of_label = __shfl_sync(~0u, labelled, half + label / 4);
+        bool beaten = false;
+#pragma unroll
+        for (u32 e = 0; e < 4; e++) {
+            const u32 c = quad * 4 + e;
+            beaten |= is[e] & (c != target) & !(c < target ? z[e] < of_label : z[e] <= of_label);
         }
-        const float of_label = __shfl_sync(~0u, z, lane / 16 * 16 + target);
-        const bool beaten = exists && c != target && !(c < target ? z < of_label : z <= of_label);
-        const bool hit = !(__ballot_sync(~0u, beaten) >> lane / 16 * 16 & 0xffff) && of_label == of_label;
-        const float loss = job.loss == CROSS_ENTROPY ? logf(sum) + (high - of_label)
-                                                     : half_warp_sum(exists ? 0.5f * difference * difference : 0.0f);
-        if (c == 0 && own < count) {
+        const bool hit = !(__ballot_sync(~0u, beaten) >> half & 0xffff) && of_label == of_label;
+        float loss;
+        if (loss_of == CROSS_ENTROPY) {
+            loss = logf(sum) + (high - of_label);
+        } else {
+            loss = 0.0f;
+#pragma unroll
+            for (u32 e = 0; e < 4; e++) loss = fmaf(0.5f * difference[e], difference[e], loss);
+            loss = sum_of_four<1>(loss);
+        }
+        if (lane % 16 == 0 && own < count) {
             run().losses[of_epoch] = loss;
-            run().hits[of_epoch] = job.loss != VALUES && hit;
+            run().hits[of_epoch] = loss_of != VALUES && hit;
         }
     }
 
@@ -407,7 +477,7 @@ struct Block {
     }
 
     // Terms of dh into shared memory; each warp's share of db1.
-    __device__ __forceinline__ void gradient_at_h(u32 B, const float4 (&w)[4]) {
+    __device__ __forceinline__ void gradient_at_h(u32 B, u32 dz_place, const float4 (&w)[4]) {
         const u32 u = t % S::UNITS, padded = (B + 15) / 16 * 16;
         float db = 0.0f;
         for (u32 pair = t / S::UNITS; pair < padded / 2; pair += THREADS / S::UNITS) {
@@ -415,21 +485,21 @@ struct Block {
 #pragma unroll
             for (u32 e = 0; e < 2; e++) {
                 const u32 row = 2 * pair + e;
-                const float h = floats(at.h)[row * S::UNITS + u]; // 0 where there is no row
+                const float h = floats(at.h)[row * S::UNITS + u]; // 0 where there is no row, whatever lies there as its dz
                 float4 dz[4];                                     // all loads of a row before its first product
 #pragma unroll
                 for (u32 quad = 0; quad < 4; quad++)
-                    dz[quad] = quad < quads && row < B ? reinterpret_cast<const float4*>(floats(dz_place()) + row * width())[quad]
-                                                       : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                float sum = 0.0f;
+                    dz[quad] = quad < quads ? reinterpret_cast<const float4*>(floats(dz_place) + row * width())[quad]
+                                            : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f); // four chains, so that no product waits for long
 #pragma unroll
                 for (u32 quad = 0; quad < 4; quad++) {
-                    sum = fmaf(dz[quad].x, w[quad].x, sum);
-                    sum = fmaf(dz[quad].y, w[quad].y, sum);
-                    sum = fmaf(dz[quad].z, w[quad].z, sum);
-                    sum = fmaf(dz[quad].w, w[quad].w, sum);
+                    sum.x = fmaf(dz[quad].x, w[quad].x, sum.x);
+                    sum.y = fmaf(dz[quad].y, w[quad].y, sum.y);
+                    sum.z = fmaf(dz[quad].z, w[quad].z, sum.z);
+                    sum.w = fmaf(dz[quad].w, w[quad].w, sum.w);
                 }
-                dh[e] = h > 0.0f ? sum : 0.0f;
+                dh[e] = h > 0.0f ? (sum.x + sum.y) + (sum.z + sum.w) : 0.0f;
                 db += dh[e];
             }
             u32 terms[S::TERMS];
@@ -442,82 +512,136 @@ struct Block {
         if (lane < S::UNITS) floats(Layout<S>::DB1)[warp * S::UNITS + lane] = db;
     }
 
-    // Gradients of w2, b2 and b1, and their update. The first warps, which own rows of the batch, take the last classes.
-    __device__ __forceinline__ void update_2(u32 B, const Scalars& scalars) {
-        constexpr u32 APART = 32 / S::UNITS; // rows of a lane
-        const u32 u = lane % S::UNITS;
-        for (u32 c = (warp + WARPS - 2) % WARPS; c < job.C; c += WARPS) {
-            float dw = 0.0f, db = 0.0f;
-            for (u32 row0 = lane / S::UNITS; row0 < B; row0 += 8 * APART) {
-                float dz[8], h[8]; // loads that do not wait for each other
+    // Sums of four values over the eight lanes of equal lane % 4; of lane l the value l / 4 % 4, in lanes l and l ^ 16.
+    __device__ __forceinline__ float sum_of_eight(float4 s) const {
+        // Each lane keeps half of what it has, and sends the other half, until one value is left.
+        const bool high = lane & 8, odd = lane & 4;
+        float a = high ? s.z : s.x, b = high ? s.w : s.y;
+        a += __shfl_xor_sync(~0u, high ? s.x : s.z, 8);
+        b += __shfl_xor_sync(~0u, high ? s.y : s.w, 8);
+        float sum = (odd ? b : a) + __shfl_xor_sync(~0u, odd ? a : b, 4);
+        return sum + __shfl_xor_sync(~0u, sum, 16);
+    }
+
+    // Adds to `sum` what ROWS rows bring, each eighth from `row` on: dz of four classes times h of a unit or, for BIASES, 1. Then dz, h and
+    // the row are those of the next.
+    template <bool BIASES, int ROWS>
+    __device__ __forceinline__ void add_rows(float4& sum, const float*& dz, const float*& h, u32& row, u32 B) const {
+        float4 d[ROWS]; // loads that do not wait for each other
+        float factor[ROWS];
 #pragma unroll
-                for (u32 i = 0; i < 8; i++) {
-                    const u32 row = row0 + i * APART;
-                    dz[i] = row < B ? floats(dz_place())[row * width() + c] : 0.0f;
-                    h[i] = row < B ? floats(at.h)[row * S::UNITS + u] : 0.0f;
-                }
-#pragma unroll
-                for (u32 i = 0; i < 8; i++) {
-                    dw = fmaf(dz[i], h[i], dw);
-                    db += dz[i];
-                }
-            }
-            for (int offset = S::UNITS; offset < 32; offset *= 2) {
-                dw += __shfl_xor_sync(~0u, dw, offset);
-                db += __shfl_xor_sync(~0u, db, offset);
-            }
-            // A lane for each unit, and one for the bias.
-            const bool unit = lane < S::UNITS;
-            float* p = unit ? floats(Layout<S>::W2) + u * LINE_2 + c : floats(Layout<S>::B2) + c;
-            float* v = unit ? floats(Layout<S>::V2) + u * LINE_2 + c : floats(Layout<S>::VB2) + c;
-            if (lane <= S::UNITS) descend(*p, *v, unit ? dw : db, scalars, run());
+        for (int i = 0; i < ROWS; i++, row += 8) {
+            d[i] = *reinterpret_cast<const float4*>(dz);
+            factor[i] = !BIASES ? h[i * 8 * S::UNITS] : row < B ? 1.0f : 0.0f; // h is 0 where there is no row
+            dz += 8 * width();
         }
+        h += ROWS * 8 * S::UNITS;
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            sum.x = fmaf(d[i].x, factor[i], sum.x);
+            sum.y = fmaf(d[i].y, factor[i], sum.y);
+            sum.z = fmaf(d[i].z, factor[i], sum.z);
+            sum.w = fmaf(d[i].w, factor[i], sum.w);
+        }
+    }
+
+    // Gradients of four classes of a unit or, for BIASES, of the classes themselves, and the update of the one that this lane comes to.
+    template <bool BIASES>
+    __device__ __forceinline__ void update_quad(u32 B, u32 dz_place, u32 quad, u32 unit, bool mine, const Scalars& scalars,
+                                                const Rule& rule) {
+        const u32 padded = (B + 15) / 16 * 16, c = quad * 4 + lane / 4 % 4;
+        float* p = floats(BIASES ? Layout<S>::B2 : Layout<S>::W2 + unit * LINE_2 * 4) + c;
+        float* v = floats(BIASES ? Layout<S>::VB2 : Layout<S>::V2 + unit * LINE_2 * 4) + c;
+        mine = mine && lane < 16 && c < job.C;
+        float weight = mine ? *p : 0.0f, velocity = mine ? *v : 0.0f;
+        constexpr int AT_ONCE = GRID || S::COLUMNS == 2 ? 4 : 8; // rows that are read at once
+        u32 row = lane / 4;
+        const float* dz = floats(dz_place) + row * width() + quad * 4;
+        const float* h = floats(at.h) + row * S::UNITS + unit;
+        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 1
+        while (row + AT_ONCE * 8 - 8 < padded) add_rows<BIASES, AT_ONCE>(sum, dz, h, row, B);
+#pragma unroll 1
+        while (row < padded) add_rows<BIASES, 2>(sum, dz, h, row, B);
+        descend(weight, velocity, sum_of_eight(sum), scalars, rule);
+        if (mine) {
+            *p = weight;
+            *v = velocity;
+        }
+    }
+
+    // Gradients of w2, b2 and b1, and their update. A warp takes four classes of four units, a lane every eighth row of them; one more
+    // takes the biases of all classes. The first warp, which owns rows of the batch and has b1, comes last.
+    __device__ __forceinline__ void update_2(u32 B, u32 dz_place, const Scalars& scalars) {
+        constexpr u32 PARTS = S::UNITS / 4;
+        const Rule rule = run().rule;
+        u32 item = (warp + WARPS - 1) % WARPS;
+        for (; item < quads * PARTS; item += WARPS)
+            update_quad<false>(B, dz_place, item / PARTS, item % PARTS * 4 + lane % 4, true, scalars, rule);
+        if (item == quads * PARTS) update_quad<true>(B, dz_place, min(lane % 4, quads - 1), 0, lane % 4 < quads, scalars, rule);
         if (t < S::UNITS) {
             float db = 0.0f;
 #pragma unroll
             for (int w = 0; w < WARPS; w++) db += floats(Layout<S>::DB1)[w * S::UNITS + t];
-            descend(floats(Layout<S>::B1)[t], floats(Layout<S>::VB1)[t], db, scalars, run());
+            descend(floats(Layout<S>::B1)[t], floats(Layout<S>::VB1)[t], db, scalars, rule);
         }
     }
 
-    // Adds to the gradient of w1 what a chunk in the slot at `x` brings. Of the result's tiles (16 lines, 8 inputs) a lane has the
-    // inputs that it has of w1; where a unit's terms lie on two halves of the lines, the halves are added in the end.
-    __device__ __forceinline__ void gradient_1(int part, u32 x, u32 first, u32 rows, float (&g)[S::PART][2][4]) {
+    // Terms of dh of 16 rows from `place` on. The lower half of the last tile may not be there: zeros.
+    __device__ __forceinline__ void load_terms(u32 (&dh)[S::LINE_TILES][4], u32 place) const {
+#pragma unroll
+        for (int tile = 0; tile < S::LINE_TILES; tile++) {
+            const u32 lines = block_line(place + tile * 16 * at.line, at.line);
+            const bool zero = S::HALF_TILE && tile + 1 == S::LINE_TILES && lane & 8;
+            load_blocks(dh[tile], zero ? base + Layout<S>::ZEROS : lines);
+        }
+    }
+
+    // Adds to the gradient of w1 what a chunk in the slot at `x` brings, in COUNT tiles of inputs from `tile0` on: code of its own for
+    // each count, since a branch between products costs more than they do. Of the result's tiles (16 lines, 8 inputs) a lane has the inputs
+    // that it has of w1; where a unit's terms lie on two halves of the lines, the halves are added in the end.
+    template <int COUNT>
+    __device__ __forceinline__ void gradient_tiles(u32 tile0, u32 x, u32 first, u32 rows, float (&g)[S::PART][2][4]) {
+        constexpr bool AHEAD = S::COLUMNS == 1 && !GRID; // where there are registers for it
+        constexpr int GROUPS = (COUNT + S::TOGETHER - 1) / S::TOGETHER;
         for (u32 row0 = 0; row0 < rows; row0 += 16) {
-            u32 dh[S::LINE_TILES][4];
-            const u32 terms = base + Layout<S>::SHARES + (first + row0) * 2;
+            u32 dh[S::LINE_TILES][4], b[AHEAD + 1][S::TOGETHER][4];
+            const u32 lines = block_line(x + row0 * stride, stride) + tile0 * 32;
+            // Tiles of a group in one plane.
+            auto load = [&](int step) {
 #pragma unroll
-            for (int tile = 0; tile < S::LINE_TILES; tile++)
-                if (S::HALF_TILE && tile + 1 == S::LINE_TILES) {
-                    load_two_blocks(dh[tile][0], dh[tile][2], terms + (tile * 16 + lane % 8) * at.line + lane / 8 % 2 * 16);
-                    dh[tile][1] = dh[tile][3] = 0;
-                } else {
-                    load_blocks(dh[tile], block_line(terms + tile * 16 * at.line, at.line));
+                for (int j = 0; j < S::TOGETHER; j++) {
+                    const int i = step / S::PLANES * S::TOGETHER + j;
+                    if (i < COUNT) load_blocks_transposed(b[step % (AHEAD + 1)][j], lines + (step % S::PLANES * tiles + i * WARPS) * 32);
                 }
-            const u32 lines = block_line(x + row0 * stride, stride);
+            };
+            load_terms(dh, base + Layout<S>::SHARES + (first + row0) * 2);
+            if (AHEAD) load(0);
 #pragma unroll
-            for (int i = 0; i < S::PART; i += S::TOGETHER) {
-                const u32 tile = warp + WARPS * (part * S::PART + i);
-                if (tile >= tiles) break; // the whole warp
+            for (int step = 0; step < GROUPS * S::PLANES; step++) {
+                if (!AHEAD) load(step);
+                else if (step + 1 < GROUPS * S::PLANES) load(step + 1); // while these are multiplied
 #pragma unroll
-                for (int plane = 0; plane < S::PLANES; plane++) {
-                    u32 b[S::TOGETHER][4];
+                for (int line_tile = 0; line_tile < S::LINE_TILES; line_tile++)
+                    if (step % S::PLANES + line_tile * 16 / S::UNITS < S::Math::PAIRS)
 #pragma unroll
-                    for (u32 j = 0; j < S::TOGETHER; j++) {
-                        // Where there is no other tile, the first is multiplied twice, and nobody looks at the sums: a branch here
-                        // costs all warps more than it saves the one.
-                        const u32 present = tile + WARPS * j < tiles ? tile + WARPS * j : tile;
-                        load_blocks_transposed(b[j], lines + (plane * tiles + present) * 32);
-                    }
-#pragma unroll
-                    for (int line_tile = 0; line_tile < S::LINE_TILES; line_tile++)
-                        if (plane + line_tile * 16 / S::UNITS < S::Math::PAIRS)
-#pragma unroll
-                            for (int at = 0; at < 2 * S::TOGETHER; at++)
-                                multiply(g[i + at / 2][at % 2], dh[line_tile], b[at / 2][at % 2 * 2], b[at / 2][at % 2 * 2 + 1]);
-                }
+                        for (int at = 0; at < 2 * S::TOGETHER; at++) {
+                            const int i = step / S::PLANES * S::TOGETHER + at / 2;
+                            const u32 (&tile)[4] = b[step % (AHEAD + 1)][at / 2];
+                            if (i < COUNT) multiply(g[i][at % 2], dh[line_tile], tile[at % 2 * 2], tile[at % 2 * 2 + 1]);
+                        }
             }
         }
+    }
+
+    // The same for as many tiles as this warp has in a part, COUNT or more.
+    template <int COUNT = 1>
+    __device__ __forceinline__ void gradient_1(int part, u32 x, u32 first, u32 rows, float (&g)[S::PART][2][4]) {
+        const u32 tile0 = warp + WARPS * part * S::PART;
+        if (tile0 + WARPS * (COUNT - 1) >= tiles) return;
+        if constexpr (COUNT < S::PART)
+            if (tile0 + WARPS * COUNT < tiles) return gradient_1<COUNT + 1>(part, x, first, rows, g);
+        gradient_tiles<COUNT>(tile0, x, first, rows, g);
     }
 
     __device__ __forceinline__ void update_1(int part, const float (&g)[S::PART][2][4], const Scalars& scalars) {
@@ -531,7 +655,7 @@ struct Block {
                 for (int e = 0; e < 4; e++) {
                     const float* sums = g[j][e / 2];
                     const float sum = S::COLUMNS == 1 ? sums[e % 2] + sums[2 + e % 2] : sums[2 * c + e % 2];
-                    descend(w1[i][c][e], v1[i][c][e], sum * scale, scalars, run());
+                    descend(w1[i][c][e], v1[i][c][e], sum * scale, scalars, run().rule);
                 }
         }
     }
@@ -576,15 +700,16 @@ struct Block {
             wait(left_barrier(), left_phase); // with the next barrier, all of this block know that all others have
             if (whole && number + 1 < steps) load_batch(order, number + 1);
         }
+        const u32 dz = kept(dz_place());
         float4 w2[4];
         read_w2(w2);
         mark(LOSS);
         if constexpr (GRID) receive_dz(B);
         else wait(dz_barrier(), phase);
         mark(DZ);
-        gradient_at_h(B, w2);
+        gradient_at_h(B, dz, w2);
         __syncthreads(); // w2 is read, the terms of dh are there
-        update_2(B, scalars);
+        update_2(B, dz, scalars);
         left_phase ^= phase; // each of the two is used every other step
         phase ^= 1;
         tag++;
@@ -680,8 +805,9 @@ struct Block {
     __device__ __forceinline__ void begin(const Run* record) {
         for (u32 place = t * 16; place < Layout<S>::DB1; place += THREADS * 16)
             *reinterpret_cast<float4*>(memory + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        for (u32 place = t * 16; place < job.slots * job.chunk * stride; place += THREADS * 16)
-            *reinterpret_cast<float4*>(memory + at.x + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        const u32 end = at.x + job.slots * job.chunk * stride;
+        for (u32 place = at.dz + t * 16; place < end; place += THREADS * 16)
+            *reinterpret_cast<float4*>(memory + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         __syncthreads();
         if (t < sizeof(Run) / 4) reinterpret_cast<u32*>(memory + Layout<S>::RUN)[t] = reinterpret_cast<const u32*>(record)[t];
         // Arrivals: this block's own, which announces bytes; or one from each block. In a grid: of all threads that copy.

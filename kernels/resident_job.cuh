@@ -54,6 +54,11 @@ __constant__ u32 RECIPROCALS[17] = {0,     65536, 32768, 21846, 16384, 13108, 10
 
 enum : u32 { CROSS_ENTROPY = 0, ONE_HOT = 1, VALUES = 2 };
 
+// What all steps of a run have of SGD: weight decay, and how much of the gradient and of the velocity a step goes.
+struct Rule {
+    float decay, gshare, vshare;
+};
+
 // A run: 80 bytes. Parameters lie as PyTorch has them, w1, b1, w2, b2, each from a multiple of 4 values on; velocities too.
 struct alignas(16) Run {
     float *parameters, *velocities;
@@ -63,7 +68,7 @@ struct alignas(16) Run {
     u32* hits;              // (epochs, rows)
     float* snapshots;       // (epochs, 2, parameters): parameters and velocities, or none
     u64* ended;             // (1 + epochs): when the training began and each epoch ended, in nanoseconds of the device
-    float decay, gshare, vshare;
+    Rule rule;
     u32 epochs;             // that were trained
 };
 
@@ -86,6 +91,7 @@ struct Layout {
     static constexpr u32 RUN = 96;                                      // a copy of the run's description
     static constexpr u32 TIMES = RUN + sizeof(Run);                     // (PHASES) of the timed kernels
     static constexpr u32 W2 = TIMES + 64;                               // (UNITS, LINE_2), of which CLASSES are used
+    static constexpr u32 ZEROS = W2 + CLASSES * 4;                      // (4) that nobody writes
     static constexpr u32 V2 = W2 + S::UNITS * LINE_2 * 4;               // (UNITS, LINE_2)
     static constexpr u32 B1 = V2 + S::UNITS * LINE_2 * 4;               // (UNITS)
     static constexpr u32 VB1 = B1 + S::UNITS * 4;                       // (UNITS)
@@ -119,10 +125,10 @@ struct Ring {
     }
 };
 
-__device__ __forceinline__ void descend(float& p, float& v, float g, const Scalars& s, const Run& run) {
-    g = fmaf(run.decay, p, g);
+__device__ __forceinline__ void descend(float& p, float& v, float g, const Scalars& s, const Rule& rule) {
+    g = fmaf(rule.decay, p, g);
     v = fmaf(s.keep, v, s.fresh * g);
-    p = fmaf(-s.lr, fmaf(run.vshare, v, run.gshare * g), p);
+    p = fmaf(-s.lr, fmaf(rule.vshare, v, rule.gshare * g), p);
 }
 
 // Phases that the timed kernels tell apart.

@@ -122,40 +122,71 @@ fn results_are_the_hosts_for_other_models() {
     }
 }
 
+/// A step and a tail of pixels and of floats so wide; what the engine refused, if it did.
+fn assert_host_of_width(
+    width: usize,
+    hidden: usize,
+    batch: usize,
+    options: ResidentOptions,
+) -> [Option<String>; 2] {
+    let data = Data::new();
+    let pixels: Vec<u8> = data.pixels.iter().cycle().take(SAMPLES * width).copied().collect();
+    let floats: Vec<f32> = data.floats.iter().cycle().take(SAMPLES * width).map(|v| v - 0.3).collect();
+    let labels = Targets::Labels(&data.labels);
+    let forms = [Samples::pixels(&pixels, width, labels), Samples::floats(&floats, width, labels)];
+    forms.map(|train| {
+        let job = || Job {
+            model: Mlp::new(&[width, hidden, CLASSES], 5).unwrap(),
+            loss: Loss::CrossEntropy,
+            optimizer: Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into(),
+            schedule: Schedule::default(),
+            train: train.clone().unwrap(),
+        };
+        let rows = &order(3)[..batch + 13];
+        let run = |mut trainer: Trainer<'_>| {
+            let epoch = trainer.epoch(rows, batch).unwrap();
+            vec![(epoch, Evaluation { loss: 0.0, accuracy: None }, trainer.model().unwrap())]
+        };
+        match Trainer::resident(job(), &ResidentOptions { batch, ..options }) {
+            Ok(trainer) => {
+                let expected = run(Trainer::host(job(), 1).unwrap());
+                assert_close(&run(trainer), &expected, 1e-5, &format!("width {width}, {options:?}"));
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    })
+}
+
 /// Inputs up to the widest, of pixels and of floats: these in parts, as three terms of a batch are too much for shared memory; of the
-/// widest a slot alone fits. A step and a tail.
+/// widest a slot alone fits.
 #[test]
 fn results_are_the_hosts_for_wide_inputs() {
     on_device!(&[], &[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_86")]);
-    let data = Data::new();
     let small = kiln_engine::inspect(0).unwrap().shared_bytes < 163 << 10;
     for (width, batch) in [(1024, 128), (1000, 64), (129, 96)] {
-        let pixels: Vec<u8> = data.pixels.iter().cycle().take(SAMPLES * width).copied().collect();
-        let floats: Vec<f32> = data.floats.iter().cycle().take(SAMPLES * width).map(|v| v - 0.3).collect();
-        let labels = Targets::Labels(&data.labels);
-        let forms = [Samples::pixels(&pixels, width, labels), Samples::floats(&floats, width, labels)];
-        for (number, train) in forms.into_iter().enumerate() {
-            let job = || Job {
-                model: Mlp::new(&[width, 130, CLASSES], 5).unwrap(),
-                loss: Loss::CrossEntropy,
-                optimizer: Sgd { lr: 0.05, momentum: 0.9, ..Sgd::default() }.into(),
-                schedule: Schedule::default(),
-                train: train.clone().unwrap(),
-            };
-            let rows = &order(3)[..batch + 13];
-            let run = |mut trainer: Trainer<'_>| {
-                let epoch = trainer.epoch(rows, batch).unwrap();
-                vec![(epoch, Evaluation { loss: 0.0, accuracy: None }, trainer.model().unwrap())]
-            };
-            let trainer = Trainer::resident(job(), &ResidentOptions { batch, ..OPTIONS });
-            if small && width >= 1000 && number == 1 {
-                // Of such devices a block does not hold three terms of the least part of a batch.
-                let refused = trainer.err().map(|error| error.to_string()).unwrap_or_default();
-                assert!(refused.contains("shared memory of a block"), "{refused}");
-                continue;
-            }
-            let expected = run(Trainer::host(job(), 1).unwrap());
-            assert_close(&run(trainer.unwrap()), &expected, 1e-5, &format!("width {width}"));
+        let [pixels, floats] = assert_host_of_width(width, 130, batch, OPTIONS);
+        assert_eq!(pixels, None);
+        if small && width >= 1000 {
+            // Of such devices a block does not hold three terms of the least part of a batch.
+            let refused = floats.unwrap_or_default();
+            assert!(refused.contains("shared memory of a block"), "{refused}");
+        } else {
+            assert_eq!(floats, None);
+        }
+    }
+}
+
+/// A warp has one tile of 16 inputs in eight. Of each number of tiles, the kernels have code of its own: none, one, .. eight, for 8 units a
+/// block and, in two or four parts, for 16.
+#[test]
+fn results_are_the_hosts_for_every_number_of_tiles() {
+    on_device!();
+    for (at, width) in [40, 201, 330, 473, 590, 713, 841, 970].into_iter().enumerate() {
+        let teams = [Some(Team::Cluster), Some(Team::Grid)];
+        for (hidden, team) in [(100, teams[at % 2]), (250, teams[1 - at % 2])] {
+            let refused = assert_host_of_width(width, hidden, 33, ResidentOptions { team, ..OPTIONS });
+            assert_eq!(refused, [None, None], "width {width}");
         }
     }
 }

@@ -70,10 +70,15 @@ pub fn profile_phases(
     let steps: usize = epochs.iter().map(|trained| trained.epoch.steps).sum();
     let seconds: f64 = epochs.iter().filter_map(|trained| trained.device_seconds).sum();
     let phase = |(at, &name): (usize, &&'static str)| {
-        let of_blocks =
-            || cycles.iter().skip(at).step_by(PHASES.len()).map(|&cycles| cycles as f64 / steps as f64);
-        let range = (of_blocks().fold(f64::INFINITY, f64::min), of_blocks().fold(0.0, f64::max));
-        PhaseCycles { name, mean: of_blocks().sum::<f64>() / blocks as f64, range }
+        // Divided at last, so that the mean of equal blocks is theirs.
+        let of_blocks = || cycles.iter().skip(at).step_by(PHASES.len()).copied();
+        let a_step = |cycles: u64, blocks: usize| cycles as f64 / (steps * blocks) as f64;
+        let range = (of_blocks().min().unwrap_or(0), of_blocks().max().unwrap_or(0));
+        PhaseCycles {
+            name,
+            mean: a_step(of_blocks().sum(), blocks),
+            range: (a_step(range.0, 1), a_step(range.1, 1)),
+        }
     };
     let phases = PHASES.iter().enumerate().map(phase).collect();
     Ok(PhaseProfile { engine: core.describe(), steps, ns_per_step: seconds * 1e9 / steps as f64, phases })

@@ -511,12 +511,12 @@ const GRID_MUTANTS: [Mutant; 12] = [
     },
     Mutant {
         name: "the tags of z are not looked at",
-        mutate: |text| unlooked(text, ".b64", 1),
+        mutate: |text| unlooked(text, text.find(LOOK), 1),
         found: false,
     },
     Mutant {
         name: "the tags of dz are not looked at",
-        mutate: |text| unlooked(text, ".v2.b64", 2),
+        mutate: |text| unlooked(text, text.rfind(LOOK), 2),
         found: false,
     },
     Mutant { name: "the first wait does not wait", mutate: |text| no_wait(text, 0), found: true },
@@ -536,9 +536,12 @@ const GRID_MUTANTS: [Mutant; 12] = [
     },
 ];
 
-/// The last load of this kind is taken as it comes: the branches behind it, which go back to it, are not there.
-fn unlooked(text: &str, kind: &str, branches: usize) -> String {
-    let at = text.rfind(&format!("ld.relaxed.gpu.global{kind} ")).expect("the kernel looks for tags");
+/// A load of values that may not be there yet: the first ones are of z, the last one is of dz.
+const LOOK: &str = "ld.relaxed.gpu.global.v2.b64 ";
+
+/// A load is taken as it comes: the branches behind it, which go back to it, are not there.
+fn unlooked(text: &str, at: Option<usize>, branches: usize) -> String {
+    let at = at.expect("the kernel looks for tags");
     let rest = (0..branches).fold(text[at..].to_owned(), |rest, _| without(&rest, "@%p", 0));
     format!("{}{rest}", &text[..at])
 }
