@@ -532,7 +532,7 @@ struct Block {
 #pragma unroll
         for (int i = 0; i < ROWS; i++, row += 8) {
             d[i] = *reinterpret_cast<const float4*>(dz);
-            factor[i] = !BIASES ? h[i * 8 * S::UNITS] : row < B ? 1.0f : 0.0f; // h is 0 where there is no row
+            factor[i] = !BIASES ? h[i * 8 * S::UNITS] : row < B ? 1.0f : 0.0f; // h is 0 where no row is, its dz an earlier one
             dz += 8 * width();
         }
         h += ROWS * 8 * S::UNITS;
@@ -597,8 +597,8 @@ struct Block {
         }
     }
 
-    // Adds to the gradient of w1 what a chunk in the slot at `x` brings, in COUNT tiles of inputs from `tile0` on: code of its own for
-    // each count, since a branch between products costs more than they do. Of the result's tiles (16 lines, 8 inputs) a lane has the inputs
+    // Adds to the gradient of w1 what a chunk in the slot at `x` brings, in COUNT tiles of inputs, each eighth from `tile0` on: code for
+    // every count, since a branch between products costs more than they do. Of the result's tiles (16 lines, 8 inputs) a lane has the inputs
     // that it has of w1; where a unit's terms lie on two halves of the lines, the halves are added in the end.
     template <int COUNT>
     __device__ __forceinline__ void gradient_tiles(u32 tile0, u32 x, u32 first, u32 rows, float (&g)[S::PART][2][4]) {
@@ -801,7 +801,7 @@ struct Block {
         return run().snapshots + (size_t)(2 * epoch + which) * Places(job.K, job.H, job.C).end;
     }
 
-    // Parameters; mbarriers; zeros where nothing else will ever be written.
+    // Parameters; mbarriers; zeros where nothing else may ever be written: in the slots, behind the last rows of dz.
     __device__ __forceinline__ void begin(const Run* record) {
         for (u32 place = t * 16; place < Layout<S>::DB1; place += THREADS * 16)
             *reinterpret_cast<float4*>(memory + place) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
