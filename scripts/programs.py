@@ -7,8 +7,11 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 
 RUNNING: set[subprocess.Popen] = set()
+# Whether signals wait, and those that do: see `held`.
+HELD, LATE = threading.Event(), []
 
 
 class TimedOut(RuntimeError):
@@ -23,14 +26,17 @@ def run(line: list, limit_s: float, env: dict | None = None, cwd: pathlib.Path |
     """Runs a program to its end, or raises TimedOut. It has a session of its own: whatever ends it early ends all that it has started, too,
     which would go on beside what is measured next."""
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
-    process = subprocess.Popen(line, env=env, cwd=cwd, start_new_session=True, **pipes)
-    RUNNING.add(process)
+    process = None
     try:
+        with held():
+            process = subprocess.Popen(line, env=env, cwd=cwd, start_new_session=True, **pipes)
+            RUNNING.add(process)
         out, error = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired as late:
         raise TimedOut(limit_s, *end(process)) from late
     except BaseException:
-        end(process)
+        if process:
+            end(process)
         raise
     finally:
         RUNNING.discard(process)
@@ -58,11 +64,32 @@ def end_all() -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def leave(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def held():
+    """Signals of `take_along` wait meanwhile: a program that runs before this process knows of it would be left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where no signal is heard
+        return
+    HELD.set()
+    try:
+        yield
+    finally:
+        HELD.clear()
+        if LATE:
+            leave(LATE.pop())
+
+
 def take_along() -> None:
     """Lets a signal that ends this process end what it runs, too."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+            signal.signal(number, lambda number, _: LATE.append(number) if HELD.is_set() else leave(number))
 
 
 def reason_of(done: subprocess.CompletedProcess) -> str:

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import unittest
 import unittest.mock
@@ -541,6 +542,23 @@ class Time(unittest.TestCase):
             os.kill(process.pid, number)
             process.wait()
             begun.unlink()
+        # A signal that comes when the program runs, and who has started it does not know yet.
+        early = """
+            import os, subprocess, sys
+            sys.path.insert(0, sys.argv[1])
+            import programs
+            start = subprocess.Popen
+            def signalled(*line, **how):
+                process = start(*line, **how)
+                os.kill(os.getpid(), int(sys.argv[2]))
+                return process
+            subprocess.Popen = signalled
+            programs.take_along()
+            programs.run(sys.argv[3:], 60)
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            line = [sys.executable, "-c", textwrap.dedent(early), str(SCRIPTS), str(int(number)), *inner]
+            self.assertNotEqual(subprocess.run(line, stderr=subprocess.DEVNULL).returncode, 0)
         time.sleep(4.5)
         self.assertFalse(written.exists())
 
