@@ -546,8 +546,10 @@ fn two_hang_ups_are_one() {
             "1000",
         ];
         let lines = data.path().join("stdout");
-        let mut command =
-            kiln(&[&job[..], &["--data-dir", text(data.path()), "--out", text(out.path())]].concat());
+        // Hang-ups are heard, also where these tests run under `nohup`.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_kiln")]).args(job);
+        command.args(["--data-dir", text(data.path()), "--out", text(out.path())]);
         let mut child = KilledAtLast(command.stdout(fs::File::create(&lines).unwrap()).spawn().unwrap());
         while !fs::read_to_string(&lines).unwrap().contains("Job: ") {
             assert!(child.0.try_wait().unwrap().is_none(), "it ended on its own");
