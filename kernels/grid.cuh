@@ -14,17 +14,7 @@ __device__ __forceinline__ void put(u64* to, float first, float second, u32 tag)
     asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(to), "l"(a), "l"(b) : "memory");
 }
 
-__device__ __forceinline__ void put(u64* to, float value, u32 tag) {
-    asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"((u64)tag << 32 | __float_as_uint(value)) : "memory");
-}
-
-// Reads a pair, which may not be there yet.
-__device__ __forceinline__ u64 look(const u64* from) {
-    u64 pair;
-    asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(pair) : "l"(from) : "memory");
-    return pair;
-}
-
+// Reads two pairs, which may not be there yet.
 __device__ __forceinline__ void look(const u64* from, u64& first, u64& second) {
     asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];" : "=l"(first), "=l"(second) : "l"(from) : "memory");
 }

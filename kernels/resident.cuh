@@ -245,7 +245,7 @@ struct Block {
                         for (int c = 0; c < S::COLUMNS; c++) multiply(sums[m][c], a[m], w[c][0][term], w[c][1][term]);
                         // The rows come anew as soon as they have been multiplied for the last time.
                         const bool done = term + 1 == S::TERMS || plane + term + 1 == S::Math::PAIRS;
-                        if (AHEAD && done && (plane + 1 < S::PLANES || i + 1 < TILES)) load(m, (plane + 1) % S::PLANES);
+                        if (AHEAD && done && i + 1 < TILES) load(m, 0);
                     }
             }
         }
@@ -744,8 +744,7 @@ struct Block {
     // Calls `visit(value in the arena, register)` for each parameter of w1 that this lane has; `of` are w1 or v1.
     template <class Arena, class Visit>
     __device__ __forceinline__ void each_1(Arena* arena, float (&of)[TILES][S::COLUMNS][4], Visit visit) {
-        u32 first; // opaque, so that the places are not kept in registers from epoch to epoch
-        asm volatile("mov.u32 %0, %1;" : "=r"(first) : "r"(16 * warp + lane % 4 * 2));
+        const u32 first = kept(16 * warp + lane % 4 * 2); // opaque, so that the places are not in registers from epoch to epoch
 #pragma unroll
         for (int c = 0; c < S::COLUMNS; c++) {
             const u32 unit = rank * S::UNITS + 8 * c + lane / 4;
