@@ -123,12 +123,7 @@ fn results_are_the_hosts_for_other_models() {
 }
 
 /// A step and a tail of pixels and of floats so wide; what the engine refused, if it did.
-fn assert_host_of_width(
-    width: usize,
-    hidden: usize,
-    batch: usize,
-    options: ResidentOptions,
-) -> [Option<String>; 2] {
+fn assert_host_of_width(width: usize, hidden: usize, options: ResidentOptions) -> [Option<String>; 2] {
     let data = Data::new();
     let pixels: Vec<u8> = data.pixels.iter().cycle().take(SAMPLES * width).copied().collect();
     let floats: Vec<f32> = data.floats.iter().cycle().take(SAMPLES * width).map(|v| v - 0.3).collect();
@@ -142,12 +137,12 @@ fn assert_host_of_width(
             schedule: Schedule::default(),
             train: train.clone().unwrap(),
         };
-        let rows = &order(3)[..batch + 13];
+        let rows = &order(3)[..options.batch + 13];
         let run = |mut trainer: Trainer<'_>| {
-            let epoch = trainer.epoch(rows, batch).unwrap();
+            let epoch = trainer.epoch(rows, options.batch).unwrap();
             vec![(epoch, Evaluation { loss: 0.0, accuracy: None }, trainer.model().unwrap())]
         };
-        match Trainer::resident(job(), &ResidentOptions { batch, ..options }) {
+        match Trainer::resident(job(), &options) {
             Ok(trainer) => {
                 let expected = run(Trainer::host(job(), 1).unwrap());
                 assert_close(&run(trainer), &expected, 1e-5, &format!("width {width}, {options:?}"));
@@ -165,7 +160,7 @@ fn results_are_the_hosts_for_wide_inputs() {
     on_device!(&[], &[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_86")]);
     let small = kiln_engine::inspect(0).unwrap().shared_bytes < 163 << 10;
     for (width, batch) in [(1024, 128), (1000, 64), (129, 96)] {
-        let [pixels, floats] = assert_host_of_width(width, 130, batch, OPTIONS);
+        let [pixels, floats] = assert_host_of_width(width, 130, ResidentOptions { batch, ..OPTIONS });
         assert_eq!(pixels, None);
         if small && width >= 1000 {
             // Of such devices a block does not hold three terms of the least part of a batch.
@@ -190,12 +185,13 @@ fn results_are_the_hosts_for_every_number_of_tiles() {
         for (hidden, team) in
             [(100, Team::Cluster), (100, Team::Grid), (250, Team::Cluster), (250, Team::Grid)]
         {
-            let options = ResidentOptions { team: Some(team), ..OPTIONS };
-            let refused = assert_host_of_width(width, hidden, 64, options);
+            let options = ResidentOptions { team: Some(team), batch: 64, ..OPTIONS };
+            let refused = assert_host_of_width(width, hidden, options);
             assert_eq!(refused, [None, None], "width {width}");
         }
     }
-    assert_eq!(assert_host_of_width(40, 100, 64, OPTIONS), [None, None], "warps without a tile");
+    let refused = assert_host_of_width(40, 100, ResidentOptions { batch: 64, ..OPTIONS });
+    assert_eq!(refused, [None, None], "warps without a tile");
 }
 
 /// All forms and precisions on either team of one device: the same bits.
