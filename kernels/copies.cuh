@@ -20,9 +20,10 @@ template <class V, u32 PLANES, class Matrix>
 __device__ __forceinline__ void copy(const Matrix& from, V* to) {
     const u32 chunks = (u32)(pitch<V>(from.width) / CHUNK<V>);
     const u64 places = (u64)from.lines * chunks;
+    const auto indices = from.indices();
     for (u64 place = (u64)blockIdx.x * 256 + threadIdx.x; place < places; place += (u64)gridDim.x * 256) {
         const u32 line = (u32)(place / chunks), first = (u32)(place % chunks) * CHUNK<V>;
-        const typename Matrix::Element* values = from.line(line) + first;
+        const typename Matrix::Element* values = from.at(indices[line]) + first;
         float rest[CHUNK<V>];
 #pragma unroll
         for (u32 i = 0; i < CHUNK<V>; i++) rest[i] = first + i < from.width ? (float)values[i] : 0.0f;
@@ -63,9 +64,11 @@ __device__ __forceinline__ void copy_gradient(const float* from, const NewCopy<E
 #define KILN_COPY_KERNEL extern "C" __global__ void __launch_bounds__(256)
 
 #define KILN_COPIES(E)                                                                                                       \
-    KILN_COPY_KERNEL copy_pixels_##E(KILN_BATCH(u8), Value<E>* x, u32 B, u32 K) { copy<Value<E>, 1>(KILN_GATHERED(u8), x); } \
+    KILN_COPY_KERNEL copy_pixels_##E(KILN_BATCH(u8), Value<E>* x, u32 B, u32 K) {                                            \
+        copy<Value<E>, 1>(KILN_BATCH_LINES(u8, K), x);                                                                       \
+    }                                                                                                                        \
     KILN_COPY_KERNEL copy_floats_##E(KILN_BATCH(float), Value<E>* x, u32 B, u32 K) {                                         \
-        copy<Value<E>, Format<E>::PLANES>(KILN_GATHERED(float), x);                                                          \
+        copy<Value<E>, Format<E>::PLANES>(KILN_BATCH_LINES(float, K), x);                                                    \
     }                                                                                                                        \
     KILN_COPY_KERNEL copy_matrix_##E(const float* from, Value<E>* to, u32 B, u32 K) {                                        \
         copy<Value<E>, Format<E>::PLANES>(Lines<float>{from, B, K}, to);                                                     \

@@ -31,6 +31,7 @@ __device__ __forceinline__ float to_tf32(float x) {
 // How operands are rounded: to a sum of TERMS bfloat16 values, each the rest's nearest. Of a product of two operands those pairs
 // of terms count whose numbers add up to less than PAIRS. Three terms hold all 24 digits of a float32, and the pairs left out
 // weigh less than its last one; two hold the 11 digits of TF32, and no pair is left out.
+namespace terms {
 struct F32 {
     static constexpr int TERMS = 3, PAIRS = 3;
     static __device__ __forceinline__ float rounded(float x) { return x; }
@@ -43,6 +44,7 @@ struct Bf16 {
     static constexpr int TERMS = 1, PAIRS = 1;
     static __device__ __forceinline__ float rounded(float x) { return x; }
 };
+} // namespace terms
 
 // The terms of two neighbours.
 template <class Math>

@@ -9,12 +9,13 @@
 // Three launches would do the same work in a fraction of the time that they take to begin. x are the outputs of the layer
 // below, after its ReLU; z is written nowhere. Rows of the batch and places of losses and hits: as in softmax_loss.cu.
 //
-// One warp a row, grid ceil(B / 4) blocks of 128 threads, no barrier of a block. C is 1 to 32; C K fits 32 bits. Weights come
-// through the first-level cache, once for z and once for dx. Operands are rounded as Math says; products and sums are float32,
-// of z lane by lane and then over the lanes, in an order that depends on K alone. Runs are equal bit for bit.
+// One warp a row, grid ceil(B / 4) blocks of 128 threads, no barrier of a block. C is 1 to 32, one for each lane while the loss is made; C K
+// fits 32 bits. A lane takes four neighbouring inputs at a time. Weights come through the first-level cache, once for z and once for dx.
+// Operands are rounded as Math says; products and sums are float32, of z lane by lane and then over the lanes, in an order that depends
+// on K alone. Runs are equal bit for bit.
 #pragma once
+#include "direct.cuh"
 #include "losses.cuh"
-#include "product.cuh"
 
 constexpr u32 CLASSES_MAX = 32, ROWS = 4;
 // Classes that are summed together.
@@ -34,23 +35,82 @@ __device__ __forceinline__ float sum_of_class(float (&sums)[GROUP]) {
     return sums[0];
 }
 
-// The outputs of a row into zr (C).
-template <class Math>
-__device__ __forceinline__ void outputs(const float* xr, const float* w, const float* b, float* zr, u32 K, u32 C) {
+// Inputs of a warp at a time.
+constexpr u32 CHUNK = 4 * 32;
+
+// Weights of four inputs, of GROUP classes from `first` on; beyond C: the last class again, for nothing.
+template <bool TOGETHER>
+struct OfClasses {
+    Held<float, 4, TOGETHER> of[GROUP];
+    __device__ __forceinline__ void load(const float* w, u32 first, u32 k, u32 inside, u32 K, u32 C) {
+#pragma unroll
+        for (u32 i = 0; i < GROUP; i++) of[i].load(w + min(first + i, C - 1) * K + k, inside);
+    }
+};
+
+template <class Math, bool TOGETHER, class Loss>
+__device__ __forceinline__ void row_of_head(const Loss& loss, const Row& row, const float* x, const float* w, const float* b, float* dz,
+                                            float* dx, float* losses, u32 mean, u32 K, u32 C) {
+    __shared__ alignas(16) float rows[ROWS][CLASSES_MAX];
     const u32 lane = threadIdx.x % 32;
+    const float* xr = x + (size_t)row.of_batch * K;
+    typename Loss::Target target;
+    float of_bias;
+    u32 of_epoch;
+    float z = 0.0f; // of the class that is this lane's number
+#pragma unroll 1
     for (u32 first = 0; first < C; first += GROUP) {
         float sums[GROUP] = {};
-#pragma unroll 2
-        for (u32 k = lane; k < K; k += 32) {
-            const float x = Math::rounded(xr[k]);
+#pragma unroll 1
+        for (u32 k = 4 * lane; k < 4 * lane + K; k += CHUNK) {
+            const u32 inside = k < K ? min(K - k, 4) : 0;
+            Held<float, 4, TOGETHER> of_x;
+            OfClasses<TOGETHER> of_w;
+            of_x.load(xr + k, inside);
+            of_w.load(w, first, k, inside, K, C);
+            __syncwarp(); // so that no assembler lets what is at hand wait for the order
+            if (first == 0 && k == 4 * lane) {
+                of_bias = b[min(lane, C - 1)];
+                of_epoch = row.of_epoch();
+                target = loss.target(row, C);
+            }
 #pragma unroll
-            for (u32 i = 0; i < GROUP; i++) // beyond C: the last class again, for nothing
-                sums[i] = fmaf(x, Math::rounded(w[min(first + i, C - 1) * K + k]), sums[i]);
+            for (int e = 0; e < 4; e++) {
+                const float of_input = Math::rounded(of_x.of[e]);
+#pragma unroll
+                for (u32 i = 0; i < GROUP; i++) sums[i] = fmaf(of_input, Math::rounded(of_w.of[i].of[e]), sums[i]);
+            }
         }
         float sum = sum_of_class<GROUP / 2>(sums);
         sum += __shfl_xor_sync(~0u, sum, GROUP);
-        const u32 c = first + lane;
-        if (lane < GROUP && c < C) zr[c] = sum + b[c];
+        if (lane / GROUP == first / GROUP) z = sum;
+    }
+    z += of_bias;
+    const float of_row = loss(of_epoch, target, z, C, mean); // z is dz now
+    if (lane == 0) losses[of_epoch] = of_row;
+    if (lane < C) dz[(size_t)row.of_batch * C + lane] = z;
+    float* dzr = rows[threadIdx.x / 32]; // of this warp alone
+    dzr[lane] = lane < C ? Math::rounded(z) : 0.0f;
+    __syncwarp();
+#pragma unroll 1
+    for (u32 k = 4 * lane; k < K; k += CHUNK) {
+        const u32 inside = min(K - k, 4);
+        Held<float, 4, TOGETHER> of_x, sums;
+        of_x.load(xr + k, inside);
+#pragma unroll
+        for (int e = 0; e < 4; e++) sums.of[e] = 0.0f;
+#pragma unroll 1
+        for (u32 first = 0; first < C; first += GROUP) {
+            OfClasses<TOGETHER> of_w;
+            of_w.load(w, first, k, inside, K, C);
+#pragma unroll
+            for (u32 i = 0; i < GROUP; i++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) sums.of[e] = fmaf(dzr[first + i], Math::rounded(of_w.of[i].of[e]), sums.of[e]);
+        }
+#pragma unroll
+        for (int e = 0; e < 4; e++) sums.of[e] = of_x.of[e] > 0.0f ? sums.of[e] : 0.0f;
+        sums.store(dx + (size_t)row.of_batch * K + k, inside);
     }
 }
 
@@ -58,27 +118,10 @@ template <class Math, class Loss>
 __device__ __forceinline__ void head(const Loss& loss, const Row& row, const float* x, const float* w, const float* b, float* dz,
                                      float* dx, float* losses, u32 mean, u32 K, u32 C) {
     if (!row.exists) return; // a whole warp
-    __shared__ float rows[ROWS][CLASSES_MAX];
-    float* zr = rows[threadIdx.x / 32]; // (C), of this warp alone
-    const u32 lane = threadIdx.x % 32;
-    const float* xr = x + (size_t)row.of_batch * K;
-
-    outputs<Math>(xr, w, b, zr, K, C);
-    __syncwarp();
-    const float of_row = loss(row, zr, C, mean);
-    if (lane == 0) losses[row.of_epoch] = of_row;
-    if (lane < C) {
-        dz[(size_t)row.of_batch * C + lane] = zr[lane];
-        zr[lane] = Math::rounded(zr[lane]);
-    }
-    __syncwarp();
-#pragma unroll 2
-    for (u32 k = lane; k < K; k += 32) {
-        float sum = 0.0f;
-#pragma unroll 8
-        for (u32 c = 0; c < C; c++) sum = fmaf(zr[c], Math::rounded(w[c * K + k]), sum);
-        dx[(size_t)row.of_batch * K + k] = xr[k] > 0.0f ? sum : 0.0f;
-    }
+    if (aligned<4>(x, K) && aligned<4>(w, K) && aligned<4>(dx, K))
+        row_of_head<Math, true>(loss, row, x, w, b, dz, dx, losses, mean, K, C);
+    else
+        row_of_head<Math, false>(loss, row, x, w, b, dz, dx, losses, mean, K, C);
 }
 
 #define KILN_HEAD_KERNEL extern "C" __global__ void __launch_bounds__(32 * ROWS, 4)

@@ -19,6 +19,7 @@
 // What outputs are made of, whoever stores them.
 struct Affine {
     using Loaded = float;
+    static constexpr bool OF_COLUMN = true;
     const float* bias;
     float scale;
     __device__ __forceinline__ float load(u32, u32 n) const { return bias[n]; }
@@ -44,6 +45,7 @@ struct Outputs : Affine {
 template <class E>
 struct InputGradient {
     using Loaded = Value<E>; // the first plane of x: above zero where x is, but for what rounds to zero
+    static constexpr bool OF_COLUMN = false;
     Copy<E> x;
     NewCopy<E> dx;
     float share; // of the sum of this thread's column

@@ -14,7 +14,7 @@ extern "C" __global__ void __launch_bounds__(256) mse_labels(const u8* labels, c
     const Row row(order, step, slot, batch, B);
     if (!row.exists) return; // a whole warp
     const float loss = OneHot{labels, hits}(row, z + (size_t)row.of_batch * C, C, mean);
-    if (threadIdx.x % 32 == 0) losses[row.of_epoch] = loss;
+    if (threadIdx.x % 32 == 0) losses[row.of_epoch()] = loss;
 }
 
 extern "C" __global__ void __launch_bounds__(256) mse_values(const float* values, const u32* order, const u32* step, u32 slot, u32 batch,
@@ -22,5 +22,5 @@ extern "C" __global__ void __launch_bounds__(256) mse_values(const float* values
     const Row row(order, step, slot, batch, B);
     if (!row.exists) return; // a whole warp
     const float loss = Values{values}(row, z + (size_t)row.of_batch * C, C, mean);
-    if (threadIdx.x % 32 == 0) losses[row.of_epoch] = loss;
+    if (threadIdx.x % 32 == 0) losses[row.of_epoch()] = loss;
 }

@@ -313,35 +313,6 @@ struct Place {
 
 extern __shared__ unsigned char shared_memory[]; // begins at 16 bytes
 
-// Gives an epilogue each sum of the tile at (m0, n0) that lies in (M, N), once: what `load(m, n)` gave for its place goes into
-// `store(m, n, sum, loaded)`. A thread's places are in one column, and it loads for several before it stores. The tile is added up
-// from its slices, which are gathered in shared memory, lines PITCH apart.
-template <class T, int PITCH, class Epilogue>
-__device__ __forceinline__ void store_tile(const float* gathered, u32 m0, u32 n0, u32 M, u32 N, Epilogue& epilogue) {
-    constexpr int STEP = T::THREADS / T::TN, TOGETHER = 8;
-    static_assert(T::THREADS % T::TN == 0, "a thread has one column");
-    static_assert(T::TM % (STEP * TOGETHER) == 0, "");
-    const int column = threadIdx.x % T::TN;
-    if (n0 + column >= N) return;
-#pragma unroll 1
-    for (int row = threadIdx.x / T::TN; row < T::TM; row += STEP * TOGETHER) {
-        typename Epilogue::Loaded loaded[TOGETHER];
-#pragma unroll
-        for (int i = 0; i < TOGETHER; i++) {
-            const u32 m = m0 + row + i * STEP;
-            if (m < M) loaded[i] = epilogue.load(m, n0 + column);
-        }
-#pragma unroll
-        for (int i = 0; i < TOGETHER; i++) {
-            const u32 m = m0 + row + i * STEP;
-            float sum = 0.0f;
-#pragma unroll
-            for (int s = 0; s < T::SLICES; s++) sum += gathered[(s * T::TM + row + i * STEP) * PITCH + column];
-            if (m < M) epilogue.store(m, n0 + column, sum, loaded[i]);
-        }
-    }
-}
-
 // Makes the tile at (m0, n0), and gives its sums to the epilogue.
 template <class T, class SA, class SB, class E, class Epilogue>
 __device__ __forceinline__ void pipelined(const Copy<E>& a, const Copy<E>& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Epilogue& epilogue) {

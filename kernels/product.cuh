@@ -16,10 +16,9 @@
 // floats or 8 bfloat16 neither the reads of `Fma` (128 bits) nor those of TF32's fragments (32 bits) nor ldmatrix meet a bank
 // conflict.
 #pragma once
-#include <cuda_bf16.h>
+#include "fragments.cuh"
 
 typedef unsigned char u8;
-typedef unsigned int u32;
 
 // A tile and who makes it: WARPS_M x WARPS_N warps make it, SLICES times over parts of the sum.
 template <int TM_, int TN_, int WARPS_M_, int WARPS_N_, int SLICES_, int SLICE_DEPTH_, int AHEAD_ = 1>
@@ -34,32 +33,76 @@ struct Tile {
 
 // ---- Operands in global memory -------------------------------------------------------------------------------------
 
-// A matrix (lines, width), line after line.
+// Four neighbours of a line, as they were loaded. What they are worth is asked when they are staged: who asks waits for the load. Loads
+// are short, so that an assembler gives them predicates: in front of a branch it waits for all before.
+template <class E>
+struct Quad;
+
+template <>
+struct Quad<float> {
+    float of[4];
+    // As one load where they are `together`, else one by one: those beyond the last are the last again.
+    __device__ __forceinline__ void load(const float* from, bool together, u32 last) {
+        if (together)
+            *reinterpret_cast<float4*>(of) = *reinterpret_cast<const float4*>(from);
+        else
+#pragma unroll
+            for (int i = 0; i < 4; i++) of[i] = from[min(i, last)];
+    }
+    __device__ __forceinline__ float value(int i, bool) const { return of[i]; }
+};
+
+// A byte's value, as the last digits of 2^23 + it: to convert it would take several times as long.
+__device__ __forceinline__ float value_of_byte(u32 bytes, int i) {
+    return __uint_as_float(__byte_perm(bytes, 0x4b000000, 0x7650 + i)) - 8388608.0f;
+}
+
+template <>
+struct Quad<u8> {
+    u32 of[4]; // all in the first, or one in each
+    __device__ __forceinline__ void load(const u8* from, bool together, u32 last) {
+        if (together)
+            of[0] = *reinterpret_cast<const u32*>(from);
+        else
+#pragma unroll
+            for (int i = 0; i < 4; i++) of[i] = from[min(i, last)];
+    }
+    __device__ __forceinline__ float value(int i, bool together) const { return value_of_byte(together ? of[0] >> 8 * i : of[i], 0); }
+};
+
+// Whether N neighbours of a line are one load wherever they begin at a multiple of N.
+template <int N, class E>
+__device__ __forceinline__ bool aligned(const E* data, u32 width) {
+    return width % N == 0 && reinterpret_cast<size_t>(data) % (N * sizeof(E)) == 0;
+}
+
+// A matrix (lines, width), line after line. A line is found in steps: the lines' indices, one of them, which may have to be loaded, and its
+// place.
 template <class E>
 struct Lines {
     using Element = E;
+    static constexpr bool GATHERED = false;
     const E* data;
     u32 lines, width;
-    __device__ __forceinline__ const E* line(u32 at) const { return data + (size_t)at * width; }
+    struct Same {
+        __device__ __forceinline__ u32 operator[](u32 line) const { return line; }
+    };
+    __device__ __forceinline__ Same indices() const { return {}; }
+    __device__ __forceinline__ const E* at(u32 index) const { return data + (size_t)index * width; }
+    template <int N>
+    __device__ __forceinline__ bool together() const { return aligned<N>(data, width); }
 };
 
-// The lines of a matrix (samples, width) that an order names.
+// The lines of a matrix (samples, width) that a batch takes: those that order[(*step + slot) * batch ..] names.
 template <class E>
-struct GatheredLines {
-    using Element = E;
-    const E* data;
-    const u32* order; // (lines)
-    u32 lines, width;
-    __device__ __forceinline__ const E* line(u32 at) const { return data + (size_t)order[at] * width; }
-};
-
-// One of two operands, for a whole block.
-template <class First, class Second>
-struct Either {
-    const First& first;
-    const Second& second;
-    bool is_first;
-    u32 lines, width;
+struct BatchLines : Lines<E> {
+    static constexpr bool GATHERED = true;
+    const u32 *order, *step;
+    u32 slot, batch;
+    __device__ __forceinline__ BatchLines(const E* data, const u32* order, const u32* step, u32 slot, u32 batch, u32 lines, u32 width)
+        : Lines<E>{data, lines, width}, order(order), step(step), slot(slot), batch(batch) {}
+    __device__ __forceinline__ BatchLines of_width(u32 width) const { return {this->data, order, step, slot, batch, this->lines, width}; }
+    __device__ __forceinline__ const u32* indices() const { return order + (size_t)(*step + slot) * batch; }
 };
 
 // ---- Operands in shared memory -------------------------------------------------------------------------------------
@@ -68,26 +111,13 @@ struct Either {
 // hold anything finite or not: they are rows of the result that the epilogue drops. So a row is clamped to the last one, and
 // a load needs no branch.
 
-// Loads two neighbours at once, which lie at a multiple of their size.
-__device__ __forceinline__ void load_pair(const float* from, float& first, float& second) {
-    const float2 pair = *reinterpret_cast<const float2*>(from);
-    first = pair.x;
-    second = pair.y;
+// Stages four neighbours at once.
+__device__ __forceinline__ void store_quad(float* to, const float (&v)[4]) {
+    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
 }
-__device__ __forceinline__ void load_pair(const u8* from, float& first, float& second) {
-    const uchar2 pair = *reinterpret_cast<const uchar2*>(from);
-    first = pair.x;
-    second = pair.y;
-}
-// Whether that is so wherever a pair begins at an even place of a line. Matrices begin at 16 bytes.
-__device__ __forceinline__ bool in_pairs(u32 width) { return width % 2 == 0; }
-
-// Stages two neighbours at once.
-__device__ __forceinline__ void store_pair(float* to, float first, float second) {
-    *reinterpret_cast<float2*>(to) = make_float2(first, second);
-}
-__device__ __forceinline__ void store_pair(__nv_bfloat16* to, float first, float second) {
-    *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(first, second);
+__device__ __forceinline__ void store_quad(__nv_bfloat16* to, const float (&v)[4]) {
+    reinterpret_cast<__nv_bfloat162*>(to)[0] = __floats2bfloat162_rn(v[0], v[1]);
+    reinterpret_cast<__nv_bfloat162*>(to)[1] = __floats2bfloat162_rn(v[2], v[3]);
 }
 
 // The terms of the sum lie along the lines of the matrix: line = row of the tile, element = term.
@@ -97,51 +127,43 @@ struct AlongTerms {
     static constexpr bool VECTORS_OF_ROWS = false;
     static __device__ __forceinline__ int at(int row, int term) { return row * STRIDE + term; }
 
-    // A thread stages two neighbouring terms of PAIRS rows, STEP apart.
-    static constexpr int PAIRS = ROWS * T::DEPTH / T::THREADS / 2, STEP = 2 * T::THREADS / T::DEPTH, LOADS = 2 * PAIRS;
-    static_assert(2 * T::THREADS % T::DEPTH == 0 && ROWS % STEP == 0, "threads share a stage evenly");
-    static __device__ __forceinline__ int row() { return threadIdx.x / (T::DEPTH / 2); }
-    static __device__ __forceinline__ int term() { return threadIdx.x % (T::DEPTH / 2) * 2; }
+    // A thread stages four neighbouring terms of QUADS rows, STEP apart.
+    static constexpr int QUADS = ROWS * T::DEPTH / T::THREADS / 4, STEP = 4 * T::THREADS / T::DEPTH;
+    static __device__ __forceinline__ int row() { return threadIdx.x / (T::DEPTH / 4); }
+    static __device__ __forceinline__ int term() { return threadIdx.x % (T::DEPTH / 4) * 4; }
 
     template <class Operand>
     struct Loader {
-        const typename Operand::Element* line[PAIRS];
-        u32 terms;
+        static_assert(4 * T::THREADS % T::DEPTH == 0 && ROWS % STEP == 0, "threads share a stage evenly");
+        const Operand& from;
+        const bool together;
+        u32 index[QUADS], term0; // of what is held
+        Quad<typename Operand::Element> held[QUADS];
 
-        __device__ __forceinline__ Loader(const Operand& from, u32 row0) : terms(from.width) {
+        __device__ __forceinline__ Loader(const Operand& from, u32 row0) : from(from), together(from.template together<4>()) {
+            const auto indices = from.indices();
 #pragma unroll
-            for (int i = 0; i < PAIRS; i++) line[i] = from.line(min(row0 + row() + i * STEP, from.lines - 1));
+            for (int i = 0; i < QUADS; i++) index[i] = indices[min(row0 + row() + i * STEP, from.lines - 1)];
         }
-        __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const {
-            if (in_pairs(terms)) {
-                const bool inside = term0 + term() < terms;
-                const u32 safe = inside ? term0 + term() : 0;
+        // Begins to load the stage of the terms from `first` on.
+        __device__ __forceinline__ void load(u32 first) {
+            term0 = first;
+            const u32 at = first + term(), safe = at < from.width ? at : 0;
 #pragma unroll
-                for (int i = 0; i < PAIRS; i++) {
-                    load_pair(line[i] + safe, held[2 * i], held[2 * i + 1]);
-                    if (!inside) held[2 * i] = held[2 * i + 1] = 0.0f;
-                }
-                return;
-            }
+            for (int i = 0; i < QUADS; i++) held[i].load(from.at(index[i]) + safe, together, from.width - 1 - safe);
+        }
+        template <class Seen>
+        __device__ __forceinline__ void store(E* tile, Seen seen) const {
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const u32 at = term0 + term() + e;
-                const bool inside = at < terms;
-                const u32 safe = inside ? at : 0;
+            for (int i = 0; i < QUADS; i++) {
+                float v[4];
 #pragma unroll
-                for (int i = 0; i < PAIRS; i++) {
-                    const float value = (float)line[i][safe];
-                    held[2 * i + e] = inside ? value : 0.0f;
-                }
+                for (int e = 0; e < 4; e++) v[e] = term0 + term() + e < from.width ? held[i].value(e, together) : 0.0f;
+                seen(v);
+                store_quad(tile + at(row() + i * STEP, term()), v);
             }
         }
     };
-
-    static __device__ __forceinline__ void store(E* tile, const float (&held)[LOADS]) {
-        E* to = tile + at(row(), term());
-#pragma unroll
-        for (int i = 0; i < PAIRS; i++) store_pair(to + at(i * STEP, 0), held[2 * i], held[2 * i + 1]);
-    }
 };
 
 // The lines of the matrix are the terms of the sum: line = term, element = row of the tile.
@@ -151,61 +173,50 @@ struct AcrossTerms {
     static constexpr bool VECTORS_OF_ROWS = true;
     static __device__ __forceinline__ int at(int row, int term) { return term * STRIDE + row; }
 
-    // A thread stages PAIRS terms, STEP apart, of two neighbouring rows.
-    static constexpr int PAIRS = ROWS * T::DEPTH / T::THREADS / 2, STEP = 2 * T::THREADS / ROWS, LOADS = 2 * PAIRS;
-    static_assert(2 * T::THREADS % ROWS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
-    static __device__ __forceinline__ int row() { return threadIdx.x % (ROWS / 2) * 2; }
-    static __device__ __forceinline__ int term() { return threadIdx.x / (ROWS / 2); }
+    // A thread stages QUADS terms, STEP apart, of four neighbouring rows.
+    static constexpr int QUADS = ROWS * T::DEPTH / T::THREADS / 4, STEP = 4 * T::THREADS / ROWS;
+    static __device__ __forceinline__ int row() { return threadIdx.x % (ROWS / 4) * 4; }
+    static __device__ __forceinline__ int term() { return threadIdx.x / (ROWS / 4); }
 
     template <class Operand>
     struct Loader {
+        static_assert(4 * T::THREADS % ROWS == 0 && T::DEPTH % STEP == 0, "threads share a stage evenly");
         const Operand& from;
-        u32 rows[2];
+        const bool together;
+        const u32 row0;
+        u32 index[QUADS], term0; // of what is held; lines that are loaded next
+        Quad<typename Operand::Element> held[QUADS];
 
         __device__ __forceinline__ Loader(const Operand& from, u32 row0)
-            : from(from), rows{min(row0 + row(), (from.width - 1) & ~1u), min(row0 + row() + 1, from.width - 1)} {}
-        __device__ __forceinline__ void load(u32 term0, float (&held)[LOADS]) const { fetch(from, rows, term0, held); }
+            : from(from), together(from.template together<4>()), row0(min(row0 + row(), from.width - (together ? 4 : 1))) {
+            find(0);
+        }
+        __device__ __forceinline__ void find(u32 first) {
+            const auto indices = from.indices();
+#pragma unroll
+            for (int i = 0; i < QUADS; i++) {
+                const u32 line = first + term() + i * STEP;
+                index[i] = indices[line < from.lines ? line : 0];
+            }
+        }
+        __device__ __forceinline__ void load(u32 first) {
+            term0 = first;
+#pragma unroll
+            for (int i = 0; i < QUADS; i++) held[i].load(from.at(index[i]) + row0, together, from.width - 1 - row0);
+            find(first + T::DEPTH);
+        }
+        template <class Seen>
+        __device__ __forceinline__ void store(E* tile, Seen seen) const {
+#pragma unroll
+            for (int i = 0; i < QUADS; i++) {
+                float v[4];
+#pragma unroll
+                for (int e = 0; e < 4; e++) v[e] = term0 + term() + i * STEP < from.lines ? held[i].value(e, together) : 0.0f;
+                seen(v);
+                store_quad(tile + at(row(), term() + i * STEP), v);
+            }
+        }
     };
-
-    template <class Operand>
-    static __device__ __forceinline__ void fetch(const Operand& from, const u32 (&rows)[2], u32 term0, float (&held)[LOADS]) {
-        if (in_pairs(from.width)) {
-#pragma unroll
-            for (int i = 0; i < PAIRS; i++) {
-                const u32 at = term0 + term() + i * STEP;
-                const bool inside = at < from.lines;
-                load_pair(from.line(inside ? at : 0) + rows[0], held[2 * i], held[2 * i + 1]);
-                if (!inside) held[2 * i] = held[2 * i + 1] = 0.0f;
-            }
-            return;
-        }
-#pragma unroll
-        for (int i = 0; i < PAIRS; i++) {
-            const u32 at = term0 + term() + i * STEP;
-            const bool inside = at < from.lines;
-            const typename Operand::Element* line = from.line(inside ? at : 0);
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const float value = (float)line[rows[e]];
-                held[2 * i + e] = inside ? value : 0.0f;
-            }
-        }
-    }
-    // One branch a stage, so that the loads of a stage stay together.
-    template <class First, class Second>
-    static __device__ __forceinline__ void fetch(const Either<First, Second>& from, const u32 (&rows)[2], u32 term0,
-                                                 float (&held)[LOADS]) {
-        if (from.is_first)
-            fetch(from.first, rows, term0, held);
-        else
-            fetch(from.second, rows, term0, held);
-    }
-
-    static __device__ __forceinline__ void store(E* tile, const float (&held)[LOADS]) {
-        E* to = tile + at(row(), term());
-#pragma unroll
-        for (int i = 0; i < PAIRS; i++) store_pair(to + at(0, i * STEP), held[2 * i], held[2 * i + 1]);
-    }
 };
 
 // ---- Arithmetic of one warp ----------------------------------------------------------------------------------------
@@ -215,6 +226,7 @@ __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 // Float32 fused multiply-adds. Lanes lie 8 x 4 over the warp's tile.
 struct Fma {
     using Staged = float;
+    using Terms = terms::F32; // as tensor cores multiply them, in small tiles
     // An operand as it is multiplied.
     static __device__ __forceinline__ float rounded(float x) { return x; }
     // The i-th row (of COUNT) of the lane's part of an operand, for lane `which` of `LANES`.
@@ -284,6 +296,7 @@ struct TensorCores {
 // TF32: operands rounded to 11 significant bits (ties away from zero), float32 sums. mma.m16n8k8.
 struct Tf32 : TensorCores {
     using Staged = float;
+    using Terms = terms::Tf32;
 
     static __device__ __forceinline__ u32 tf32(float x) {
         u32 bits;
@@ -348,6 +361,7 @@ __device__ __forceinline__ void load_blocks(const void* line, u32 (&r)[4]) {
 // read by ldmatrix, transposed where the terms lie across the lines.
 struct Bf16 : TensorCores {
     using Staged = __nv_bfloat16;
+    using Terms = terms::Bf16;
     static __device__ __forceinline__ float rounded(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
 
     // The address that this lane gives for the four blocks at row0 and term0.
@@ -384,81 +398,96 @@ struct Bf16 : TensorCores {
 
 // ---- The product ---------------------------------------------------------------------------------------------------
 
-// Makes the tile at (m0, n0). `SA` and `SB` say how the operands are staged. `staging(values of a)` sees what this thread
-// stages of a, before it is rounded; `epilogue(m, n, sum)` gets each sum of the tile once, with m and n inside the tile.
-template <class T, class Math, class SA, class SB, class A, class B, class Staging, class Epilogue>
-__device__ __forceinline__ void product(const A& a, const B& b, u32 m0, u32 n0, u32 terms, Staging staging, Epilogue epilogue) {
-    using E = typename Math::Staged;
-    constexpr int STAGE = SA::SIZE + SB::SIZE;
-    constexpr int STAGES = 2 * STAGE * sizeof(E), SUMS = T::SLICES * T::TM * (T::TN + 1) * sizeof(float);
-    constexpr int BYTES = STAGES > SUMS ? STAGES : SUMS;
-    static_assert(BYTES <= 48 << 10, "fits static shared memory");
-    static_assert(SA::SIZE * sizeof(E) % 16 == 0 && SB::SIZE * sizeof(E) % 16 == 0, "tiles begin at 16 bytes");
-    __shared__ alignas(16) unsigned char memory[BYTES];
-    E* stages = reinterpret_cast<E*>(memory);
-    float* gathered = reinterpret_cast<float*>(memory);
+// Nothing to do with what is seen.
+struct Nothing {
+    template <class Seen>
+    __device__ void operator()(const Seen&) const {}
+};
 
-    const int warp = threadIdx.x / 32;
-    const int slice = warp / (T::WARPS_M * T::WARPS_N);
-    const int wm = warp / T::WARPS_N % T::WARPS_M * T::WM, wn = warp % T::WARPS_N * T::WN;
-
-    float sums[T::SUMS] = {};
-    float held_a[T::AHEAD][SA::LOADS], held_b[T::AHEAD][SB::LOADS];
-    const typename SA::template Loader<A> from_a(a, m0);
-    const typename SB::template Loader<B> from_b(b, n0);
+// Gives an epilogue each sum of the tile at (m0, n0) that lies in (M, N), once: what `load(m, n)` gave for its place goes into
+// `store(m, n, sum, loaded)`. OF_COLUMN: what is loaded depends on the column alone. A thread's places are in one column, and it loads for
+// several before it stores. The tile is added up from its slices, which are gathered in shared memory, lines PITCH apart.
+template <class T, int PITCH, class Epilogue>
+__device__ __forceinline__ void store_tile(const float* gathered, u32 m0, u32 n0, u32 M, u32 N, Epilogue& epilogue) {
+    constexpr int STEP = T::THREADS / T::TN, TOGETHER = 8;
+    static_assert(T::THREADS % T::TN == 0, "a thread has one column");
+    static_assert(T::TM % (STEP * TOGETHER) == 0, "");
+    const int column = threadIdx.x % T::TN;
+    if (n0 + column >= N) return;
+#pragma unroll 1
+    for (int row = threadIdx.x / T::TN; row < T::TM; row += STEP * TOGETHER) {
+        typename Epilogue::Loaded loaded[TOGETHER];
+        float sums[TOGETHER] = {};
 #pragma unroll
-    for (int s = 0; s < T::AHEAD; s++)
-        if (s * T::DEPTH < terms) {
-            from_a.load(s * T::DEPTH, held_a[s]);
-            from_b.load(s * T::DEPTH, held_b[s]);
+        for (int i = 0; i < TOGETHER; i++) {
+            const u32 m = m0 + row + i * STEP;
+            if (Epilogue::OF_COLUMN || m < M) loaded[i] = epilogue.load(m, n0 + column);
+#pragma unroll
+            for (int s = 0; s < T::SLICES; s++) sums[i] += gathered[(s * T::TM + row + i * STEP) * PITCH + column];
         }
-    int buffer = 0;
-    for (u32 first = 0; first < terms; first += T::AHEAD * T::DEPTH) {
 #pragma unroll
-        for (int s = 0; s < T::AHEAD; s++) { // unrolled, so that what is held stays in registers
-            const u32 term = first + s * T::DEPTH;
-            if (term >= terms) break;
-            E* tile_a = stages + buffer * STAGE;
-            E* tile_b = tile_a + SA::SIZE;
-            staging(held_a[s]);
-            SA::store(tile_a, held_a[s]);
-            SB::store(tile_b, held_b[s]);
-            // One barrier a stage is enough: a buffer is written again two stages later, and between the reads of the first
-            // and that write every warp has passed the barrier of the stage in between.
-            __syncthreads();
-            const u32 next = term + T::AHEAD * T::DEPTH;
-            if (next < terms) {
-                from_a.load(next, held_a[s]);
-                from_b.load(next, held_b[s]);
-            }
-            Math::template multiply<T, SA, SB>(tile_a, tile_b, wm, wn, slice * T::SLICE_DEPTH, sums);
-            buffer ^= 1;
+        for (int i = 0; i < TOGETHER; i++) {
+            const u32 m = m0 + row + i * STEP;
+            if (m < M) epilogue.store(m, n0 + column, sums[i], loaded[i]);
         }
-    }
-
-    __syncthreads(); // the stages are read; their memory now gathers the slices' sums
-    float* gather = gathered + slice * T::TM * (T::TN + 1);
-#pragma unroll
-    for (int s = 0; s < T::SUMS; s++) {
-        const int2 at = Math::template place<T, SA, SB>(s);
-        gather[(wm + at.x) * (T::TN + 1) + wn + at.y] = sums[s];
-    }
-    __syncthreads();
-#pragma unroll 2
-    for (int e = threadIdx.x; e < T::TM * T::TN; e += T::THREADS) {
-        const int m = e / T::TN, n = e % T::TN;
-        float sum = 0.0f;
-#pragma unroll
-        for (int s = 0; s < T::SLICES; s++) sum += gathered[(s * T::TM + m) * (T::TN + 1) + n];
-        epilogue(m, n, sum);
     }
 }
 
-// Nothing to do with what is staged.
-struct Nothing {
-    template <int LOADS>
-    __device__ void operator()(const float (&)[LOADS]) const {}
+// Two stages of both operands, which `SA` and `SB` say how to stage, and in the end the sums.
+template <class T, class Math, class SA, class SB>
+struct DoubleBuffer {
+    using E = typename Math::Staged;
+    static constexpr int STAGE = SA::SIZE + SB::SIZE, PITCH = T::TN + 1;
+    static constexpr int STAGES = 2 * STAGE * sizeof(E), SUMS = T::TM * PITCH * sizeof(float);
+    static_assert(SA::SIZE * sizeof(E) % 16 == 0 && SB::SIZE * sizeof(E) % 16 == 0, "tiles begin at 16 bytes");
+    alignas(16) unsigned char bytes[STAGES > SUMS ? STAGES : SUMS];
 };
+
+// Makes the tile at (m0, n0), and gives its sums to the epilogue. `seen(four values of a)` sees what this thread stages of a, before it
+// is rounded.
+template <class T, class Math, class SA, class SB, class A, class B, class Seen, class Epilogue>
+__device__ __forceinline__ void product(DoubleBuffer<T, Math, SA, SB>& memory, const A& a, const B& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Seen seen, Epilogue&& epilogue) {
+    using E = typename Math::Staged;
+    using Memory = DoubleBuffer<T, Math, SA, SB>;
+    constexpr int STAGE = Memory::STAGE, PITCH = Memory::PITCH;
+    static_assert(T::SLICES == 1, "all warps have all terms");
+    E* stages = reinterpret_cast<E*>(memory.bytes);
+
+    const int warp = threadIdx.x / 32;
+    const int wm = warp / T::WARPS_N * T::WM, wn = warp % T::WARPS_N * T::WN;
+
+    float sums[T::SUMS] = {};
+    typename SA::template Loader<A> from_a(a, m0);
+    typename SB::template Loader<B> from_b(b, n0);
+    from_a.load(0);
+    from_b.load(0);
+    int buffer = 0;
+    for (u32 term = 0; term < terms; term += T::DEPTH) {
+        E* tile_a = stages + buffer * STAGE;
+        E* tile_b = tile_a + SA::SIZE;
+        from_a.store(tile_a, seen);
+        from_b.store(tile_b, Nothing());
+        // One barrier a stage is enough: a buffer is written again two stages later, and between the reads of the first
+        // and that write every warp has passed the barrier of the stage in between.
+        __syncthreads();
+        if (term + T::DEPTH < terms) {
+            from_a.load(term + T::DEPTH);
+            from_b.load(term + T::DEPTH);
+        }
+        Math::template multiply<T, SA, SB>(tile_a, tile_b, wm, wn, 0, sums);
+        buffer ^= 1;
+    }
+
+    __syncthreads(); // the stages are read; their memory now gathers the sums
+    float* gathered = reinterpret_cast<float*>(memory.bytes);
+#pragma unroll
+    for (int s = 0; s < T::SUMS; s++) {
+        const int2 at = Math::template place<T, SA, SB>(s);
+        gathered[(wm + at.x) * PITCH + wn + at.y] = sums[s];
+    }
+    __syncthreads();
+    store_tile<T, PITCH>(gathered, m0, n0, M, N, epilogue);
+}
 
 // ---- What the entry points share -----------------------------------------------------------------------------------
 
@@ -470,5 +499,4 @@ constexpr float PIXEL = 1.0f / 255.0f;
 #define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, 2)
 // What a kernel that gathers takes: the data, and where the batch stands in the order.
 #define KILN_BATCH(TYPE) const TYPE *data, const u32 *order, const u32 *step, u32 slot, u32 batch
-#define KILN_ORDER order + (size_t)(*step + slot) * batch
-#define KILN_GATHERED(TYPE) GatheredLines<TYPE>{data, KILN_ORDER, B, K}
+#define KILN_BATCH_LINES(TYPE, width) BatchLines<TYPE>(data, order, step, slot, batch, B, width)

@@ -1,4 +1,4 @@
 //@ arch: sm_90
 #include "resident.cuh"
 
-KILN_RESIDENT_FLOATS(F32)
+KILN_RESIDENT_FLOATS(terms::F32)

@@ -1,4 +1,4 @@
 //@ arch: sm_90
 #include "resident.cuh"
 
-KILN_RESIDENT_FLOATS(Tf32)
+KILN_RESIDENT_FLOATS(terms::Tf32)

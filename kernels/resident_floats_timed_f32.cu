@@ -1,4 +1,4 @@
 //@ arch: sm_90
 #include "resident.cuh"
 
-KILN_RESIDENT_FLOATS_TIMED(F32)
+KILN_RESIDENT_FLOATS_TIMED(terms::F32)

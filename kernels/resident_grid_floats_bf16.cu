@@ -1,4 +1,4 @@
 //@ arch: sm_80
 #include "resident.cuh"
 
-KILN_RESIDENT_GRID_FLOATS(Bf16)
+KILN_RESIDENT_GRID_FLOATS(terms::Bf16)

@@ -1,4 +1,4 @@
 //@ arch: sm_80
 #include "resident.cuh"
 
-KILN_RESIDENT_GRID_PIXELS(Bf16)
+KILN_RESIDENT_GRID_PIXELS(terms::Bf16)

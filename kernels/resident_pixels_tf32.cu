@@ -1,4 +1,4 @@
 //@ arch: sm_90
 #include "resident.cuh"
 
-KILN_RESIDENT_PIXELS(Tf32)
+KILN_RESIDENT_PIXELS(terms::Tf32)

@@ -1,4 +1,4 @@
 //@ arch: sm_90
 #include "resident.cuh"
 
-KILN_RESIDENT_PIXELS_TIMED(Bf16)
+KILN_RESIDENT_PIXELS_TIMED(terms::Bf16)

@@ -34,14 +34,14 @@ __device__ __forceinline__ void rows_of(const T* x, __nv_bfloat16* rows, u32 sam
 
 // Whole numbers up to 255 are exact in one term.
 extern "C" __global__ void __launch_bounds__(256) rows_of_pixels(const u8* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    rows_of<Bf16>(x, rows, samples, K);
+    rows_of<terms::Bf16>(x, rows, samples, K);
 }
 extern "C" __global__ void __launch_bounds__(256) rows_of_floats_f32(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    rows_of<F32>(x, rows, samples, K);
+    rows_of<terms::F32>(x, rows, samples, K);
 }
 extern "C" __global__ void __launch_bounds__(256) rows_of_floats_tf32(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    rows_of<Tf32>(x, rows, samples, K);
+    rows_of<terms::Tf32>(x, rows, samples, K);
 }
 extern "C" __global__ void __launch_bounds__(256) rows_of_floats_bf16(const float* x, __nv_bfloat16* rows, u32 samples, u32 K) {
-    rows_of<Bf16>(x, rows, samples, K);
+    rows_of<terms::Bf16>(x, rows, samples, K);
 }

@@ -19,5 +19,5 @@ extern "C" __global__ void __launch_bounds__(256)
     const Row row(order, step, slot, batch, B);
     if (!row.exists) return; // a whole warp
     const float loss = CrossEntropy{labels, hits}(row, z + (size_t)row.of_batch * C, C, mean);
-    if (threadIdx.x % 32 == 0) losses[row.of_epoch] = loss;
+    if (threadIdx.x % 32 == 0) losses[row.of_epoch()] = loss;
 }

@@ -23,6 +23,7 @@
 
 struct Store {
     using Loaded = struct {};
+    static constexpr bool OF_COLUMN = false;
     float *dw, *db;
     u32 K;
     __device__ __forceinline__ Loaded load(u32, u32) const { return {}; }
@@ -32,6 +33,7 @@ struct Store {
 
 struct Add {
     using Loaded = float;
+    static constexpr bool OF_COLUMN = false;
     float *dw, *db;
     u32 K;
     __device__ __forceinline__ float load(u32 n, u32 k) const { return dw[(size_t)n * K + k]; }
@@ -42,6 +44,7 @@ struct Add {
 template <class E>
 struct Descent {
     using Loaded = float;
+    static constexpr bool OF_COLUMN = false;
     float *w, *b;
     NewCopy<E> copy;
     float lr, decay;
@@ -58,6 +61,7 @@ struct Descent {
 template <class E>
 struct Momentum {
     using Loaded = float2; // parameter, velocity
+    static constexpr bool OF_COLUMN = false;
     float *w, *b, *vw, *vb;
     NewCopy<E> copy;
     Scalars s;
@@ -90,6 +94,7 @@ struct Momentum {
 template <class Sink>
 struct Scaled {
     using Loaded = typename Sink::Loaded;
+    static constexpr bool OF_COLUMN = false;
     const Sink& sink;
     float scale;
     __device__ __forceinline__ Loaded load(u32 n, u32 k) const { return sink.load(n, k); }

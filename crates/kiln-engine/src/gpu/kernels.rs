@@ -175,11 +175,6 @@ impl Kernels {
         self.0.len()
     }
 
-    /// Whether there is one of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
     fn get(&self, name: &str) -> &Kernel {
         self.0.get(name).unwrap_or_else(|| panic!("{name} is no kernel of the embedded PTX"))
     }
@@ -257,31 +252,19 @@ pub(super) fn fills(gpu: &Gpu, (x, y, _): (u32, u32, u32)) -> bool {
 /// Which tile a product is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tile {
-    /// Of few families and precisions.
+    /// Of `linear.cuh` alone.
     Tiny,
     Small,
     Large,
 }
 
 impl Tile {
-    /// Side of the large tile, in every family.
-    const LARGE: u32 = 64;
+    /// Sides of the large tile, in every family.
+    pub(super) const LARGE: (u32, u32) = (64, 64);
 
     /// The large tile where it still gives the multiprocessors blocks enough, for a product of rows x columns.
     pub(super) fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Self {
-        let grid = Tile::Large.grid(Self::LARGE, rows, columns);
-        if fills(gpu, grid) { Tile::Large } else { Tile::Small }
-    }
-
-    /// The grid for a product, where the small tile has sides of `small`, and the tiny one of half as much: tiles along the first
-    /// dimension, which may be of any size, and along the second.
-    pub(super) fn grid(self, small: u32, first: u32, second: u32) -> (u32, u32, u32) {
-        let side = match self {
-            Tile::Tiny => small / 2,
-            Tile::Small => small,
-            Tile::Large => Self::LARGE,
-        };
-        (first.div_ceil(side), second.div_ceil(side), 1)
+        if fills(gpu, grid(Self::LARGE, rows, columns)) { Tile::Large } else { Tile::Small }
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -291,6 +274,11 @@ impl Tile {
             Tile::Large => "large",
         }
     }
+}
+
+/// The grid for a product of tiles with these sides: tiles along the first dimension, which may be of any size, and along the second.
+pub(super) fn grid(sides: (u32, u32), first: u32, second: u32) -> (u32, u32, u32) {
+    (first.div_ceil(sides.0), second.div_ceil(sides.1), 1)
 }
 
 /// Threads of a block of kernels whose threads take values a grid apart, and the most blocks a multiprocessor that such a launch
@@ -462,14 +450,6 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// Demands that pairs of a buffer's values can be loaded at once.
-    pub(super) fn in_pairs<T>(mut self, region: &Region<'_, T>) -> Self {
-        if !region.address().is_multiple_of(2 * size_of::<T>() as u64) {
-            self.wrong.get_or_insert_with(|| "a buffer that begins between two pairs of values".to_owned());
-        }
-        self
-    }
-
     /// Demands at least `needed` values of a buffer that a structure names.
     pub(super) fn needs<T>(mut self, region: &Region<'_, T>, needed: usize) -> Self {
         if region.len() < needed {
@@ -587,11 +567,11 @@ mod tests {
     #[test]
     fn precisions_have_the_same_kernels() {
         let names = |precision| -> Vec<Vec<&str>> {
-            let of = |ptx| entries(ptx).map(|entry| entry.0).filter(|name| !name.ends_with("_tiny"));
+            let of = |ptx| entries(ptx).map(|entry| entry.0);
             products(precision).iter().map(|(_, ptx)| of(ptx).collect()).collect()
         };
         let expected = names(Precision::F32);
-        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [3, 14, 16]);
+        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [3, 21, 16]);
         assert_eq!(names(Precision::Tf32), expected);
         assert_eq!(names(Precision::Bf16), expected);
         let names = |format, own: &str| {

@@ -1,6 +1,6 @@
 //! Launches of `kernels/linear.cuh`.
 
-use super::kernels::{Launch, Tile, fills};
+use super::kernels::{Launch, Tile, fills, grid};
 use super::{Dims, Gpu, Position, Region};
 use crate::Error;
 use crate::nvtx::range;
@@ -28,7 +28,7 @@ impl Source<'_> {
     /// The first parameters of a kernel that gathers; rows of the data set are checked where the order is made.
     pub(super) fn push<'a>(&'a self, launch: Launch<'a>, at: &'a Position<'_>, dims: Dims) -> Launch<'a> {
         match self {
-            Source::Hidden(x) => launch.pointer(x, dims.b as usize * dims.k as usize).in_pairs(x),
+            Source::Hidden(x) => launch.pointer(x, dims.b as usize * dims.k as usize),
             _ => self.push_rows(launch, at, dims.k as usize),
         }
     }
@@ -41,8 +41,8 @@ impl Source<'_> {
         width: usize,
     ) -> Launch<'a> {
         match self {
-            Source::Pixels(x) => launch.pointer(x, width).in_pairs(x).position(at),
-            Source::Floats(x) => launch.pointer(x, width).in_pairs(x).position(at),
+            Source::Pixels(x) => launch.pointer(x, width).position(at),
+            Source::Floats(x) => launch.pointer(x, width).position(at),
             Source::Hidden(_) => unreachable!("the outputs of a layer are gathered by nobody"),
         }
     }
@@ -55,19 +55,25 @@ pub(crate) enum Activation {
     Identity,
 }
 
-/// Side of the small tile, and threads of a block of any.
-const SMALL: u32 = 16;
-const THREADS: u32 = 256;
+/// Rows and columns of a tile, and threads of its block.
+fn shape(tile: Tile) -> ((u32, u32), u32) {
+    match tile {
+        Tile::Tiny => ((16, 8), 512),
+        Tile::Small => ((16, 16), 512),
+        Tile::Large => (Tile::LARGE, 256),
+    }
+}
 
 /// The tile for a product of rows x columns: as large as still gives every multiprocessor a block.
 fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Tile {
     let tile = Tile::pick(gpu, rows, columns);
-    // Fragments of tensor cores are no smaller than the small tile.
-    if !fills(gpu, tile.grid(SMALL, rows, columns)) && gpu.kernels.has("input_gradient_tiny") {
-        Tile::Tiny
-    } else {
-        tile
-    }
+    if fills(gpu, grid(shape(tile).0, rows, columns)) { tile } else { Tile::Tiny }
+}
+
+/// Submits a launch for a product of rows x columns.
+fn submit(launch: Launch<'_>, tile: Tile, rows: u32, columns: u32) -> Result<(), Error> {
+    let (sides, threads) = shape(tile);
+    launch.submit(grid(sides, rows, columns), threads)
 }
 
 /// `y (B, N) = activation(x (B, K) w (N, K)ᵀ + b (N))`.
@@ -87,13 +93,13 @@ pub(crate) fn linear(
     let relu = if activation == Activation::Relu { "_relu" } else { "" };
     let name = format!("linear_{}{relu}_{}", x.name(), tile.name());
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
-    x.push(Launch::new(gpu, &name, dims), at, dims)
-        .in_pairs(&w)
+    let launch = x
+        .push(Launch::new(gpu, &name, dims), at, dims)
         .pointer(&w, outputs * inputs)
         .pointer(&b, outputs)
         .pointer(&y, rows * outputs)
-        .dims(&dims)
-        .submit(tile.grid(SMALL, dims.b, dims.n), THREADS)
+        .dims(&dims);
+    submit(launch, tile, dims.b, dims.n)
 }
 
 /// `dx (B, K) = dz (B, N) w (N, K)` where `x (B, K) > 0`, else 0.
@@ -109,13 +115,11 @@ pub(crate) fn input_gradient(
     let tile = pick(gpu, dims.b, dims.k);
     let name = format!("input_gradient_{}", tile.name());
     let (rows, inputs, outputs) = (dims.b as usize, dims.k as usize, dims.n as usize);
-    Launch::new(gpu, &name, dims)
-        .in_pairs(&dz)
-        .in_pairs(&w)
+    let launch = Launch::new(gpu, &name, dims)
         .pointer(&dz, rows * outputs)
         .pointer(&w, outputs * inputs)
         .pointer(&x, rows * inputs)
         .pointer(&dx, rows * inputs)
-        .dims(&dims)
-        .submit(tile.grid(SMALL, dims.b, dims.k), THREADS)
+        .dims(&dims);
+    submit(launch, tile, dims.b, dims.k)
 }

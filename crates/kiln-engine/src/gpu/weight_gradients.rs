@@ -4,7 +4,7 @@
 
 use std::mem::offset_of;
 
-use super::kernels::{Launch, Structure, Tile};
+use super::kernels::{Launch, Structure, Tile, grid};
 use super::{Dims, Gpu, Position, Region, Scalars, Source};
 use crate::Error;
 use crate::nvtx::range;
@@ -124,8 +124,8 @@ const _: () = assert!(offset_of!(Layer, places) == 16 && offset_of!(Layer, block
 // done and whose lengths it demands.
 unsafe impl Structure for Layers {}
 
-/// Side of the small tile.
-const SMALL: u32 = 32;
+/// Columns and rows of the small tile.
+const SMALL: (u32, u32) = (32, 16);
 
 /// `dw (N, K) = dz (B, N)ᵀ x (B, K)` and `db (N)`, the sum of dz over the batch, of several layers with one kind of sink and the same
 /// options, into their sinks: one launch for all that take the same tile, of up to [`LAYERS_MAX`]. `rows` are those that the
@@ -153,7 +153,7 @@ fn submit(
 ) -> Result<(), Error> {
     let _range = range(format_args!("weight_gradients"));
     let LayerGradient { sink, dims, .. } = &layers[0];
-    let threads = if tile == Tile::Large { 256 } else { 128 };
+    let (sides, threads) = if tile == Tile::Large { (Tile::LARGE, 256) } else { (SMALL, 128) };
     let name = format!("weight_gradients_{}_{}_{}", rows.name(), sink.name(), tile.name());
     let mut launch = Launch::new(gpu, &name, *dims);
     let (mut table, mut blocks, mut width) = (Layers([Layer::default(); LAYERS_MAX]), 0, 0);
@@ -164,9 +164,9 @@ fn submit(
             (dims.b, sink.common()),
             "layers of a launch have all but their widths in common"
         );
-        launch = launch.sized(layer.dims).needs(dz, *b as usize * *n as usize).in_pairs(dz);
+        launch = launch.sized(layer.dims).needs(dz, *b as usize * *n as usize);
         match x {
-            Some(x) => launch = launch.needs(x, *b as usize * *k as usize).in_pairs(x),
+            Some(x) => launch = launch.needs(x, *b as usize * *k as usize),
             None => width = width.max(*k as usize),
         }
         let mut places = [0; 4];
@@ -174,7 +174,7 @@ fn submit(
             launch = launch.needs(place, needed);
             *address = *place.address();
         }
-        let (along, across, _) = tile.grid(SMALL, *k, *n);
+        let (along, across, _) = grid(sides, *k, *n);
         *entry = Layer {
             x: x.map_or(0, |x| *x.address()),
             dz: *dz.address(),

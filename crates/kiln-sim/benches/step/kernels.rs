@@ -96,20 +96,21 @@ pub(crate) fn step(checks: bool) -> Step {
 
     let at = [order, counter, U(0), U(BATCH)];
     let gathered = |data: Param, rest: &[Param]| [&[data], &at[..], rest].concat();
-    // A layer of the gradients' table: x, dz, parameters, velocities, K, N and blocks of 32 x 32, and a gap.
+    // A layer of the gradients' table: x, dz, parameters, velocities, K, N and blocks of 16 x 32, and a gap.
+    let blocks = |k: u32, n: u32| k.div_ceil(32) * n.div_ceil(16);
     let layer = |x: Param, dz, parameters: [Param; 4], k: u32, n: u32| {
-        [&[x, dz], &parameters[..], &[U(k), U(n), U(k.div_ceil(32) * n.div_ceil(32)), U(0)]].concat()
+        [&[x, dz], &parameters[..], &[U(k), U(n), U(blocks(k, n)), U(0)]].concat()
     };
     let first = layer(P(0), dh, [w1, b1, v1, c1], INPUTS, HIDDEN);
     let second = layer(h, dz, [w2, b2, v2, c2], HIDDEN, CLASSES);
     let none = [[P(0); 6].as_slice(), &[U(0); 4]].concat().repeat(6);
-    let blocks = INPUTS.div_ceil(32) * HIDDEN.div_ceil(32) + HIDDEN.div_ceil(32) * CLASSES.div_ceil(32);
+    let blocks = blocks(INPUTS, HIDDEN) + blocks(HIDDEN, CLASSES);
     let launches = vec![
         launch(
             &linear,
             "linear_pixels_relu_tiny",
-            [BATCH.div_ceil(8), HIDDEN.div_ceil(8)],
-            256,
+            [BATCH.div_ceil(16), HIDDEN.div_ceil(8)],
+            512,
             &gathered(x, &[w1, b1, h, U(BATCH), U(INPUTS), U(HIDDEN)]),
         ),
         launch(

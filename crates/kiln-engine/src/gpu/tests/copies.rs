@@ -368,7 +368,7 @@ fn input_gradients(gpu: &Gpu, format: Format, dims: Dims, values: Values) {
         let (sum, bound): (f64, f64) =
             (all().map(|(value, _)| value).sum(), all().map(|(_, bound)| bound).sum());
         let size: f64 = all().map(|(value, bound)| value.abs() + bound).sum();
-        let factor = if exact { 0.0 } else { Bound::of(Precision::F32).factor(rows.len(), 0) };
+        let factor = if exact { 0.0 } else { Bound::FLOAT32.factor(rows.len(), 0) };
         (sum, bound + factor * size)
     });
 }
@@ -477,7 +477,7 @@ fn copies_of(format: Format) {
             let rows = part * 32..rows.min((part + 1) * 32);
             let all = || rows.clone().map(|row| wide[row * width + column]);
             let size = all().map(f64::abs).sum::<f64>();
-            (all().sum(), Bound::of(Precision::F32).factor(rows.len(), 0) * size)
+            (all().sum(), Bound::FLOAT32.factor(rows.len(), 0) * size)
         });
     }
 }

@@ -112,7 +112,7 @@ fn case(
     assert!(hits[..epoch.first()].iter().all(|&hit| hit == 77), "rows of other batches are left alone");
 
     let what = |part: &str| format!("head {} {part} {precision} {dims:?} {kind:?}", wanted.name());
-    let bound = Bound::of(precision);
+    let bound = Bound::FLOAT32.rounded(precision);
     let wide = |value: f32| f64::from(value);
     // An output, and what it may be off by.
     let output = |m: usize, c: usize| {

@@ -204,7 +204,7 @@ impl Real {
             sum.off += term.off;
             most += term.most();
         }
-        sum.off += Bound::of(Precision::F32).factor(roundings as usize, 0) * most;
+        sum.off += Bound::FLOAT32.factor(roundings as usize, 0) * most;
         sum
     }
 

@@ -31,14 +31,18 @@ const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 
-/// Sizes: one, primes, one past the edges of every tile, and even ones, whose neighbours are loaded in pairs. Each is made of the
-/// small tile and of the large, and of the tiny one where there is one.
-const SIZES: [Dims; 7] = [
+/// Sizes: one, primes, one past the edges of every tile, multiples of two and of four, whose neighbours are loaded at once, and more terms than
+/// the warps of a small tile load at once. Each is made of the tiny tile, the small and the large.
+const SIZES: [Dims; 11] = [
     Dims { b: 1, k: 1, n: 1 },
     Dims { b: 7, k: 131, n: 13 },
     Dims { b: 17, k: 129, n: 33 },
     Dims { b: 65, k: 67, n: 10 },
     Dims { b: 34, k: 262, n: 66 },
+    Dims { b: 20, k: 264, n: 36 },
+    Dims { b: 5, k: 1100, n: 12 },
+    Dims { b: 260, k: 20, n: 18 },
+    Dims { b: 3, k: 8, n: 604 },
     Dims { b: 66, k: 259, n: 65 },
     Dims { b: 19, k: 35, n: 263 },
 ];
@@ -113,8 +117,7 @@ fn nothing_is_left_for_an_assembler_to_fuse() {
 fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
     PRECISIONS.into_iter().flat_map(|precision| {
         // With one multiprocessor to fill, every product takes the large tile, with more the small or the tiny one.
-        let of_float32 = (precision == Precision::F32).then_some(SMALL_TILES);
-        [u32::MAX, 1].into_iter().chain(of_float32).map(move |multiprocessors| {
+        [u32::MAX, SMALL_TILES, 1].into_iter().map(move |multiprocessors| {
             let mut gpu = open(precision);
             gpu.multiprocessors = multiprocessors;
             (precision, gpu)
@@ -222,13 +225,29 @@ impl Bound {
     /// the others grow to 2^-7 + 2^-15 of all, and with first planes that are 2^-8 larger than their values that is less than a 25th more.
     const PLANES: Bound = Bound { left_out: 1.01 * U, more: 1.04, ..Bound::COPIES };
 
-    fn of(precision: Precision) -> Self {
-        let (operand, roundoff) = match precision {
-            Precision::F32 => (0.0, U),
-            Precision::Tf32 => ((-11f64).exp2(), 2.0 * U),
-            Precision::Bf16 => ((-8f64).exp2(), 2.0 * U),
+    /// Of sums and products of float32's own units.
+    const FLOAT32: Bound = Bound { roundoff: U, ..Bound::COPIES };
+
+    /// Of a product in a precision, of the tiles that a device takes, as `gpus` makes them.
+    fn of(gpu: &Gpu, precision: Precision) -> Self {
+        let bound = match precision {
+            Precision::F32 if gpu.multiprocessors == 1 => Bound::FLOAT32,
+            // Operands are sums of bfloat16 terms, as planes are.
+            Precision::F32 => Bound::PLANES,
+            Precision::Tf32 => Bound { left_out: 0.0, ..Bound::PLANES },
+            Precision::Bf16 => Bound::COPIES,
         };
-        Self { operand, roundoff, left_out: 0.0, more: 1.0 }
+        bound.rounded(precision)
+    }
+
+    /// With operands that a precision has rounded.
+    fn rounded(self, precision: Precision) -> Self {
+        let operand = match precision {
+            Precision::F32 => 0.0,
+            Precision::Tf32 => (-11f64).exp2(),
+            Precision::Bf16 => (-8f64).exp2(),
+        };
+        Self { operand, ..self }
     }
 
     /// For a sum of `terms` terms, with `extra` roundings after it.

@@ -31,7 +31,7 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 41] = [
+const MUTANTS: [Mutant; 43] = [
     Mutant {
         name: "products of warpgroups read copies that no proxy fence covers",
         module: "linear_warpgroups_bf16",
@@ -140,24 +140,10 @@ const MUTANTS: [Mutant; 41] = [
         status: &[FAILED],
     },
     Mutant {
-        name: "a head's lanes do not wait for the outputs",
-        module: "head_f32",
-        kernel: "head_mse_labels",
-        mutate: |text| without(text, "bar.warp.sync", 0),
-        status: &[FOUND],
-    },
-    Mutant {
-        name: "a head's lanes change the label's output while others read it",
-        module: "head_f32",
-        kernel: "head_mse_labels",
-        mutate: |text| without(text, "bar.warp.sync", 1),
-        status: &[FOUND],
-    },
-    Mutant {
         name: "a head's lanes do not wait for the gradient at the outputs",
         module: "head_f32",
         kernel: "head_softmax_cross_entropy",
-        mutate: |text| without(text, "bar.warp.sync", 2),
+        mutate: |text| without_each(text, "bar.warp.sync", &[1, 3]),
         status: &[FOUND],
     },
     Mutant {
@@ -177,50 +163,78 @@ const MUTANTS: [Mutant; 41] = [
     Mutant {
         name: "a fragment of bfloat16 is not transposed",
         module: "weight_gradients_bf16",
-        kernel: "weight_gradients_pixels_store_small",
+        kernel: "weight_gradients_pixels_store_large",
         mutate: |text| replaced(text, "m8n8.x4.trans.shared", "m8n8.x4.shared"),
         status: &[FAILED],
     },
     Mutant {
         name: "operands of TF32 are read before they are staged",
         module: "linear_tf32",
-        kernel: "input_gradient_small",
+        kernel: "input_gradient_large",
         mutate: |text| without(text, "bar.sync", 0),
         status: &[FOUND],
     },
     Mutant {
         name: "no barrier between staging and use",
         module: "linear_f32",
-        kernel: "linear_hidden_relu_tiny",
+        kernel: "linear_hidden_relu_large",
         mutate: |text| without(text, "bar.sync", 0),
         status: &[FOUND],
     },
     Mutant {
-        name: "no barrier between the staging of every other stage and its use",
+        name: "warps do not wait for the others' sums",
         module: "linear_f32",
         kernel: "linear_hidden_relu_tiny",
-        mutate: |text| without(text, "bar.sync", 1),
+        mutate: |text| without_all(text, "bar.sync"),
         status: &[FOUND],
+    },
+    Mutant {
+        name: "the second of three terms is not taken from what is left",
+        module: "linear_f32",
+        kernel: "linear_hidden_relu_tiny",
+        mutate: |text| replaced(text, "sub.rn.f32", "add.rn.f32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "a pixel is taken for its neighbour",
+        module: "weight_gradients_tf32",
+        kernel: "weight_gradients_pixels_store_small",
+        mutate: |text| replaced(text, ", 30289;", ", 30290;"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "terms past the last are loaded",
+        module: "linear_bf16",
+        kernel: "linear_floats_relu_small",
+        mutate: |text| replaced(text, "setp.ge.u32", "setp.gt.u32"),
+        status: &[FOUND, FAILED],
     },
     Mutant {
         name: "no barrier before the sums are gathered",
         module: "linear_f32",
-        kernel: "linear_hidden_relu_tiny",
-        mutate: |text| without(text, "bar.sync", 2),
+        kernel: "linear_hidden_relu_large",
+        mutate: |text| without(text, "bar.sync", 1),
         status: &[FOUND],
     },
     Mutant {
         name: "no barrier before the gathered sums are read",
         module: "weight_gradients_f32",
-        kernel: "weight_gradients_pixels_store_small",
-        mutate: |text| without(text, "bar.sync", 3),
+        kernel: "weight_gradients_pixels_store_large",
+        mutate: |text| without_each(text, "bar.sync", &[2, 6]),
         status: &[FOUND],
     },
     Mutant {
         name: "no barrier before the shares of the biases' gradient are read",
         module: "weight_gradients_f32",
+        kernel: "weight_gradients_pixels_store_large",
+        mutate: |text| without_each(text, "bar.sync", &[3, 7]),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "warps do not wait for the others' sums of gradients",
+        module: "weight_gradients_f32",
         kernel: "weight_gradients_pixels_store_small",
-        mutate: |text| without(text, "bar.sync", 4),
+        mutate: |text| without_all(text, "bar.sync"),
         status: &[FOUND],
     },
     Mutant {
@@ -338,6 +352,11 @@ pub(super) fn without(text: &str, instruction: &str, n: usize) -> String {
     format!("{}{}", &text[..at], &text[end..])
 }
 
+/// The text without those instructions of a kind that have these numbers.
+fn without_each(text: &str, instruction: &str, numbers: &[usize]) -> String {
+    numbers.iter().rev().fold(text.to_owned(), |text, &n| without(&text, instruction, n))
+}
+
 /// The text whose n-th wait at an mbarrier finds its phase complete at once.
 pub(super) fn no_wait(text: &str, n: usize) -> String {
     let wait = "mbarrier.t"; // try_wait, or test_wait
@@ -438,13 +457,21 @@ fn run_one() {
     let precision = named.or(mutant.map(Mutant::precision)).unwrap_or_default();
     let modules = mutant.map_or_else(|| unharmed(precision), mutated);
     let mut gpu = open_with(&modules);
+    // Tiny tiles, small ones, and large ones; lines of which four values are loaded at once, and others.
+    for multiprocessors in [u32::MAX, SMALL_TILES, 1] {
+        gpu.multiprocessors = multiprocessors;
+        super::products::outputs(&gpu, precision, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
+        super::products::outputs(&gpu, precision, Dims { b: 18, k: 76, n: 33 }, Values::Floats);
+        super::products::gradients(&gpu, precision, Dims { b: 19, k: 35, n: 263 }, Values::Floats);
+        super::products::gradients(&gpu, precision, Dims { b: 19, k: 36, n: 68 }, Values::Floats);
+        super::weights::case_of_hidden(&gpu, precision, Dims { b: 66, k: 33, n: 35 });
+        super::weights::case_of_hidden(&gpu, precision, Dims { b: 34, k: 36, n: 34 });
+    }
     gpu.multiprocessors = u32::MAX;
-    super::products::outputs(&gpu, precision, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
-    super::products::gradients(&gpu, precision, Dims { b: 19, k: 35, n: 263 }, Values::Floats);
     super::weights::case_of_layers(&gpu);
-    super::weights::case_of_hidden(&gpu, precision, Dims { b: 66, k: 33, n: 35 });
     super::losses::case_of_labels(&gpu, 9, 33, 1.0);
     super::head::cases(&gpu, precision, Dims { b: 9, k: 67, n: 17 }, Values::Floats);
+    super::head::cases(&gpu, precision, Dims { b: 5, k: 132, n: 10 }, Values::Floats);
     super::optimizer::case_of_adamw(&gpu, 257);
     super::optimizer::case_of_sgd(&gpu, 257);
     let format = Format::of(precision);

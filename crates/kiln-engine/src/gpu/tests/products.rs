@@ -3,7 +3,7 @@
 use kiln_tests::on_device;
 
 use super::*;
-use crate::gpu::{Activation, Source, input_gradient, linear};
+use crate::gpu::{Activation, LayerGradient, Sink, Source, input_gradient, linear, weight_gradients};
 
 /// What a layer reads, and the rows of the batch as numbers, before they are scaled.
 enum Data {
@@ -83,7 +83,7 @@ pub(super) fn outputs(gpu: &Gpu, precision: Precision, dims: Dims, values: Value
                     return (relu(f64::from((sum as f32).mul_add(scale, bias as f32))), 0.0);
                 }
                 let scale = f64::from(scale);
-                let bound = Bound::of(precision).factor(inputs, 2) * (size * scale + bias.abs());
+                let bound = Bound::of(gpu, precision).factor(inputs, 3) * (size * scale + bias.abs());
                 (relu(sum * scale + bias), bound)
             });
         }
@@ -119,9 +119,48 @@ pub(super) fn gradients(gpu: &Gpu, precision: Precision, dims: Dims, values: Val
             return (0.0, 0.0);
         }
         let exact = values == Values::Integers;
-        let factor = if exact { 0.0 } else { Bound::of(precision).factor(outputs, 0) };
+        let factor = if exact { 0.0 } else { Bound::of(gpu, precision).factor(outputs, 1) };
         (terms().sum(), factor * terms().map(f64::abs).sum::<f64>())
     });
+}
+
+/// Rows of a multiple of four values are loaded four at a time only where they begin at a multiple of four.
+#[test]
+fn operands_may_begin_anywhere() {
+    on_device!();
+    let dims = Dims { b: 20, k: 264, n: 36 };
+    let (rows, inputs, outputs) = (20, 264, 36);
+    let (x, w) = (draw(1, Values::Integers, rows * inputs), draw(2, Values::Integers, outputs * inputs));
+    let (dz, bias) = (draw(3, Values::Integers, rows * outputs), draw(4, Values::Integers, outputs));
+    for (precision, gpu) in gpus() {
+        let epoch = Epoch::new(&gpu, 1, dims.b, SAMPLES);
+        let at = |values: &[f32], place: usize| buffer(&gpu, &[&vec![f32::NAN; place], values].concat());
+        let run = |place: usize| {
+            let [x, w, dz, bias] = [&x, &w, &dz, &bias].map(|values| at(values, place));
+            let [x, w, dz, bias] = [&x, &w, &dz, &bias].map(|values| values.all().from(place));
+            let [y, dx, dw, db] = [rows * outputs, rows * inputs, outputs * inputs, outputs]
+                .map(|len| poisoned(&gpu, len + place));
+            let place_of = |values: &Buffer<f32>, len| read(&gpu, values, place + len)[place..].to_vec();
+            let source = Source::Hidden(x);
+            linear(&gpu, &source, &epoch.position(), w, bias, y.all().from(place), Activation::Relu, dims)
+                .unwrap();
+            input_gradient(&gpu, dz, w, x, dx.all().from(place), dims).unwrap();
+            let sink = Sink::Store { dw: dw.all().from(place), db: db.all().from(place) };
+            let none = buffer(&gpu, &[0u8; 1]);
+            let layer = LayerGradient { x: Some(x), dz, sink, dims };
+            weight_gradients(&gpu, &Source::Pixels(none.all()), &epoch.position(), &[layer]).unwrap();
+            [
+                place_of(&y, rows * outputs),
+                place_of(&dx, rows * inputs),
+                place_of(&dw, outputs * inputs),
+                place_of(&db, outputs),
+            ]
+        };
+        let expected = run(0);
+        for place in 1..4 {
+            assert!(run(place) == expected, "{precision}, {place} values on");
+        }
+    }
 }
 
 /// A wrapper refuses a buffer that is too small, and names the kernel and its sizes.
