@@ -3,9 +3,10 @@
 //   c (M, N) = sum over k of a (M, k) b (N, k)
 //
 // A small product is all latency: its time is that of loads which wait for one another. So nothing is staged, and no warp waits for
-// another before the sums are complete. A block makes one tile of 16 x 8 B::ROWS; its warps share the sum, 16 terms in turn, and
-// each lane loads what it has of STEPS such steps at once. The operand that an order gathers is loaded after the other one, which
-// waits for no order, and is the one that is waited for. In the end the warps' sums are added in shared memory, in order.
+// another before the sums are complete. The warps of a block, any number, make one tile of 16 x 8 B::ROWS. They share the sum, STEPS
+// steps of 16 terms in turn, and each lane loads what it has of these at once. The operand that an order gathers is loaded after the
+// other one, which waits for no order, and is the one that is waited for. In the end the warps' sums are added in shared memory, in
+// order.
 //
 // A lane's part of a step, with g = lane / 4 and c = lane % 4, are the terms 4c .. 4c + 3 of some rows, where fragments.cuh has the
 // terms 2c, 2c + 1, 2c + 8 and 2c + 9: the order of a sum's terms is free, as long as it is the same in both operands, and four
@@ -133,7 +134,8 @@ struct Along {
     // As b: writes what the lane has of the sums of a's i-th row to that line of the tile.
     static __device__ __forceinline__ void put(float* line, const float (&sums)[ROWS][4], int i) {
 #pragma unroll
-        for (int j = 0; j < ROWS; j++) *reinterpret_cast<float2*>(line + 8 * j + lane() % 4 * 2) = make_float2(sums[j][2 * i], sums[j][2 * i + 1]);
+        for (int j = 0; j < ROWS; j++)
+            *reinterpret_cast<float2*>(line + 8 * j + lane() % 4 * 2) = make_float2(sums[j][2 * i], sums[j][2 * i + 1]);
     }
 };
 
@@ -205,10 +207,10 @@ __device__ __forceinline__ void fragments(const typename Part::Share& share, u32
         }
 }
 
-// A warp's share of the product of a (16 rows) and b: the warp takes STEPS steps, and further ones a block's steps on. `seen` gets what
-// the lane holds of a. `meanwhile` is called whenever loads are on their way, once at least: more loads are waited for together with these.
-template <class Terms, int WARPS, int STEPS, class A, class B, class Seen, class Meanwhile>
-__device__ __forceinline__ void direct(A a, B b, u32 terms, float (&sums)[B::ROWS][4], Seen seen, Meanwhile meanwhile) {
+// A warp's share of the product of a (16 rows) and b: each of `warps` takes STEPS steps, and further ones behind all of theirs. `seen` gets
+// what the lane holds of a. `meanwhile` is called when loads are on their way, once at least: what it loads is waited for together with these.
+template <class Terms, int STEPS, class A, class B, class Seen, class Meanwhile>
+__device__ __forceinline__ void direct(A a, B b, u32 terms, u32 warps, float (&sums)[B::ROWS][4], Seen seen, Meanwhile meanwhile) {
     using TermsA = typename OperandTerms<Terms, typename A::Operand::Element>::Of;
     using TermsB = typename OperandTerms<Terms, typename B::Operand::Element>::Of;
     static_assert(A::ROWS == 2, "fragments of 16 rows");
@@ -222,7 +224,7 @@ __device__ __forceinline__ void direct(A a, B b, u32 terms, float (&sums)[B::ROW
     u32 first = threadIdx.x / 32 * STEPS * STEP;
     if (first >= terms) meanwhile();
 #pragma unroll 1
-    for (; first < terms; first += WARPS * STEPS * STEP) {
+    for (; first < terms; first += warps * STEPS * STEP) {
         typename A::Share of_a[STEPS];
         typename B::Share of_b[STEPS];
         if constexpr (B_FIRST) b.load(of_b, first);
@@ -230,7 +232,7 @@ __device__ __forceinline__ void direct(A a, B b, u32 terms, float (&sums)[B::ROW
         __syncwarp(); // so that no assembler lets what is at hand wait for the order
         if constexpr (B_FIRST) a.load(of_a, first);
         if constexpr (!B_FIRST) b.load(of_b, first);
-        meanwhile();
+        meanwhile(); // with no condition: in front of a branch an assembler waits
 
         u32 fa[STEPS][TermsA::TERMS][2][2], fb[STEPS][TermsB::TERMS][B::ROWS][2];
 #pragma unroll
@@ -262,7 +264,7 @@ __device__ __forceinline__ void direct(A a, B b, u32 terms, float (&sums)[B::ROW
             for (int e = 0; e < 4; e++) sums[j][e] += small[j][e];
 }
 
-// The warps' sums in shared memory, and what they add up to. Lines are PITCH apart, so that few lanes share a bank.
+// The sums of a block's warps, WARPS at most, in shared memory, and what they add up to. Lines are PITCH apart, so that few lanes share a bank.
 template <int WARPS, int COLUMNS>
 struct Gathered {
     static constexpr int WIDTH = 8 * COLUMNS, PITCH = COLUMNS == 1 ? WIDTH : WIDTH + 8;
@@ -273,10 +275,11 @@ struct Gathered {
 #pragma unroll
         for (int i = 0; i < 2; i++) B::put(of[threadIdx.x / 32][A::row_in_tile(i)], sums, i);
     }
-    __device__ __forceinline__ float sum(int row, int column) const {
+    __device__ __forceinline__ float sum(int row, int column, int warps) const {
         float sum = 0.0f;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) sum += of[w][row][column];
+        for (int w = 0; w < WARPS; w++)
+            if (w < warps) sum += of[w][row][column];
         return sum;
     }
 };

@@ -22,10 +22,11 @@ __device__ __forceinline__ u32 bf16_pair(float first, float second) {
 __device__ __forceinline__ float bf16_first(u32 pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float bf16_second(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
 
+// Rounded to TF32. The bits that tensor cores do not look at are nobody's promise: here they are zero.
 __device__ __forceinline__ float to_tf32(float x) {
     u32 rounded;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
-    return __uint_as_float(rounded);
+    return __uint_as_float(rounded & 0xffffe000u);
 }
 
 // How operands are rounded: to a sum of TERMS bfloat16 values, each the rest's nearest. Of a product of two operands those pairs

@@ -10,7 +10,8 @@
 // below, after its ReLU; z is written nowhere. Rows of the batch and places of losses and hits: as in softmax_loss.cu.
 //
 // One warp a row, grid ceil(B / 4) blocks of 128 threads, no barrier of a block. C is 1 to 32, one for each lane while the loss is made; C K
-// fits 32 bits. A lane takes four neighbouring inputs at a time. Weights come through the first-level cache, once for z and once for dx.
+// fits 32 bits. A lane takes four neighbouring inputs at a time. Weights are read once where they fit a warp's
+// registers, up to 128 inputs and 16 classes, else for z and, through the first-level cache, for dx.
 // Operands are rounded as Math says; products and sums are float32, of z lane by lane and then over the lanes, in an order that depends
 // on K alone. Runs are equal bit for bit.
 #pragma once
@@ -46,6 +47,14 @@ struct OfClasses {
 #pragma unroll
         for (u32 i = 0; i < GROUP; i++) of[i].load(w + min(first + i, C - 1) * K + k, inside);
     }
+    // In place, when they have arrived.
+    template <class Math>
+    __device__ __forceinline__ void round() {
+#pragma unroll
+        for (u32 i = 0; i < GROUP; i++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) of[i].of[e] = Math::rounded(of[i].of[e]);
+    }
 };
 
 template <class Math, bool TOGETHER, class Loss>
@@ -54,33 +63,38 @@ __device__ __forceinline__ void row_of_head(const Loss& loss, const Row& row, co
     __shared__ alignas(16) float rows[ROWS][CLASSES_MAX];
     const u32 lane = threadIdx.x % 32;
     const float* xr = x + (size_t)row.of_batch * K;
+    // What the loss takes is loaded beside the product, a load each time that there is something to wait for.
+    u32 of_epoch, sample;
     typename Loss::Target target;
     float of_bias;
-    u32 of_epoch;
     float z = 0.0f; // of the class that is this lane's number
+    // Of a layer of one chunk and one group, held for both products.
+    const bool is_held = K <= CHUNK && C <= GROUP;
+    Held<float, 4, TOGETHER> of_x;
+    OfClasses<TOGETHER> of_w;
 #pragma unroll 1
     for (u32 first = 0; first < C; first += GROUP) {
         float sums[GROUP] = {};
 #pragma unroll 1
         for (u32 k = 4 * lane; k < 4 * lane + K; k += CHUNK) {
             const u32 inside = k < K ? min(K - k, 4) : 0;
-            Held<float, 4, TOGETHER> of_x;
-            OfClasses<TOGETHER> of_w;
             of_x.load(xr + k, inside);
             of_w.load(w, first, k, inside, K, C);
             __syncwarp(); // so that no assembler lets what is at hand wait for the order
             if (first == 0 && k == 4 * lane) {
-                of_bias = b[min(lane, C - 1)];
                 of_epoch = row.of_epoch();
-                target = loss.target(row, C);
+                sample = row.order[of_epoch];
+                of_bias = b[min(lane, C - 1)];
             }
+            of_w.template round<Math>();
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 const float of_input = Math::rounded(of_x.of[e]);
 #pragma unroll
-                for (u32 i = 0; i < GROUP; i++) sums[i] = fmaf(of_input, Math::rounded(of_w.of[i].of[e]), sums[i]);
+                for (u32 i = 0; i < GROUP; i++) sums[i] = fmaf(of_input, of_w.of[i].of[e], sums[i]);
             }
         }
+        if (first == 0) target = loss.target(sample, C);
         float sum = sum_of_class<GROUP / 2>(sums);
         sum += __shfl_xor_sync(~0u, sum, GROUP);
         if (lane / GROUP == first / GROUP) z = sum;
@@ -95,18 +109,20 @@ __device__ __forceinline__ void row_of_head(const Loss& loss, const Row& row, co
 #pragma unroll 1
     for (u32 k = 4 * lane; k < K; k += CHUNK) {
         const u32 inside = min(K - k, 4);
-        Held<float, 4, TOGETHER> of_x, sums;
-        of_x.load(xr + k, inside);
+        Held<float, 4, TOGETHER> sums;
+        if (!is_held) of_x.load(xr + k, inside);
 #pragma unroll
         for (int e = 0; e < 4; e++) sums.of[e] = 0.0f;
 #pragma unroll 1
         for (u32 first = 0; first < C; first += GROUP) {
-            OfClasses<TOGETHER> of_w;
-            of_w.load(w, first, k, inside, K, C);
+            if (!is_held) {
+                of_w.load(w, first, k, inside, K, C);
+                of_w.template round<Math>();
+            }
 #pragma unroll
             for (u32 i = 0; i < GROUP; i++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) sums.of[e] = fmaf(dzr[first + i], Math::rounded(of_w.of[i].of[e]), sums.of[e]);
+                for (int e = 0; e < 4; e++) sums.of[e] = fmaf(dzr[first + i], of_w.of[i].of[e], sums.of[e]);
         }
 #pragma unroll
         for (int e = 0; e < 4; e++) sums.of[e] = of_x.of[e] > 0.0f ? sums.of[e] : 0.0f;

@@ -10,8 +10,9 @@
 // The batch: rows order[(*step + slot) * batch ..][..B]. B may be smaller than `batch`: a tail. `step` lies in device memory,
 // so that a captured launch can be replayed for another batch.
 //
-// <tile>: `large` makes 64 x 64 outputs with 256 threads (product.cuh); `small` 16 x 16 with 512, for small batches, and `tiny`
-// 16 x 8, for those that would leave multiprocessors idle (direct.cuh).
+// <tile>: `large` makes 64 x 64 outputs with 256 threads (product.cuh); `small` 16 x 16, for small batches, and `tiny` 16 x 8, for those that
+// would leave multiprocessors idle (direct.cuh), each with whole warps, 512 threads at most and one an output at least: as many as
+// there are terms for, of which a warp takes 64 of pixels and 32 of others at a time.
 // Grid: (ceil(B / rows of the tile), ceil(N / its columns)); for the input gradient (ceil(B / rows), ceil(K / columns)). No dynamic
 // shared memory. Float32 in and out; products as Math says, sums in float32 (NUMERICS.md). Every output is written, nothing
 // else is. Runs are equal bit for bit.
@@ -66,7 +67,6 @@ struct LargeTile {
 template <class Math, int COLUMNS>
 struct DirectTile {
     static constexpr int WARPS = 16, THREADS = 32 * WARPS, BLOCKS = 1, WIDTH = 8 * COLUMNS;
-    static_assert(16 * WIDTH <= THREADS, "a thread has one output at most");
     using Memory = Gathered<WARPS, COLUMNS>;
     // Steps that a lane loads at once: as many as registers allow.
     template <class E>
@@ -80,12 +80,12 @@ struct DirectTile {
         const bool is_mine = row < 16 && m < M && n < N;
         float loaded = 0.0f;
         float sums[COLUMNS][4];
-        direct<typename Math::Terms, WARPS, STEPS>(a, b, terms, sums, Nothing(), [&] {
+        direct<typename Math::Terms, STEPS>(a, b, terms, blockDim.x / 32, sums, Nothing(), [&] {
             if (is_mine) loaded = epilogue.load(m, n);
         });
         memory.template put<A, B>(sums);
         __syncthreads();
-        if (is_mine) epilogue.store(m, n, memory.sum(row, column), loaded);
+        if (is_mine) epilogue.store(m, n, memory.sum(row, column, blockDim.x / 32), loaded);
     }
 
     template <class X, class Epilogue>

@@ -59,7 +59,7 @@ struct CrossEntropy {
     const u8* labels; // (samples)
     u32* hits;        // (rows of the epoch)
 
-    __device__ __forceinline__ u32 target(const Row& row, u32) const { return labels[row.sample()]; }
+    __device__ __forceinline__ u32 target(u32 sample, u32) const { return labels[sample]; }
 
     __device__ __forceinline__ float operator()(u32 of_epoch, u32 label, float& z, u32 C, u32 mean) const {
         const u32 lane = threadIdx.x % 32;
@@ -75,7 +75,7 @@ struct CrossEntropy {
     }
 
     __device__ __forceinline__ float operator()(const Row& row, float* zr, u32 C, u32 mean) const {
-        const u32 lane = threadIdx.x % 32, label = target(row, C);
+        const u32 lane = threadIdx.x % 32, label = target(row.sample(), C);
         const bool hit = is_hit(zr, C, label);
         const float of_label = zr[label];
         float high = -INFINITE;
@@ -117,7 +117,7 @@ struct OneHot {
     const u8* labels; // (samples)
     u32* hits;        // (rows of the epoch)
 
-    __device__ __forceinline__ u32 target(const Row& row, u32) const { return labels[row.sample()]; }
+    __device__ __forceinline__ u32 target(u32 sample, u32) const { return labels[sample]; }
 
     __device__ __forceinline__ float operator()(u32 of_epoch, u32 label, float& z, u32 C, u32 mean) const {
         const u32 lane = threadIdx.x % 32;
@@ -127,7 +127,7 @@ struct OneHot {
     }
 
     __device__ __forceinline__ float operator()(const Row& row, float* zr, u32 C, u32 mean) const {
-        const u32 label = target(row, C);
+        const u32 label = target(row.sample(), C);
         const bool hit = is_hit(zr, C, label);
         __syncwarp(); // every lane has read z[label]
         if (threadIdx.x % 32 == 0) hits[row.of_epoch()] = hit;
@@ -140,15 +140,15 @@ struct Values {
     using Target = float;
     const float* values; // (samples, C)
 
-    __device__ __forceinline__ const float* of(const Row& row, u32 C) const { return values + (size_t)row.sample() * C; }
-    __device__ __forceinline__ float target(const Row& row, u32 C) const { return of(row, C)[min(threadIdx.x % 32, C - 1)]; }
+    __device__ __forceinline__ const float* of(u32 sample, u32 C) const { return values + (size_t)sample * C; }
+    __device__ __forceinline__ float target(u32 sample, u32 C) const { return of(sample, C)[min(threadIdx.x % 32, C - 1)]; }
 
     __device__ __forceinline__ float operator()(u32, float target, float& z, u32 C, u32 mean) const {
         return squared_error(z, target, C, mean);
     }
 
     __device__ __forceinline__ float operator()(const Row& row, float* zr, u32 C, u32 mean) const {
-        const float* y = of(row, C);
+        const float* y = of(row.sample(), C);
         return squared_error(zr, C, mean, [&](u32 c) { return y[c]; });
     }
 };

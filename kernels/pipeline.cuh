@@ -3,8 +3,8 @@
 //
 //   c (M, N) = sum over k of a (M, k) b (N, k)
 //
-// As in product.cuh a block makes one tile, its warps share the sum in SLICES, and the slices are added in shared memory, in
-// order. What differs is how a tile arrives: by 16-byte cp.async from the copy to shared memory, with no register in between,
+// A block makes one tile. Its warps share the sum in SLICES, where a small tile with a long sum would have too few, and the slices are
+// added in shared memory, in order. A tile arrives by 16-byte cp.async from the copy to shared memory, with no register in between,
 // STAGES - 1 stages ahead. So tiles may be large: of 128 x 128 each value that is read serves 128 multiply-adds, and a warp's
 // share of 64 x 64 reads eight ldmatrix for 32 mma. (Of TF32 whose terms lie across the lines, 16 single words an operand.)
 //

@@ -2,11 +2,9 @@
 //
 //   c (M, N) = sum over k of a (M, k) b (N, k)
 //
-// A block makes one tile of TM x TN. It stages DEPTH terms of both operands in shared memory while it multiplies those
-// staged before (two buffers, one barrier a stage), and has loaded AHEAD stages more into registers: a small product is all
-// latency, and what is on its way at once is waited for once. The terms of a stage are cut into SLICES, one for each group of
-// warps, so that a small product with a long sum has enough warps to hide latency. At the end the slices' sums are added in
-// shared memory, in order, and handed to the epilogue with consecutive threads along N.
+// A block makes one tile of TM x TN. It stages DEPTH terms of both operands in shared memory, and while it multiplies them those of
+// the next stage are on their way to registers (two buffers, one barrier a stage). In the end the sums go through shared memory to the
+// epilogue, with consecutive threads along N. Small products: direct.cuh. Products of copies: pipeline.cuh.
 //
 // Determinism: the order of every sum follows from the shapes and the tile alone. Nothing is padded in global memory: what
 // lies outside an operand counts as zero, whatever M, N and k are.
@@ -20,10 +18,9 @@
 
 typedef unsigned char u8;
 
-// A tile and who makes it: WARPS_M x WARPS_N warps make it, SLICES times over parts of the sum.
-template <int TM_, int TN_, int WARPS_M_, int WARPS_N_, int SLICES_, int SLICE_DEPTH_, int AHEAD_ = 1>
+// A tile and who makes it: WARPS_M x WARPS_N warps make it, SLICES times over parts of the sum (once, but for pipeline.cuh).
+template <int TM_, int TN_, int WARPS_M_, int WARPS_N_, int SLICES_, int SLICE_DEPTH_>
 struct Tile {
-    static constexpr int AHEAD = AHEAD_;
     static constexpr int TM = TM_, TN = TN_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, SLICES = SLICES_;
     static constexpr int SLICE_DEPTH = SLICE_DEPTH_, DEPTH = SLICES * SLICE_DEPTH;
     static constexpr int WM = TM / WARPS_M, WN = TN / WARPS_N; // of one warp
@@ -43,9 +40,10 @@ struct Quad<float> {
     float of[4];
     // As one load where they are `together`, else one by one: those beyond the last are the last again.
     __device__ __forceinline__ void load(const float* from, bool together, u32 last) {
-        if (together)
-            *reinterpret_cast<float4*>(of) = *reinterpret_cast<const float4*>(from);
-        else
+        if (together) {
+            const float4 all = *reinterpret_cast<const float4*>(from);
+            of[0] = all.x, of[1] = all.y, of[2] = all.z, of[3] = all.w;
+        } else
 #pragma unroll
             for (int i = 0; i < 4; i++) of[i] = from[min(i, last)];
     }
@@ -116,8 +114,7 @@ __device__ __forceinline__ void store_quad(float* to, const float (&v)[4]) {
     *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
 }
 __device__ __forceinline__ void store_quad(__nv_bfloat16* to, const float (&v)[4]) {
-    reinterpret_cast<__nv_bfloat162*>(to)[0] = __floats2bfloat162_rn(v[0], v[1]);
-    reinterpret_cast<__nv_bfloat162*>(to)[1] = __floats2bfloat162_rn(v[2], v[3]);
+    *reinterpret_cast<uint2*>(to) = make_uint2(bf16_pair(v[0], v[1]), bf16_pair(v[2], v[3]));
 }
 
 // The terms of the sum lie along the lines of the matrix: line = row of the tile, element = term.
@@ -248,9 +245,8 @@ struct Fma {
             for (int k = 0; k < 4; k++) {
                 float rows[COUNT];
                 const float* from = &tile[S::at(row0 + which * COUNT, term + k)];
-                static_assert(COUNT == 2 || COUNT == 4, "a vector load");
-                if constexpr (COUNT == 4) *reinterpret_cast<float4*>(rows) = *reinterpret_cast<const float4*>(from);
-                if constexpr (COUNT == 2) *reinterpret_cast<float2*>(rows) = *reinterpret_cast<const float2*>(from);
+                static_assert(COUNT == 4, "a vector load");
+                *reinterpret_cast<float4*>(rows) = *reinterpret_cast<const float4*>(from);
 #pragma unroll
                 for (int i = 0; i < COUNT; i++) f[i][k] = rows[i];
             }
@@ -260,8 +256,7 @@ struct Fma {
     template <class T, class SA, class SB>
     static __device__ __forceinline__ void multiply(const float* a, const float* b, int m0, int n0, int term0, float (&sums)[T::SUMS]) {
         constexpr int LM = T::WM / 8, LN = T::WN / 4;
-        constexpr int AT_ONCE = LM * LN < 8 ? 4 : 2; // the fewer sums, the more of it would be addresses
-#pragma unroll AT_ONCE
+#pragma unroll 2
         for (int k = 0; k < T::SLICE_DEPTH; k += 4) {
             float fa[LM][4], fb[LN][4];
             fragment<SA, 8, LM>(a, m0, lane() / 4, term0 + k, fa);
@@ -303,8 +298,7 @@ struct Tf32 : TensorCores {
         asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
         return bits;
     }
-    // The bits that tensor cores do not look at are nobody's promise.
-    static __device__ __forceinline__ float rounded(float x) { return __uint_as_float(tf32(x) & 0xffffe000); }
+    static __device__ __forceinline__ float rounded(float x) { return to_tf32(x); }
     static __device__ __forceinline__ void mma(float* s, const u32 (&a)[4], u32 b0, u32 b1) {
         asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
             : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
@@ -446,7 +440,8 @@ struct DoubleBuffer {
 // Makes the tile at (m0, n0), and gives its sums to the epilogue. `seen(four values of a)` sees what this thread stages of a, before it
 // is rounded.
 template <class T, class Math, class SA, class SB, class A, class B, class Seen, class Epilogue>
-__device__ __forceinline__ void product(DoubleBuffer<T, Math, SA, SB>& memory, const A& a, const B& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms, Seen seen, Epilogue&& epilogue) {
+__device__ __forceinline__ void product(DoubleBuffer<T, Math, SA, SB>& memory, const A& a, const B& b, u32 m0, u32 n0, u32 M, u32 N, u32 terms,
+                                        Seen seen, Epilogue&& epilogue) {
     using E = typename Math::Staged;
     using Memory = DoubleBuffer<T, Math, SA, SB>;
     constexpr int STAGE = Memory::STAGE, PITCH = Memory::PITCH;
@@ -496,7 +491,6 @@ using Large = Tile<64, 64, 2, 4, 1, 32>;
 // What a pixel's unit is worth.
 constexpr float PIXEL = 1.0f / 255.0f;
 
-#define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, 2)
 // What a kernel that gathers takes: the data, and where the batch stands in the order.
 #define KILN_BATCH(TYPE) const TYPE *data, const u32 *order, const u32 *step, u32 slot, u32 batch
 #define KILN_BATCH_LINES(TYPE, width) BatchLines<TYPE>(data, order, step, slot, batch, B, width)

@@ -214,8 +214,8 @@ struct SmallTile {
         float sums[B::ROWS][4];
         // Of db: the terms that this lane has of two units.
         float share[2] = {};
-        direct<typename Math::Terms, WARPS, ALIGNED ? 2 : 1>(
-            A(Lines<float>{layer.dz, x.lines, N}, n0), B(x, k0), x.lines, sums,
+        direct<typename Math::Terms, ALIGNED ? 2 : 1>(
+            A(Lines<float>{layer.dz, x.lines, N}, n0), B(x, k0), x.lines, WARPS, sums,
             [&](const typename A::Share& seen) {
 #pragma unroll
                 for (int i = 0; i < 2; i++)
@@ -239,7 +239,7 @@ struct SmallTile {
         __syncthreads();
         float g[TOGETHER];
 #pragma unroll
-        for (int i = 0; i < TOGETHER; i++) g[i] = memory.sums.sum(row, column + i) * scale;
+        for (int i = 0; i < TOGETHER; i++) g[i] = memory.sums.sum(row, column + i, WARPS) * scale;
         weights.update(sink, g);
         if (!has_bias) return;
         float db = 0.0f;

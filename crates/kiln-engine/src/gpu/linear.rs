@@ -55,25 +55,35 @@ pub(crate) enum Activation {
     Identity,
 }
 
-/// Rows and columns of a tile, and threads of its block.
-fn shape(tile: Tile) -> ((u32, u32), u32) {
+/// Rows and columns of a tile.
+fn sides(tile: Tile) -> (u32, u32) {
     match tile {
-        Tile::Tiny => ((16, 8), 512),
-        Tile::Small => ((16, 16), 512),
-        Tile::Large => (Tile::LARGE, 256),
+        Tile::Tiny => (16, 8),
+        Tile::Small => (16, 16),
+        Tile::Large => Tile::LARGE,
     }
 }
+
+/// Threads of a block that makes one, with sums of so many terms, of which a warp of a small tile takes `at_once`: one for each output
+/// at least, and 16 warps at most.
+fn threads(tile: Tile, terms: u32, at_once: u32) -> u32 {
+    match tile {
+        Tile::Large => 256,
+        Tile::Tiny | Tile::Small => {
+            let (rows, columns) = sides(tile);
+            (terms.div_ceil(at_once).min(16) * 32).max(rows * columns)
+        }
+    }
+}
+
+/// Terms that a warp of a small tile takes at a time, of pixels and of others.
+const PIXELS_AT_ONCE: u32 = 64;
+const FLOATS_AT_ONCE: u32 = 32;
 
 /// The tile for a product of rows x columns: as large as still gives every multiprocessor a block.
 fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Tile {
     let tile = Tile::pick(gpu, rows, columns);
-    if fills(gpu, grid(shape(tile).0, rows, columns)) { tile } else { Tile::Tiny }
-}
-
-/// Submits a launch for a product of rows x columns.
-fn submit(launch: Launch<'_>, tile: Tile, rows: u32, columns: u32) -> Result<(), Error> {
-    let (sides, threads) = shape(tile);
-    launch.submit(grid(sides, rows, columns), threads)
+    if fills(gpu, grid(sides(tile), rows, columns)) { tile } else { Tile::Tiny }
 }
 
 /// `y (B, N) = activation(x (B, K) w (N, K)ᵀ + b (N))`.
@@ -99,7 +109,8 @@ pub(crate) fn linear(
         .pointer(&b, outputs)
         .pointer(&y, rows * outputs)
         .dims(&dims);
-    submit(launch, tile, dims.b, dims.n)
+    let at_once = if matches!(x, Source::Pixels(_)) { PIXELS_AT_ONCE } else { FLOATS_AT_ONCE };
+    launch.submit(grid(sides(tile), dims.b, dims.n), threads(tile, dims.k, at_once))
 }
 
 /// `dx (B, K) = dz (B, N) w (N, K)` where `x (B, K) > 0`, else 0.
@@ -121,5 +132,5 @@ pub(crate) fn input_gradient(
         .pointer(&x, rows * inputs)
         .pointer(&dx, rows * inputs)
         .dims(&dims);
-    submit(launch, tile, dims.b, dims.k)
+    launch.submit(grid(sides(tile), dims.b, dims.k), threads(tile, dims.n, FLOATS_AT_ONCE))
 }

@@ -110,7 +110,7 @@ pub(crate) fn step(checks: bool) -> Step {
             &linear,
             "linear_pixels_relu_tiny",
             [BATCH.div_ceil(16), HIDDEN.div_ceil(8)],
-            512,
+            32 * INPUTS.div_ceil(64),
             &gathered(x, &[w1, b1, h, U(BATCH), U(INPUTS), U(HIDDEN)]),
         ),
         launch(

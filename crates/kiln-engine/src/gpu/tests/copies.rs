@@ -37,7 +37,7 @@ fn gpus() -> impl Iterator<Item = (Gpu, Format)> {
 }
 
 /// What a format makes of a value: bfloat16's ties go to even, TF32's away from zero, and three planes round nothing.
-fn rounded(format: Format, value: f32) -> f32 {
+pub(super) fn rounded(format: Format, value: f32) -> f32 {
     match format {
         Format::Bf16 => bf16::from_f32(value).to_f32(),
         Format::Tf32 => f32::from_bits((value.to_bits() + 0x1000) & !0x1fff),

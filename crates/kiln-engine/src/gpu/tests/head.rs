@@ -9,11 +9,13 @@ use crate::gpu::{Head, RowResults, Wanted, head};
 const SAMPLES: u32 = 19;
 
 /// Sizes: one, primes, and one past a warp, a group of classes and the most of them.
-const SIZES: [Dims; 6] = [
+const SIZES: [Dims; 8] = [
     Dims { b: 1, k: 1, n: 1 },
     Dims { b: 7, k: 131, n: 10 },
     Dims { b: 64, k: 33, n: 17 },
     Dims { b: 5, k: 31, n: 16 },
+    Dims { b: 6, k: 128, n: 10 },
+    Dims { b: 3, k: 260, n: 20 },
     Dims { b: 3, k: 259, n: 32 },
     Dims { b: 2, k: 1024, n: 31 },
 ];

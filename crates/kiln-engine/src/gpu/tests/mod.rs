@@ -31,9 +31,9 @@ const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 
-/// Sizes: one, primes, one past the edges of every tile, multiples of two and of four, whose neighbours are loaded at once, and more terms than
-/// the warps of a small tile load at once. Each is made of the tiny tile, the small and the large.
-const SIZES: [Dims; 11] = [
+/// Sizes: one, primes, one past the edges of every tile, lines of two and of four values and of neither in one product, and more terms
+/// than the warps of a small tile load at once. The device says which tile a size is made of: `gpus`.
+const SIZES: [Dims; 14] = [
     Dims { b: 1, k: 1, n: 1 },
     Dims { b: 7, k: 131, n: 13 },
     Dims { b: 17, k: 129, n: 33 },
@@ -41,10 +41,13 @@ const SIZES: [Dims; 11] = [
     Dims { b: 34, k: 262, n: 66 },
     Dims { b: 20, k: 264, n: 36 },
     Dims { b: 5, k: 1100, n: 12 },
+    Dims { b: 20, k: 1100, n: 36 },
     Dims { b: 260, k: 20, n: 18 },
     Dims { b: 3, k: 8, n: 604 },
+    Dims { b: 20, k: 36, n: 604 },
     Dims { b: 66, k: 259, n: 65 },
     Dims { b: 19, k: 35, n: 263 },
+    Dims { b: 19, k: 35, n: 68 },
 ];
 
 /// Multiprocessors for which products take the small tile, where it does not leave even those idle.
@@ -225,6 +228,9 @@ impl Bound {
     /// the others grow to 2^-7 + 2^-15 of all, and with first planes that are 2^-8 larger than their values that is less than a 25th more.
     const PLANES: Bound = Bound { left_out: 1.01 * U, more: 1.04, ..Bound::COPIES };
 
+    /// Operands that are sums of three bfloat16 terms, or of two, in small tiles: as planes, but first terms have a sum of their own, and the
+    /// pairs of others are all in the other one, which grows to 2^-7 + 2^-15 of all.
+    const TERMS: Bound = Bound { more: 1.05, ..Bound::PLANES };
     /// Of sums and products of float32's own units.
     const FLOAT32: Bound = Bound { roundoff: U, ..Bound::COPIES };
 
@@ -232,9 +238,8 @@ impl Bound {
     fn of(gpu: &Gpu, precision: Precision) -> Self {
         let bound = match precision {
             Precision::F32 if gpu.multiprocessors == 1 => Bound::FLOAT32,
-            // Operands are sums of bfloat16 terms, as planes are.
-            Precision::F32 => Bound::PLANES,
-            Precision::Tf32 => Bound { left_out: 0.0, ..Bound::PLANES },
+            Precision::F32 => Bound::TERMS,
+            Precision::Tf32 => Bound { left_out: 0.0, ..Bound::TERMS },
             Precision::Bf16 => Bound::COPIES,
         };
         bound.rounded(precision)

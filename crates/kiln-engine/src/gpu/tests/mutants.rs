@@ -31,7 +31,7 @@ pub(super) const FOUND: i32 = 86;
 /// Of a test that fails.
 pub(super) const FAILED: i32 = 101;
 
-const MUTANTS: [Mutant; 43] = [
+const MUTANTS: [Mutant; 46] = [
     Mutant {
         name: "products of warpgroups read copies that no proxy fence covers",
         module: "linear_warpgroups_bf16",
@@ -193,6 +193,27 @@ const MUTANTS: [Mutant; 43] = [
         module: "linear_f32",
         kernel: "linear_hidden_relu_tiny",
         mutate: |text| replaced(text, "sub.rn.f32", "add.rn.f32"),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "one of six pairs of terms is left out",
+        module: "linear_f32",
+        kernel: "linear_hidden_relu_tiny",
+        mutate: |text| without_each(text, "mma.sync", &[1, 13]),
+        status: &[FAILED],
+    },
+    Mutant {
+        name: "warps do not wait for the others' sums, of two columns",
+        module: "linear_f32",
+        kernel: "input_gradient_small",
+        mutate: |text| without_all(text, "bar.sync"),
+        status: &[FOUND],
+    },
+    Mutant {
+        name: "lanes do not add their shares of a bias's gradient",
+        module: "weight_gradients_bf16",
+        kernel: "weight_gradients_floats_store_small",
+        mutate: |text| replaced(text, "shfl.sync.bfly.b32", "shfl.sync.idx.b32"),
         status: &[FAILED],
     },
     Mutant {
@@ -462,6 +483,9 @@ fn run_one() {
         gpu.multiprocessors = multiprocessors;
         super::products::outputs(&gpu, precision, Dims { b: 17, k: 259, n: 33 }, Values::Floats);
         super::products::outputs(&gpu, precision, Dims { b: 18, k: 76, n: 33 }, Values::Floats);
+        // Of few terms, so that third terms count.
+        super::products::outputs(&gpu, precision, Dims { b: 37, k: 2, n: 4 }, Values::Floats);
+        super::products::outputs(&gpu, precision, Dims { b: 17, k: 4, n: 4 }, Values::Floats);
         super::products::gradients(&gpu, precision, Dims { b: 19, k: 35, n: 263 }, Values::Floats);
         super::products::gradients(&gpu, precision, Dims { b: 19, k: 36, n: 68 }, Values::Floats);
         super::weights::case_of_hidden(&gpu, precision, Dims { b: 66, k: 33, n: 35 });

@@ -3,7 +3,9 @@
 use kiln_tests::on_device;
 
 use super::*;
-use crate::gpu::{Activation, LayerGradient, Sink, Source, input_gradient, linear, weight_gradients};
+use crate::gpu::{
+    Activation, LayerGradient, Region, Scalars, Sink, Source, input_gradient, linear, weight_gradients,
+};
 
 /// What a layer reads, and the rows of the batch as numbers, before they are scaled.
 enum Data {
@@ -124,41 +126,157 @@ pub(super) fn gradients(gpu: &Gpu, precision: Precision, dims: Dims, values: Val
     });
 }
 
-/// Rows of a multiple of four values are loaded four at a time only where they begin at a multiple of four.
+/// Values that may begin anywhere in a buffer, and what was written there.
+struct Placed {
+    buffer: Buffer<f32>,
+    place: usize,
+}
+
+impl Placed {
+    fn new(gpu: &Gpu, values: &[f32], place: usize) -> Self {
+        Self { buffer: buffer(gpu, &[&vec![f32::NAN; place], values].concat()), place }
+    }
+
+    fn all(&self) -> Region<'_, f32> {
+        self.buffer.all().from(self.place)
+    }
+
+    fn read(&self, gpu: &Gpu) -> Vec<f32> {
+        read(gpu, &self.buffer, self.buffer.len()).split_off(self.place)
+    }
+}
+
+/// Lines of a multiple of four values are loaded four at a time only where they begin at a multiple of four: each buffer in turn does not.
 #[test]
 fn operands_may_begin_anywhere() {
     on_device!();
     let dims = Dims { b: 20, k: 264, n: 36 };
     let (rows, inputs, outputs) = (20, 264, 36);
-    let (x, w) = (draw(1, Values::Integers, rows * inputs), draw(2, Values::Integers, outputs * inputs));
-    let (dz, bias) = (draw(3, Values::Integers, rows * outputs), draw(4, Values::Integers, outputs));
+    let of = |seed, count| draw(seed, Values::Integers, count);
+    let (x, w, dz) = (of(1, rows * inputs), of(2, outputs * inputs), of(3, rows * outputs));
+    let (bias, v) = (of(4, outputs), of(5, outputs * inputs));
+    let bytes = pixels(6, SAMPLES as usize * inputs);
     for (precision, gpu) in gpus() {
         let epoch = Epoch::new(&gpu, 1, dims.b, SAMPLES);
-        let at = |values: &[f32], place: usize| buffer(&gpu, &[&vec![f32::NAN; place], values].concat());
-        let run = |place: usize| {
-            let [x, w, dz, bias] = [&x, &w, &dz, &bias].map(|values| at(values, place));
-            let [x, w, dz, bias] = [&x, &w, &dz, &bias].map(|values| values.all().from(place));
-            let [y, dx, dw, db] = [rows * outputs, rows * inputs, outputs * inputs, outputs]
-                .map(|len| poisoned(&gpu, len + place));
-            let place_of = |values: &Buffer<f32>, len| read(&gpu, values, place + len)[place..].to_vec();
-            let source = Source::Hidden(x);
-            linear(&gpu, &source, &epoch.position(), w, bias, y.all().from(place), Activation::Relu, dims)
-                .unwrap();
-            input_gradient(&gpu, dz, w, x, dx.all().from(place), dims).unwrap();
-            let sink = Sink::Store { dw: dw.all().from(place), db: db.all().from(place) };
-            let none = buffer(&gpu, &[0u8; 1]);
-            let layer = LayerGradient { x: Some(x), dz, sink, dims };
-            weight_gradients(&gpu, &Source::Pixels(none.all()), &epoch.position(), &[layer]).unwrap();
-            [
-                place_of(&y, rows * outputs),
-                place_of(&dx, rows * inputs),
-                place_of(&dw, outputs * inputs),
-                place_of(&db, outputs),
-            ]
+        let scalars = buffer(&gpu, &[Scalars::sgd(0.5, 0.5, 1.0); 3]);
+        let run = |which: usize, place: usize| {
+            let at = |number: usize, values: &[f32]| {
+                Placed::new(&gpu, values, if number == which { place } else { 0 })
+            };
+            let [x, w, dz, v] =
+                [(0, &x), (1, &w), (2, &dz), (3, &v)].map(|(number, values)| at(number, values));
+            let (b, vb) = (at(9, &bias), at(9, &bias));
+            let y = Placed::new(&gpu, &vec![f32::NAN; rows * outputs], 0);
+            let dx = Placed::new(&gpu, &vec![f32::NAN; rows * inputs], 0);
+            let shift = if which == 4 { place } else { 0 };
+            let bytes = buffer(&gpu, &[&vec![255; shift], &bytes[..]].concat());
+            let bytes = Source::Pixels(bytes.all().from(shift));
+            let mut results = Vec::new();
+            for source in [Source::Hidden(x.all()), Source::Floats(x.all()), bytes] {
+                // Rows of floats: of as many as the batch has.
+                let epoch = match source {
+                    Source::Floats(_) => &Epoch::new(&gpu, 1, dims.b, dims.b),
+                    _ => &epoch,
+                };
+                let to = (w.all(), b.all(), y.all());
+                linear(&gpu, &source, &epoch.position(), to.0, to.1, to.2, Activation::Relu, dims).unwrap();
+                results.push(y.read(&gpu));
+            }
+            input_gradient(&gpu, dz.all(), w.all(), x.all(), dx.all(), dims).unwrap();
+            results.push(dx.read(&gpu));
+            // Which moves the parameters.
+            let sink = Sink::Momentum {
+                w: w.all(),
+                b: b.all(),
+                vw: v.all(),
+                vb: vb.all(),
+                scalars: scalars.all(),
+                decay: 0.0,
+                gradient_share: 0.0,
+                velocity_share: 1.0,
+            };
+            for x in [Some(x.all()), None] {
+                let layer = LayerGradient { x, dz: dz.all(), sink, dims };
+                weight_gradients(&gpu, &bytes, &epoch.position(), &[layer]).unwrap();
+                results.extend([&w, &b, &v, &vb].map(|values| values.read(&gpu)));
+            }
+            results
         };
-        let expected = run(0);
-        for place in 1..4 {
-            assert!(run(place) == expected, "{precision}, {place} values on");
+        let expected = run(9, 0);
+        for which in 0..5 {
+            for place in 1..4 {
+                assert!(run(which, place) == expected, "{precision}, buffer {which}, {place} values on");
+            }
+        }
+    }
+}
+
+/// What a product by ones and zeros leaves of the other operand: all its digits, as many as the precision has.
+#[test]
+fn products_by_one_are_the_operand() {
+    on_device!();
+    let (ones, width) = (12, 20);
+    let dims = Dims { b: ones as u32, k: width as u32, n: ones as u32 };
+    let w = draw(1, Values::Floats, ones * width);
+    let one_hot: Vec<f32> = (0..ones * ones).map(|at| f32::from(u8::from(at % ones == at / ones))).collect();
+    for (precision, gpu) in gpus() {
+        let rounded: Vec<f32> = w.iter().map(|&w| super::copies::rounded(Format::of(precision), w)).collect();
+        let [on_w, on_ones, on_x] =
+            [&w, &one_hot, &vec![1.0; ones * width]].map(|values| buffer(&gpu, values));
+        let (dx, db, zeros) =
+            (poisoned(&gpu, ones * width), poisoned(&gpu, ones), buffer(&gpu, &vec![0.0f32; ones * width]));
+        input_gradient(&gpu, on_ones.all(), on_w.all(), on_x.all(), dx.all(), dims).unwrap();
+        assert_eq!(read(&gpu, &dx, ones * width), rounded, "{precision}: an input gradient");
+
+        let (epoch, none) = (Epoch::new(&gpu, 1, dims.b, SAMPLES), buffer(&gpu, &[0u8; 1]));
+        let dw = poisoned(&gpu, ones * width);
+        let sink = Sink::Store { dw: dw.all(), db: db.all() };
+        let layer = LayerGradient { x: Some(on_w.all()), dz: on_ones.all(), sink, dims };
+        weight_gradients(&gpu, &Source::Pixels(none.all()), &epoch.position(), &[layer]).unwrap();
+        assert_eq!(read(&gpu, &dw, ones * width), rounded, "{precision}: a gradient of weights");
+
+        // Outputs: w against one-hot rows, and one-hot weights against the rows of w.
+        let of_outputs = Dims { b: ones as u32, k: ones as u32, n: width as u32 };
+        let transposed: Vec<f32> = (0..width * ones).map(|at| w[at % ones * width + at / ones]).collect();
+        let (on_transposed, y) = (buffer(&gpu, &transposed), poisoned(&gpu, ones * width));
+        let run = |x: &Buffer<f32>, w: &Buffer<f32>, dims| {
+            let (x, at) = (Source::Hidden(x.all()), epoch.position());
+            linear(&gpu, &x, &at, w.all(), zeros.all(), y.all(), Activation::Identity, dims).unwrap();
+            read(&gpu, &y, ones * width)
+        };
+        assert_eq!(run(&on_ones, &on_transposed, of_outputs), rounded, "{precision}: outputs");
+        let of_inputs = Dims { b: width as u32, k: ones as u32, n: ones as u32 };
+        let transposed: Vec<f32> =
+            (0..width * ones).map(|at| rounded[at % ones * width + at / ones]).collect();
+        assert_eq!(run(&on_transposed, &on_ones, of_inputs), transposed, "{precision}: outputs");
+    }
+}
+
+/// A row of a batch, or a unit's weights, that are not finite reach its own outputs and no others; ReLU keeps NaN.
+#[test]
+fn what_is_not_finite_stays_in_its_line() {
+    on_device!();
+    let dims = Dims { b: 19, k: 36, n: 13 };
+    let (rows, inputs, outputs) = (19, 36, 13);
+    let (x, w) = (draw(1, Values::Floats, rows * inputs), draw(2, Values::Floats, outputs * inputs));
+    for (precision, gpu) in gpus() {
+        let (epoch, bias) = (Epoch::new(&gpu, 1, dims.b, SAMPLES), buffer(&gpu, &vec![0.0f32; outputs]));
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for (row, unit) in [(Some(7), None), (None, Some(11)), (Some(18), Some(12))] {
+                let (mut x, mut w) = (x.clone(), w.clone());
+                row.into_iter().for_each(|row: usize| x[row * inputs + 35] = value);
+                unit.into_iter().for_each(|unit: usize| w[unit * inputs + 2] = value);
+                let (x, w, y) = (buffer(&gpu, &x), buffer(&gpu, &w), poisoned(&gpu, rows * outputs));
+                let at = epoch.position();
+                let source = Source::Hidden(x.all());
+                linear(&gpu, &source, &at, w.all(), bias.all(), y.all(), Activation::Relu, dims).unwrap();
+                for (place, &y) in read(&gpu, &y, rows * outputs).iter().enumerate() {
+                    let reached = Some(place / outputs) == row || Some(place % outputs) == unit;
+                    // What ReLU cuts of an infinity below zero is zero.
+                    let fine = if reached { value.is_infinite() || y.is_nan() } else { y.is_finite() };
+                    assert!(fine, "{precision}, {value} in {row:?} and {unit:?}: {y} at {place}");
+                }
+            }
         }
     }
 }

@@ -60,9 +60,9 @@ impl Case {
             return (f64::from(sum as f32 * scale), 0.0);
         }
         // Biases are summed in float32 whatever the precision.
-        let bound = if bias { Bound::FLOAT32 } else { self.bound };
+        let factor = if bias { Bound::FLOAT32.factor(rows, 1) } else { self.bound.factor(rows, 2) };
         let scale = f64::from(scale);
-        (sum * scale, bound.factor(rows, 2) * size * scale)
+        (sum * scale, factor * size * scale)
     }
 
     /// Parameter and velocity after the update by a gradient, and what they may be off by: what the gradient is off by, and
