@@ -15,7 +15,7 @@
 // Operands are sums of bfloat16 values as Terms says (fragments.cuh); pixels, whole numbers, are one. Products of first values are
 // added up apart from the others, which are small, so that these lose nothing to those; both sums are added in the end.
 //
-// Determinism: the order of every sum follows from the shapes, the tile, and whether four neighbours are one load. Nothing is padded in
+// Determinism: the order of every sum follows from the shapes, the tile, its warps, and whether neighbours are one load. Nothing is padded in
 // global memory: what lies outside an operand is zero, and not loaded. Static shared memory: see Gathered.
 #pragma once
 #include "product.cuh"

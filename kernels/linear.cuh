@@ -11,8 +11,8 @@
 // so that a captured launch can be replayed for another batch.
 //
 // <tile>: `large` makes 64 x 64 outputs with 256 threads (product.cuh); `small` 16 x 16, for small batches, and `tiny` 16 x 8, for those that
-// would leave multiprocessors idle (direct.cuh), each with whole warps, 512 threads at most and one an output at least: as many as
-// there are terms for, of which a warp takes 64 of pixels and 32 of others at a time.
+// would leave multiprocessors idle (direct.cuh), each with whole warps, 512 threads at most and one an output at least: as many as there
+// are terms for, of which a warp takes 64 of pixels, 32 of others, and 16 where lines are not loaded by four values, at a time.
 // Grid: (ceil(B / rows of the tile), ceil(N / its columns)); for the input gradient (ceil(B / rows), ceil(K / columns)). No dynamic
 // shared memory. Float32 in and out; products as Math says, sums in float32 (NUMERICS.md). Every output is written, nothing
 // else is. Runs are equal bit for bit.
@@ -66,7 +66,7 @@ struct LargeTile {
 // 16 rows and 8 COLUMNS units.
 template <class Math, int COLUMNS>
 struct DirectTile {
-    static constexpr int WARPS = 16, THREADS = 32 * WARPS, BLOCKS = 1, WIDTH = 8 * COLUMNS;
+    static constexpr int WARPS = 16, THREADS = 32 * WARPS, BLOCKS = 1, WIDTH = 8 * COLUMNS; // warps and threads: at most
     using Memory = Gathered<WARPS, COLUMNS>;
     // Steps that a lane loads at once: as many as registers allow.
     template <class E>

@@ -76,9 +76,11 @@ fn threads(tile: Tile, terms: u32, at_once: u32) -> u32 {
     }
 }
 
-/// Terms that a warp of a small tile takes at a time, of pixels and of others.
+/// Terms that a warp of a small tile takes at a time, as `STEPS` in `linear.cuh` says: of pixels and of others whose lines are loaded by
+/// several values, and of lines that are not.
 const PIXELS_AT_ONCE: u32 = 64;
 const FLOATS_AT_ONCE: u32 = 32;
+const SINGLY_AT_ONCE: u32 = 16;
 
 /// The tile for a product of rows x columns: as large as still gives every multiprocessor a block.
 fn pick(gpu: &Gpu, rows: u32, columns: u32) -> Tile {
@@ -109,7 +111,11 @@ pub(crate) fn linear(
         .pointer(&b, outputs)
         .pointer(&y, rows * outputs)
         .dims(&dims);
-    let at_once = if matches!(x, Source::Pixels(_)) { PIXELS_AT_ONCE } else { FLOATS_AT_ONCE };
+    let at_once = match x {
+        _ if !dims.k.is_multiple_of(4) => SINGLY_AT_ONCE,
+        Source::Pixels(_) => PIXELS_AT_ONCE,
+        Source::Floats(_) | Source::Hidden(_) => FLOATS_AT_ONCE,
+    };
     launch.submit(grid(sides(tile), dims.b, dims.n), threads(tile, dims.k, at_once))
 }
 
@@ -132,5 +138,9 @@ pub(crate) fn input_gradient(
         .pointer(&x, rows * inputs)
         .pointer(&dx, rows * inputs)
         .dims(&dims);
-    launch.submit(grid(sides(tile), dims.b, dims.k), threads(tile, dims.n, FLOATS_AT_ONCE))
+    // Of w it takes as many neighbours as the tile has columns for each eight.
+    let neighbours = sides(tile).1 / 8;
+    let together = dims.n.is_multiple_of(4) && dims.k.is_multiple_of(neighbours);
+    let at_once = if together { FLOATS_AT_ONCE } else { SINGLY_AT_ONCE };
+    launch.submit(grid(sides(tile), dims.b, dims.k), threads(tile, dims.n, at_once))
 }

@@ -8,7 +8,8 @@ use crate::gpu::{Head, RowResults, Wanted, head};
 
 const SAMPLES: u32 = 19;
 
-/// Sizes: one, primes, and one past a warp, a group of classes and the most of them.
+/// Sizes: one, primes, one past a warp, a group of classes and the most of them, the most that a warp holds for both products, and lines of
+/// four values in several chunks and groups.
 const SIZES: [Dims; 8] = [
     Dims { b: 1, k: 1, n: 1 },
     Dims { b: 7, k: 131, n: 10 },
@@ -194,6 +195,42 @@ fn stays_in_its_row(precision: Precision) {
         assert_eq!(finite(&read(&gpu, &dz, 9)), rows, "{bad}");
         let dx = finite(&read(&gpu, &dx, 6));
         assert_eq!([dx[0], dx[1], dx[3], dx[4], dx[5]], [true, true, false, true, true], "{bad}");
+    }
+}
+
+/// Lines of a multiple of four values are loaded four at a time only where they begin at a multiple of four: each buffer in turn does not.
+#[test]
+fn buffers_may_begin_anywhere() {
+    on_device!();
+    for precision in PRECISIONS {
+        let gpu = open(precision);
+        for dims in [Dims { b: 5, k: 128, n: 10 }, Dims { b: 3, k: 260, n: 20 }] {
+            let (rows, inputs, classes) = (dims.b as usize, dims.k as usize, dims.n as usize);
+            let epoch = Epoch::new(&gpu, 2, dims.b, SAMPLES);
+            let labels = buffer(&gpu, &[1u8; SAMPLES as usize]);
+            let (x, w) = (draw(3, Values::Floats, rows * inputs), draw(4, Values::Floats, classes * inputs));
+            let b = buffer(&gpu, &draw(5, Values::Floats, classes));
+            let all = epoch.first() + rows;
+            let run = |which: usize, place: usize| {
+                let at = |number: usize, values: &[f32]| {
+                    Placed::new(&gpu, values, if number == which { place } else { 0 })
+                };
+                let (x, w, dx) = (at(0, &x), at(1, &w), at(2, &vec![f32::NAN; rows * inputs]));
+                let dz = at(3, &vec![f32::NAN; rows * classes]);
+                let (losses, hits) = (poisoned(&gpu, all), buffer(&gpu, &vec![0u32; all]));
+                let layer = Head { x: x.all(), w: w.all(), b: b.all(), dz: dz.all(), dx: dx.all() };
+                let results = RowResults { losses: losses.all(), hits: hits.all() };
+                let wanted = Wanted::CrossEntropy(labels.all());
+                head(&gpu, &wanted, &epoch.position(), &layer, &results, dims.b, dims).unwrap();
+                [dz.read(&gpu), dx.read(&gpu), read(&gpu, &losses, all).split_off(epoch.first())]
+            };
+            let expected = run(9, 0);
+            for which in 0..4 {
+                for place in 1..4 {
+                    assert_eq!(run(which, place), expected, "{precision}, buffer {which}, {place} values on");
+                }
+            }
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::copies::Format;
 use super::kernels::{Module, Team, all_resident_modules, copies_modules, modules, warpgroup_modules};
-use super::{Buffer, Dims, Gpu, Position};
+use super::{Buffer, Dims, Gpu, Position, Region};
 use crate::Precision;
 
 /// Unit roundoff of float32.
@@ -33,13 +33,14 @@ const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::
 
 /// Sizes: one, primes, one past the edges of every tile, lines of two and of four values and of neither in one product, and more terms
 /// than the warps of a small tile load at once. The device says which tile a size is made of: `gpus`.
-const SIZES: [Dims; 14] = [
+const SIZES: [Dims; 15] = [
     Dims { b: 1, k: 1, n: 1 },
     Dims { b: 7, k: 131, n: 13 },
     Dims { b: 17, k: 129, n: 33 },
     Dims { b: 65, k: 67, n: 10 },
     Dims { b: 34, k: 262, n: 66 },
     Dims { b: 20, k: 264, n: 36 },
+    Dims { b: 20, k: 38, n: 36 },
     Dims { b: 5, k: 1100, n: 12 },
     Dims { b: 20, k: 1100, n: 36 },
     Dims { b: 260, k: 20, n: 18 },
@@ -119,7 +120,8 @@ fn nothing_is_left_for_an_assembler_to_fuse() {
 /// A device of its own for each combination of precision and tile.
 fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
     PRECISIONS.into_iter().flat_map(|precision| {
-        // With one multiprocessor to fill, every product takes the large tile, with more the small or the tiny one.
+        // With one multiprocessor to fill every product takes the large tile, with six the small one where it has as many blocks, the tiny
+        // one where it has not, and now and then the large one, and with more than any has blocks the tiny one.
         [u32::MAX, SMALL_TILES, 1].into_iter().map(move |multiprocessors| {
             let mut gpu = open(precision);
             gpu.multiprocessors = multiprocessors;
@@ -161,6 +163,26 @@ fn buffer<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(
     values: &[T],
 ) -> Buffer<T> {
     Buffer::with(gpu, "an operand", values).unwrap()
+}
+
+/// Values that may begin anywhere in a buffer, and what was written there.
+struct Placed {
+    buffer: Buffer<f32>,
+    place: usize,
+}
+
+impl Placed {
+    fn new(gpu: &Gpu, values: &[f32], place: usize) -> Self {
+        Self { buffer: buffer(gpu, &[&vec![f32::NAN; place], values].concat()), place }
+    }
+
+    fn all(&self) -> Region<'_, f32> {
+        self.buffer.all().from(self.place)
+    }
+
+    fn read(&self, gpu: &Gpu) -> Vec<f32> {
+        read(gpu, &self.buffer, self.buffer.len()).split_off(self.place)
+    }
 }
 
 /// The start of a buffer that a kernel wrote.

@@ -4,7 +4,7 @@ use kiln_tests::on_device;
 
 use super::*;
 use crate::gpu::{
-    Activation, LayerGradient, Region, Scalars, Sink, Source, input_gradient, linear, weight_gradients,
+    Activation, LayerGradient, Scalars, Sink, Source, input_gradient, linear, weight_gradients,
 };
 
 /// What a layer reads, and the rows of the batch as numbers, before they are scaled.
@@ -126,27 +126,8 @@ pub(super) fn gradients(gpu: &Gpu, precision: Precision, dims: Dims, values: Val
     });
 }
 
-/// Values that may begin anywhere in a buffer, and what was written there.
-struct Placed {
-    buffer: Buffer<f32>,
-    place: usize,
-}
-
-impl Placed {
-    fn new(gpu: &Gpu, values: &[f32], place: usize) -> Self {
-        Self { buffer: buffer(gpu, &[&vec![f32::NAN; place], values].concat()), place }
-    }
-
-    fn all(&self) -> Region<'_, f32> {
-        self.buffer.all().from(self.place)
-    }
-
-    fn read(&self, gpu: &Gpu) -> Vec<f32> {
-        read(gpu, &self.buffer, self.buffer.len()).split_off(self.place)
-    }
-}
-
-/// Lines of a multiple of four values are loaded four at a time only where they begin at a multiple of four: each buffer in turn does not.
+/// Lines of a multiple of four values are loaded four at a time only where they begin at a multiple of four: each operand in turn, and the
+/// velocities, do not.
 #[test]
 fn operands_may_begin_anywhere() {
     on_device!();
@@ -215,69 +196,90 @@ fn operands_may_begin_anywhere() {
 #[test]
 fn products_by_one_are_the_operand() {
     on_device!();
-    let (ones, width) = (12, 20);
-    let dims = Dims { b: ones as u32, k: width as u32, n: ones as u32 };
-    let w = draw(1, Values::Floats, ones * width);
-    let one_hot: Vec<f32> = (0..ones * ones).map(|at| f32::from(u8::from(at % ones == at / ones))).collect();
     for (precision, gpu) in gpus() {
-        let rounded: Vec<f32> = w.iter().map(|&w| super::copies::rounded(Format::of(precision), w)).collect();
-        let [on_w, on_ones, on_x] =
-            [&w, &one_hot, &vec![1.0; ones * width]].map(|values| buffer(&gpu, values));
-        let (dx, db, zeros) =
-            (poisoned(&gpu, ones * width), poisoned(&gpu, ones), buffer(&gpu, &vec![0.0f32; ones * width]));
-        input_gradient(&gpu, on_ones.all(), on_w.all(), on_x.all(), dx.all(), dims).unwrap();
-        assert_eq!(read(&gpu, &dx, ones * width), rounded, "{precision}: an input gradient");
-
-        let (epoch, none) = (Epoch::new(&gpu, 1, dims.b, SAMPLES), buffer(&gpu, &[0u8; 1]));
-        let dw = poisoned(&gpu, ones * width);
-        let sink = Sink::Store { dw: dw.all(), db: db.all() };
-        let layer = LayerGradient { x: Some(on_w.all()), dz: on_ones.all(), sink, dims };
-        weight_gradients(&gpu, &Source::Pixels(none.all()), &epoch.position(), &[layer]).unwrap();
-        assert_eq!(read(&gpu, &dw, ones * width), rounded, "{precision}: a gradient of weights");
-
-        // Outputs: w against one-hot rows, and one-hot weights against the rows of w.
-        let of_outputs = Dims { b: ones as u32, k: ones as u32, n: width as u32 };
-        let transposed: Vec<f32> = (0..width * ones).map(|at| w[at % ones * width + at / ones]).collect();
-        let (on_transposed, y) = (buffer(&gpu, &transposed), poisoned(&gpu, ones * width));
-        let run = |x: &Buffer<f32>, w: &Buffer<f32>, dims| {
-            let (x, at) = (Source::Hidden(x.all()), epoch.position());
-            linear(&gpu, &x, &at, w.all(), zeros.all(), y.all(), Activation::Identity, dims).unwrap();
-            read(&gpu, &y, ones * width)
-        };
-        assert_eq!(run(&on_ones, &on_transposed, of_outputs), rounded, "{precision}: outputs");
-        let of_inputs = Dims { b: width as u32, k: ones as u32, n: ones as u32 };
-        let transposed: Vec<f32> =
-            (0..width * ones).map(|at| rounded[at % ones * width + at / ones]).collect();
-        assert_eq!(run(&on_transposed, &on_ones, of_inputs), transposed, "{precision}: outputs");
+        for (ones, width) in [(20, 36), (19, 35)] {
+            by_ones(&gpu, precision, ones, width);
+        }
     }
 }
 
-/// A row of a batch, or a unit's weights, that are not finite reach its own outputs and no others; ReLU keeps NaN.
+/// Of matrices (ones, ones) and (ones, width), in tiles of all kinds.
+fn by_ones(gpu: &Gpu, precision: Precision, ones: usize, width: usize) {
+    let dims = |b: usize, k: usize, n: usize| Dims { b: b as u32, k: k as u32, n: n as u32 };
+    // A third has all the digits that a float32 can have.
+    let w: Vec<f32> = draw(1, Values::Floats, ones * width).iter().map(|w| w / 3.0).collect();
+    let one_hot: Vec<f32> = (0..ones * ones).map(|at| f32::from(u8::from(at % ones == at / ones))).collect();
+    let rounded: Vec<f32> = w.iter().map(|&w| super::copies::rounded(Format::of(precision), w)).collect();
+    let transposed = |values: &[f32]| -> Vec<f32> {
+        (0..width * ones).map(|at| values[at % ones * width + at / ones]).collect()
+    };
+    let on_device = [&w, &one_hot, &transposed(&w), &vec![1.0; ones * width], &vec![0.0; width.max(ones)]];
+    let [on_w, on_ones, on_transposed, positive, zeros] = on_device.map(|values| buffer(gpu, values));
+    let what = |part: &str| format!("{part}, {precision}, {ones} x {width}");
+
+    let dx = poisoned(gpu, ones * width);
+    let of_gradients = dims(ones, width, ones);
+    input_gradient(gpu, on_ones.all(), on_w.all(), positive.all(), dx.all(), of_gradients).unwrap();
+    assert_eq!(read(gpu, &dx, ones * width), rounded, "{}", what("an input gradient"));
+
+    let (epoch, none) = (Epoch::new(gpu, 1, ones as u32, SAMPLES), buffer(gpu, &[0u8; 1]));
+    let (dw, db) = (poisoned(gpu, ones * width), poisoned(gpu, ones));
+    let sink = Sink::Store { dw: dw.all(), db: db.all() };
+    let layer = LayerGradient { x: Some(on_w.all()), dz: on_ones.all(), sink, dims: of_gradients };
+    weight_gradients(gpu, &Source::Pixels(none.all()), &epoch.position(), &[layer]).unwrap();
+    assert_eq!(read(gpu, &dw, ones * width), rounded, "{}", what("a gradient of weights"));
+
+    let outputs = |x: &Buffer<f32>, w: &Buffer<f32>, dims| {
+        let (x, y, at) = (Source::Hidden(x.all()), poisoned(gpu, ones * width), epoch.position());
+        linear(gpu, &x, &at, w.all(), zeros.all(), y.all(), Activation::Identity, dims).unwrap();
+        read(gpu, &y, ones * width)
+    };
+    let of_weights = outputs(&on_ones, &on_transposed, dims(ones, ones, width));
+    assert_eq!(of_weights, rounded, "{}", what("weights by rows of ones"));
+    let of_rows = outputs(&on_transposed, &on_ones, dims(width, ones, ones));
+    assert_eq!(of_rows, transposed(&rounded), "{}", what("rows by weights of ones"));
+}
+
+/// A row of a batch, or a unit's weights, that are not finite reach its own outputs and no others, and ReLU keeps NaN.
 #[test]
 fn what_is_not_finite_stays_in_its_line() {
     on_device!();
-    let dims = Dims { b: 19, k: 36, n: 13 };
-    let (rows, inputs, outputs) = (19, 36, 13);
-    let (x, w) = (draw(1, Values::Floats, rows * inputs), draw(2, Values::Floats, outputs * inputs));
     for (precision, gpu) in gpus() {
-        let (epoch, bias) = (Epoch::new(&gpu, 1, dims.b, SAMPLES), buffer(&gpu, &vec![0.0f32; outputs]));
-        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for (row, unit) in [(Some(7), None), (None, Some(11)), (Some(18), Some(12))] {
-                let (mut x, mut w) = (x.clone(), w.clone());
-                row.into_iter().for_each(|row: usize| x[row * inputs + 35] = value);
-                unit.into_iter().for_each(|unit: usize| w[unit * inputs + 2] = value);
-                let (x, w, y) = (buffer(&gpu, &x), buffer(&gpu, &w), poisoned(&gpu, rows * outputs));
-                let at = epoch.position();
-                let source = Source::Hidden(x.all());
-                linear(&gpu, &source, &at, w.all(), bias.all(), y.all(), Activation::Relu, dims).unwrap();
-                for (place, &y) in read(&gpu, &y, rows * outputs).iter().enumerate() {
-                    let reached = Some(place / outputs) == row || Some(place % outputs) == unit;
-                    // What ReLU cuts of an infinity below zero is zero.
-                    let fine = if reached { value.is_infinite() || y.is_nan() } else { y.is_finite() };
-                    assert!(fine, "{precision}, {value} in {row:?} and {unit:?}: {y} at {place}");
+        for inputs in [36, 35] {
+            for (value, activation) in [
+                (f32::NAN, Activation::Relu),
+                (f32::INFINITY, Activation::Identity),
+                (f32::NEG_INFINITY, Activation::Identity),
+            ] {
+                for (row, unit) in [(Some(7), None), (None, Some(32)), (Some(18), Some(11))] {
+                    stays_in_its_line(&gpu, precision, inputs, (value, activation), row, unit);
                 }
             }
         }
+    }
+}
+
+fn stays_in_its_line(
+    gpu: &Gpu,
+    precision: Precision,
+    inputs: usize,
+    (value, activation): (f32, Activation),
+    row: Option<usize>,
+    unit: Option<usize>,
+) {
+    let (rows, outputs) = (19, 33);
+    let dims = Dims { b: rows as u32, k: inputs as u32, n: outputs as u32 };
+    let (mut x, mut w) = (draw(1, Values::Floats, rows * inputs), draw(2, Values::Floats, outputs * inputs));
+    row.into_iter().for_each(|row| x[row * inputs + inputs - 1] = value);
+    unit.into_iter().for_each(|unit| w[unit * inputs + 2] = value);
+    let (epoch, bias) = (Epoch::new(gpu, 1, dims.b, SAMPLES), buffer(gpu, &vec![0.0f32; outputs]));
+    let (x, w, y) = (buffer(gpu, &x), buffer(gpu, &w), poisoned(gpu, rows * outputs));
+    let (source, at) = (Source::Hidden(x.all()), epoch.position());
+    linear(gpu, &source, &at, w.all(), bias.all(), y.all(), activation, dims).unwrap();
+    for (place, &y) in read(gpu, &y, rows * outputs).iter().enumerate() {
+        let reached = Some(place / outputs) == row || Some(place % outputs) == unit;
+        let fine = if value.is_nan() { y.is_nan() == reached } else { y.is_finite() != reached };
+        assert!(fine, "{precision}, {value} in row {row:?} and unit {unit:?}: {y} at {place}");
     }
 }
 
