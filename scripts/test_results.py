@@ -528,6 +528,8 @@ class Time(unittest.TestCase):
         self.assertEqual(len(ran), 4)
 
     def test_a_program_does_not_outlive_who_is_ended(self):
+        # Whoever started the tests may have them ignore SIGINT, as a shell does in the background: then so would the programs.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         recorded = Recorded(self)
         begun, written = recorded.work / "begun", recorded.work / "written"
         # As gpu-check runs scripts/bench, which runs a peer.
