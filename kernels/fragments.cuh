@@ -22,12 +22,14 @@ __device__ __forceinline__ u32 bf16_pair(float first, float second) {
 __device__ __forceinline__ float bf16_first(u32 pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float bf16_second(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
 
-// Rounded to TF32. The bits that tensor cores do not look at are nobody's promise: here they are zero.
-__device__ __forceinline__ float to_tf32(float x) {
-    u32 rounded;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
-    return __uint_as_float(rounded & 0xffffe000u);
+// Rounded to TF32, for tensor cores. The bits that they do not look at are nobody's promise.
+__device__ __forceinline__ u32 tf32_bits(float x) {
+    u32 bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return bits;
 }
+// The same as a number: those bits are zero.
+__device__ __forceinline__ float to_tf32(float x) { return __uint_as_float(tf32_bits(x) & 0xffffe000u); }
 
 // How operands are rounded: to a sum of TERMS bfloat16 values, each the rest's nearest. Of a product of two operands those pairs
 // of terms count whose numbers add up to less than PAIRS. Three terms hold all 24 digits of a float32, and the pairs left out
@@ -76,7 +78,7 @@ __device__ __forceinline__ void load_blocks_transposed(u32 (&r)[4], u32 address)
                  : "memory");
 }
 
-__device__ __forceinline__ void multiply(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+__device__ __forceinline__ void multiply(float* d, const u32 (&a)[4], u32 b0, u32 b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

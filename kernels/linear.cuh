@@ -115,23 +115,22 @@ using TinyTile = DirectTile<Math, 1>;
 template <class Math>
 using SmallTile = DirectTile<Math, 2>;
 
-#define KILN_LINEAR_KERNEL(Tile) extern "C" __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
 #define KILN_LAYER const float *w, const float *b, float *y, u32 B, u32 K, u32 N
 #define KILN_LINEAR_OUTPUTS(Tile, tile, relu, RELU)                                                                          \
-    KILN_LINEAR_KERNEL(Tile) linear_pixels##relu##_##tile(KILN_BATCH(u8), KILN_LAYER) {                                      \
-        Tile::linear(KILN_BATCH_LINES(u8, K), Lines<float>{w, N, K}, Outputs<RELU>{PIXEL, b, y, N});                            \
+    KILN_KERNEL(Tile) linear_pixels##relu##_##tile(KILN_BATCH(u8), KILN_LAYER) {                                             \
+        Tile::linear(KILN_BATCH_LINES(u8, K), Lines<float>{w, N, K}, Outputs<RELU>{PIXEL, b, y, N});                         \
     }                                                                                                                        \
-    KILN_LINEAR_KERNEL(Tile) linear_floats##relu##_##tile(KILN_BATCH(float), KILN_LAYER) {                                   \
-        Tile::linear(KILN_BATCH_LINES(float, K), Lines<float>{w, N, K}, Outputs<RELU>{1.0f, b, y, N});                          \
+    KILN_KERNEL(Tile) linear_floats##relu##_##tile(KILN_BATCH(float), KILN_LAYER) {                                          \
+        Tile::linear(KILN_BATCH_LINES(float, K), Lines<float>{w, N, K}, Outputs<RELU>{1.0f, b, y, N});                       \
     }                                                                                                                        \
-    KILN_LINEAR_KERNEL(Tile) linear_hidden##relu##_##tile(const float* x, KILN_LAYER) {                                      \
+    KILN_KERNEL(Tile) linear_hidden##relu##_##tile(const float* x, KILN_LAYER) {                                             \
         Tile::linear(Lines<float>{x, B, K}, Lines<float>{w, N, K}, Outputs<RELU>{1.0f, b, y, N});                            \
     }
 
 #define KILN_LINEAR_TILE(Tile, tile)                                                                                         \
     KILN_LINEAR_OUTPUTS(Tile, tile, , false)                                                                                 \
     KILN_LINEAR_OUTPUTS(Tile, tile, _relu, true)                                                                             \
-    KILN_LINEAR_KERNEL(Tile) input_gradient_##tile(const float* dz, const float* w, const float* x, float* dx, u32 B, u32 K, u32 N) { \
+    KILN_KERNEL(Tile) input_gradient_##tile(const float* dz, const float* w, const float* x, float* dx, u32 B, u32 K, u32 N) { \
         Tile::input_gradient(Lines<float>{dz, B, N}, Lines<float>{w, N, K}, InputGradient{x, dx, K});                        \
     }
 

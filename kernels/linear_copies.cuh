@@ -79,15 +79,15 @@ __device__ __forceinline__ void input_gradient(const Copy<E>& dz, const Copy<E>&
 #define KILN_INPUT(E) const Value<E> *x, u32 planes, float scale
 
 #define KILN_LINEAR_COPIES_TILE(E, T, tile)                                                                                  \
-    KILN_COPIES_KERNEL(T)                                                                                                    \
+    KILN_KERNEL(T)                                                                                                           \
     linear_copies_hidden_##E##_##tile(KILN_INPUT(E), const Value<E>* w, const float* b, Value<E>* y, u32 B, u32 K, u32 N) {  \
         linear<T>(Copy<E>{x, B, K, planes}, Copy<E>{w, N, K}, Hidden<E>{{b, scale}, {y, B, N}});                             \
     }                                                                                                                        \
-    KILN_COPIES_KERNEL(T)                                                                                                    \
+    KILN_KERNEL(T)                                                                                                           \
     linear_copies_outputs_##E##_##tile(KILN_INPUT(E), const Value<E>* w, const float* b, float* y, u32 B, u32 K, u32 N) {    \
         linear<T>(Copy<E>{x, B, K, planes}, Copy<E>{w, N, K}, Outputs{{b, scale}, y, N});                                    \
     }                                                                                                                        \
-    KILN_COPIES_KERNEL(T)                                                                                                    \
+    KILN_KERNEL(T)                                                                                                           \
     input_gradient_copies_##E##_##tile(const Value<E>* dz, const Value<E>* w, const Value<E>* x, Value<E>* dx, float* parts, \
                                        u32 B, u32 K, u32 N) {                                                                \
         input_gradient<T>(Copy<E>{dz, B, N}, Copy<E>{w, N, K}, InputGradient<E>{{x, B, K}, {dx, B, K}, 0.0f}, parts);        \

@@ -52,15 +52,18 @@ __device__ __forceinline__ bool is_hit(float z, float of_label, u32 C, u32 label
     return !__any_sync(~0u, of_label != of_label || (c < C && c != label && !(c < label ? z < of_label : z <= of_label)));
 }
 
-// logsumexp(z) - z[label];  dz = (softmax(z) - onehot(label)) / mean. Shifted by the largest output, so that no exponential
-// overflows; a NaN stays one.
-struct CrossEntropy {
+// What losses against labels have in common.
+struct Labels {
     using Target = u32;
     const u8* labels; // (samples)
     u32* hits;        // (rows of the epoch)
 
     __device__ __forceinline__ u32 target(u32 sample, u32) const { return labels[sample]; }
+};
 
+// logsumexp(z) - z[label];  dz = (softmax(z) - onehot(label)) / mean. Shifted by the largest output, so that no exponential
+// overflows; a NaN stays one.
+struct CrossEntropy : Labels {
     __device__ __forceinline__ float operator()(u32 of_epoch, u32 label, float& z, u32 C, u32 mean) const {
         const u32 lane = threadIdx.x % 32;
         const float of_label = __shfl_sync(~0u, z, label);
@@ -112,13 +115,7 @@ __device__ __forceinline__ float squared_error(float& z, float target, u32 C, u3
 }
 
 // Against one-hot rows of labels.
-struct OneHot {
-    using Target = u32;
-    const u8* labels; // (samples)
-    u32* hits;        // (rows of the epoch)
-
-    __device__ __forceinline__ u32 target(u32 sample, u32) const { return labels[sample]; }
-
+struct OneHot : Labels {
     __device__ __forceinline__ float operator()(u32 of_epoch, u32 label, float& z, u32 C, u32 mean) const {
         const u32 lane = threadIdx.x % 32;
         const bool hit = is_hit(z, __shfl_sync(~0u, z, label), C, label);

@@ -385,5 +385,3 @@ __device__ __forceinline__ float sum_of_column(float share) {
         for (int i = 0; i < SHARES; i++) sum += shares[threadIdx.x + i * COLUMNS];
     return sum;
 }
-
-#define KILN_COPIES_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, T::BLOCKS)

@@ -293,11 +293,6 @@ struct Tf32 : TensorCores {
     using Staged = float;
     using Terms = terms::Tf32;
 
-    static __device__ __forceinline__ u32 tf32(float x) {
-        u32 bits;
-        asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-        return bits;
-    }
     static __device__ __forceinline__ float rounded(float x) { return to_tf32(x); }
     static __device__ __forceinline__ void mma(float* s, const u32 (&a)[4], u32 b0, u32 b1) {
         asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -314,12 +309,12 @@ struct Tf32 : TensorCores {
 #pragma unroll
             for (int j = 0; j < T::WN / 8; j++)
 #pragma unroll
-                for (int e = 0; e < 2; e++) fb[j][e] = tf32(b[SB::at(n0 + 8 * j + g, k + c + 4 * e)]);
+                for (int e = 0; e < 2; e++) fb[j][e] = tf32_bits(b[SB::at(n0 + 8 * j + g, k + c + 4 * e)]);
 #pragma unroll
             for (int i = 0; i < T::WM / 16; i++) {
                 u32 fa[4];
 #pragma unroll
-                for (int e = 0; e < 4; e++) fa[e] = tf32(a[SA::at(m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 4)]);
+                for (int e = 0; e < 4; e++) fa[e] = tf32_bits(a[SA::at(m0 + 16 * i + g + e % 2 * 8, k + c + e / 2 * 4)]);
 #pragma unroll
                 for (int j = 0; j < T::WN / 8; j++) mma(&sums[4 * (i * (T::WN / 8) + j)], fa, fb[j][0], fb[j][1]);
             }
@@ -340,15 +335,9 @@ template <bool TRANSPOSED>
 __device__ __forceinline__ void load_blocks(const void* line, u32 (&r)[4]) {
     const u32 address = (u32)__cvta_generic_to_shared(line);
     if constexpr (TRANSPOSED)
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                     : "r"(address)
-                     : "memory");
+        load_blocks_transposed(r, address);
     else
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                     : "r"(address)
-                     : "memory");
+        load_blocks(r, address);
 }
 
 // bfloat16: operands rounded to 8 significant bits (ties to even) as they are staged, float32 sums. mma.m16n8k16, its fragments
@@ -379,12 +368,8 @@ struct Bf16 : TensorCores {
                 u32 fa[4]; // rows 0-7 and 8-15 of terms 0-7, then of terms 8-15
                 load_blocks<SA::VECTORS_OF_ROWS>(line<SA, 0>(a, m0 + 16 * i, k), fa);
 #pragma unroll
-                for (int j = 0; j < T::WN / 8; j++) {
-                    float* s = &sums[4 * (i * (T::WN / 8) + j)];
-                    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                        : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
-                        : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[j / 2][j % 2 * 2]), "r"(fb[j / 2][j % 2 * 2 + 1]));
-                }
+                for (int j = 0; j < T::WN / 8; j++)
+                    ::multiply(&sums[4 * (i * (T::WN / 8) + j)], fa, fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
             }
         }
     }
@@ -491,6 +476,8 @@ using Large = Tile<64, 64, 2, 4, 1, 32>;
 // What a pixel's unit is worth.
 constexpr float PIXEL = 1.0f / 255.0f;
 
+// Of a tile that says how many threads make it, and how many blocks a multiprocessor has room for.
+#define KILN_KERNEL(T) extern "C" __global__ void __launch_bounds__(T::THREADS, T::BLOCKS)
 // What a kernel that gathers takes: the data, and where the batch stands in the order.
 #define KILN_BATCH(TYPE) const TYPE *data, const u32 *order, const u32 *step, u32 slot, u32 batch
 #define KILN_BATCH_LINES(TYPE, width) BatchLines<TYPE>(data, order, step, slot, batch, B, width)

@@ -125,21 +125,21 @@ __device__ __forceinline__ void weight_gradient(const Copy<E>& x, float scale, c
     weight_gradient<T>(Copy<E>{x, B, K, planes}, scale, Copy<E>{dz, B, N}, parts, count, sink)
 
 #define KILN_WEIGHT_GRADIENT_COPIES_TILE(E, T, tile)                                                                               \
-    KILN_COPIES_KERNEL(T) weight_gradient_copies_store_##E##_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) { \
+    KILN_KERNEL(T) weight_gradient_copies_store_##E##_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) {        \
         const Store sink{dw, db, K};                                                                                               \
         KILN_WEIGHT_GRADIENT(E, T, sink);                                                                                          \
     }                                                                                                                              \
-    KILN_COPIES_KERNEL(T) weight_gradient_copies_add_##E##_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) {   \
+    KILN_KERNEL(T) weight_gradient_copies_add_##E##_##tile(KILN_GRADIENT(E), float* dw, float* db, u32 B, u32 K, u32 N) {          \
         const Add sink{dw, db, K};                                                                                                 \
         KILN_WEIGHT_GRADIENT(E, T, sink);                                                                                          \
     }                                                                                                                              \
-    KILN_COPIES_KERNEL(T)                                                                                                          \
+    KILN_KERNEL(T)                                                                                                                 \
     weight_gradient_copies_descent_##E##_##tile(KILN_GRADIENT(E), Value<E>* copy, const u32* step, u32 slot, float* w, float* b,   \
                                                 const Scalars* scalars, float decay, u32 B, u32 K, u32 N) {                        \
         const Descent<E> sink{w, b, {copy, N, K}, scalars[*step + slot].lr, decay, K};                                             \
         KILN_WEIGHT_GRADIENT(E, T, sink);                                                                                          \
     }                                                                                                                              \
-    KILN_COPIES_KERNEL(T)                                                                                                          \
+    KILN_KERNEL(T)                                                                                                                 \
     weight_gradient_copies_momentum_##E##_##tile(KILN_GRADIENT(E), Value<E>* copy, const u32* step, u32 slot, float* w, float* b,  \
                                                  float* vw, float* vb, const Scalars* scalars, float decay, float gshare,          \
                                                  float vshare, u32 B, u32 K, u32 N) {                                              \

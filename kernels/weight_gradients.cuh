@@ -269,20 +269,19 @@ struct SmallTile {
 };
 
 // The sinks, where the rows of a batch are of type E, as wide as a layer says, and SCALE is what their products lack.
-#define KILN_WEIGHT_GRADIENTS_KERNEL(Tile) extern "C" __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
 #define KILN_WEIGHT_GRADIENTS_FROM(Tile, tile, from, E, SCALE)                                                               \
-    KILN_WEIGHT_GRADIENTS_KERNEL(Tile) weight_gradients_##from##_store_##tile(KILN_BATCH(E), const __grid_constant__ Layers layers, u32 B) { \
+    KILN_KERNEL(Tile) weight_gradients_##from##_store_##tile(KILN_BATCH(E), const __grid_constant__ Layers layers, u32 B) { \
         Tile::gradients(KILN_BATCH_LINES(E, 0), SCALE, layers, Store());                                                     \
     }                                                                                                                        \
-    KILN_WEIGHT_GRADIENTS_KERNEL(Tile) weight_gradients_##from##_add_##tile(KILN_BATCH(E), const __grid_constant__ Layers layers, u32 B) { \
+    KILN_KERNEL(Tile) weight_gradients_##from##_add_##tile(KILN_BATCH(E), const __grid_constant__ Layers layers, u32 B) { \
         Tile::gradients(KILN_BATCH_LINES(E, 0), SCALE, layers, Add());                                                       \
     }                                                                                                                        \
-    KILN_WEIGHT_GRADIENTS_KERNEL(Tile) weight_gradients_##from##_descent_##tile(                                             \
+    KILN_KERNEL(Tile) weight_gradients_##from##_descent_##tile(                                                              \
         KILN_BATCH(E), const __grid_constant__ Layers layers, const Scalars* scalars, float decay, u32 B) {                  \
         const Descent sink({scalars, step, slot}, decay);                                                                    \
         Tile::gradients(KILN_BATCH_LINES(E, 0), SCALE, layers, sink);                                                        \
     }                                                                                                                        \
-    KILN_WEIGHT_GRADIENTS_KERNEL(Tile) weight_gradients_##from##_momentum_##tile(                                            \
+    KILN_KERNEL(Tile) weight_gradients_##from##_momentum_##tile(                                                             \
         KILN_BATCH(E), const __grid_constant__ Layers layers, const Scalars* scalars, float decay, float gshare, float vshare, u32 B) { \
         const Momentum sink({scalars, step, slot}, decay, gshare, vshare);                                                   \
         Tile::gradients(KILN_BATCH_LINES(E, 0), SCALE, layers, sink);                                                        \
