@@ -51,7 +51,7 @@ struct Question {
 }
 
 const SEED_JOB: &[usize] = &[784, 128, 10];
-const ALL: &[Precision] = &[Precision::F32, Precision::Tf32, Precision::Bf16];
+const ALL: &[Precision] = &Precision::ALL;
 
 fn questions() -> Vec<Question> {
     let own = Choices::default();

@@ -197,8 +197,7 @@ fn measure(arguments: &Arguments, gpu: &GpuInfo, epoch: &Epoch) -> Vec<Measured>
         };
         Ok(Runner::Resident(Box::new(Trainer::resident(epoch.data.job()?, &options)?)))
     };
-    let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16];
-    let residents = precisions.map(|precision| (format!("resident, {precision}"), resident(precision)));
+    let residents = Precision::ALL.map(|precision| (format!("resident, {precision}"), resident(precision)));
     let rungs = RUNGS.iter().map(|rung| {
         let launched = Launched::new(rung, epoch, arguments, gpu);
         (rung.name.to_owned(), launched.map(|launched| Runner::Rung(Box::new(launched))))

@@ -698,10 +698,14 @@ class Compiled(unittest.TestCase):
         kiln.chmod(0o755)
         return recorded.took(check.COMPILED, recorded.compiled)
 
-    def test_each_engine_in_each_precision(self):
-        self.assertEqual(self.found("exit 0")["result"], "24 commands")
-        entry = self.found('case "$*" in *"--team grid --precision bf16"*) echo error: no >&2; exit 1;; esac')
-        self.assertEqual((records.verdict(entry), entry["reason"].count("error: no")), ("FAILED", 2))
+    def test_each_precision(self):
+        self.assertEqual(self.found("exit 0")["result"], "of f32, tf32, bf16")
+        entry = self.found('case "$*" in *"--precision bf16") echo error: no >&2; exit 1;; esac')
+        self.assertEqual((records.verdict(entry), entry["reason"].count("error: no")), ("FAILED", 1))
+        report = lambda name: json.dumps(dict(checks=[dict(name=name, verdict="failed", detail="no such PTX")]))
+        entry = self.found(f"echo '{report('kernels 0')}'; exit 1")
+        self.assertEqual((records.verdict(entry), entry["reason"].count("no such PTX")), ("FAILED", 3))
+        self.assertEqual(self.found(f"echo '{report('data')}'; exit 1")["result"], "of f32, tf32, bf16")
 
     def test_what_had_no_time_is_incomplete(self):
         entry = self.found("sleep 20", seconds=0.5)

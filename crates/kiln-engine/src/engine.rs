@@ -85,6 +85,11 @@ pub(crate) trait Engine {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error>;
 
+    /// Before the clock of an epoch of `rows` rows in such batches starts: makes ready what is not there and is no part of training.
+    fn prepare(&mut self, _rows: usize, _batch: usize) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// How many epochs of so many rows it likes to train at once.
     fn together(&self, _rows: usize, _batch: usize) -> usize {
         1
@@ -99,6 +104,7 @@ pub(crate) trait Engine {
         _stop: &AtomicBool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Vec<Result<Trained, Error>>, Error> {
+        self.prepare(orders[0].len(), batch)?;
         let started = Instant::now();
         let epoch = self.epoch(&orders[0], batch, progress)?;
         let seconds = started.elapsed().as_secs_f64();

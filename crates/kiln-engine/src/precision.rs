@@ -15,6 +15,11 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
+}
+
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -29,7 +34,7 @@ impl FromStr for Precision {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        [Precision::F32, Precision::Tf32, Precision::Bf16]
+        Self::ALL
             .into_iter()
             .find(|precision| precision.to_string() == name)
             .ok_or_else(|| format!("expected f32, tf32 or bf16, found {name:?}"))

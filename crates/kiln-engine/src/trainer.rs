@@ -98,6 +98,7 @@ impl<'d> Trainer<'d> {
     ///
     /// # Errors
     /// [`Error::Batch`], [`Error::Empty`] and [`Error::Order`] for bad input, before anything is trained;
+    /// [`Error::DeviceMemory`] and [`Error::Gpu`] where a device has no room for it, or refuses its kernels, before that, too;
     /// [`Error::Diverged`] where a loss is not finite, after which the parameters are lost; [`Error::Fault`] where a device
     /// failed, after which they are, too.
     pub fn epoch(&mut self, order: &[u32], batch: usize) -> Result<Epoch, Error> {
@@ -143,7 +144,8 @@ impl<'d> Trainer<'d> {
     /// Loss and accuracy on the given samples. Trains nothing.
     ///
     /// # Errors
-    /// What does not fit between samples, model and loss; [`Error::EvaluationDiverged`].
+    /// What does not fit between samples, model and loss; [`Error::EvaluationDiverged`]; [`Error::DeviceMemory`] and [`Error::Gpu`] of
+    /// a device.
     pub fn evaluate(&mut self, samples: &Samples<'_>) -> Result<Evaluation, Error> {
         self.settle()?;
         self.evaluate_announced(samples)

@@ -322,6 +322,9 @@ pub(crate) struct DataArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) data: DataDir,
+    /// Check the kernels of this precision alone: f32, tf32 or bf16
+    #[arg(long)]
+    pub(crate) precision: Option<Precision>,
     /// Print one JSON object in place of text
     #[arg(long)]
     pub(crate) json: bool,

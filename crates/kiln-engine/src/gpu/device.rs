@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // cudarc's event tracking is turned off, and an event is asked for its error
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUresult;
@@ -10,13 +11,13 @@ use cudarc::driver::{
 };
 
 use super::copies::Format;
-use super::kernels::{
-    Kernels, Module, Team, all_resident_modules, copies_modules, modules, warpgroup_modules,
-};
+use super::kernels::{Kernels, Team, all_resident_modules, copies_modules, modules, warpgroup_modules};
+use super::modules::Module;
 use super::probe;
+use crate::nvtx::range;
 use crate::{Choices, Error, Precision};
 
-/// A GPU with its kernels loaded.
+/// A GPU and its kernels.
 pub(crate) struct Gpu {
     pub(crate) stream: Arc<CudaStream>,
     pub(crate) kernels: Arc<Kernels>,
@@ -38,29 +39,50 @@ pub(crate) struct Gpu {
     pub(crate) choices: Choices,
     /// Whether each kernel is waited for, so that an error names the kernel that it is of.
     pub(crate) waits: bool,
+    /// Whether what is launched is not to reach the device: [`Gpu::rehearse`].
+    pub(super) rehearses: Cell<bool>,
 }
 
+/// A kernel that every engine launches.
+const FIRST: &str = "batch_sums";
+
 impl Gpu {
-    /// Opens device number `ordinal` and loads the kernels of one precision.
+    /// Opens device number `ordinal`, with the kernels of one precision. One of them is loaded, so that a driver that cannot compile
+    /// any is found out here.
     ///
     /// # Errors
     /// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses.
     pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Self, Error> {
-        Self::with_modules(ordinal, &modules(precision))
+        let gpu = Self::with_modules(ordinal, &modules(precision))?;
+        gpu.kernels.load(FIRST)?;
+        Ok(gpu)
     }
 
-    /// Loads more modules.
-    pub(crate) fn load(&mut self, modules: &[Module]) -> Result<(), Error> {
-        Arc::make_mut(&mut self.kernels).add(self.stream.context(), modules)
+    /// Has the kernels of more modules.
+    pub(crate) fn add(&mut self, modules: &[Module]) {
+        Arc::make_mut(&mut self.kernels).add(modules);
     }
 
-    /// Loads what multiplies the operands of wide layers.
-    pub(crate) fn load_for_wide_layers(&mut self, format: Format) -> Result<(), Error> {
-        self.load(&copies_modules(format))?;
-        if self.warpgroups { self.load(warpgroup_modules(format)) } else { Ok(()) }
+    /// Has those that multiply the operands of wide layers.
+    pub(crate) fn add_for_wide_layers(&mut self, format: Format) {
+        self.add(&copies_modules(format));
+        if self.warpgroups {
+            self.add(warpgroup_modules(format));
+        }
     }
 
-    /// Opens a device and loads these modules.
+    /// Loads the kernels that `launches` launches, and launches none of them: neither the first epoch's time nor a capture, which may
+    /// load nothing, is to have that in it. `launches` must do nothing else on the device.
+    ///
+    /// # Errors
+    /// Those of `launches`.
+    pub(crate) fn rehearse(&self, launches: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let _range = range(format_args!("rehearsal"));
+        let _end = Rehearsal::begin(&self.rehearses);
+        launches()
+    }
+
+    /// Opens a device, with the kernels of these modules.
     pub(super) fn with_modules(ordinal: usize, modules: &[Module]) -> Result<Self, Error> {
         let found = probe(ordinal)?;
         let failed = |error| fault("opening the device", error);
@@ -70,7 +92,7 @@ impl Gpu {
         unsafe { context.disable_event_tracking() };
         // Not the default stream: work on that cannot be captured.
         let stream = context.new_stream().map_err(failed)?;
-        let kernels = Arc::new(Kernels::load(&context, modules)?);
+        let kernels = Arc::new(Kernels::new(&context, modules));
         Ok(Self {
             stream,
             kernels,
@@ -83,6 +105,7 @@ impl Gpu {
             name: found.to_string(),
             choices: Choices::default(),
             waits: false,
+            rehearses: Cell::new(false),
         })
     }
 
@@ -91,7 +114,7 @@ impl Gpu {
     pub(crate) fn beside(&self) -> Result<Self, Error> {
         let stream = self.stream.context().new_stream().map_err(|error| fault("making a stream", error))?;
         let (kernels, name) = (self.kernels.clone(), self.name.clone());
-        Ok(Self { stream, kernels, name, ..*self })
+        Ok(Self { stream, kernels, name, rehearses: Cell::new(false), ..*self })
     }
 
     /// This point of the work.
@@ -121,6 +144,22 @@ impl Gpu {
     }
 }
 
+/// A rehearsal, until it is dropped, whatever ends it.
+struct Rehearsal<'g>(&'g Cell<bool>);
+
+impl<'g> Rehearsal<'g> {
+    fn begin(rehearses: &'g Cell<bool>) -> Self {
+        rehearses.set(true);
+        Self(rehearses)
+    }
+}
+
+impl Drop for Rehearsal<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
 /// How many kernels a device has loaded, by what runs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadedKernels {
@@ -135,16 +174,16 @@ pub struct LoadedKernels {
 /// Loads every kernel of one precision that a device can run. The first time a driver compiles them, which may take a minute.
 ///
 /// # Errors
-/// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses, which names the module.
+/// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses, which names the kernel.
 pub fn load_kernels(ordinal: usize, precision: Precision) -> Result<LoadedKernels, Error> {
     let mut gpu = Gpu::open(ordinal, precision)?;
-    let graph = gpu.kernels.len();
-    gpu.load_for_wide_layers(Format::of(precision))?;
-    let both = gpu.kernels.len();
+    let graph = gpu.kernels.load_all()?;
+    gpu.add_for_wide_layers(Format::of(precision));
+    let both = gpu.kernels.load_all()?;
     for &team in gpu.teams {
-        all_resident_modules(team, precision).try_for_each(|modules| gpu.load(&modules))?;
+        all_resident_modules(team, precision).for_each(|modules| gpu.add(&modules));
     }
-    Ok(LoadedKernels { graph, wide_layers: both - graph, resident: gpu.kernels.len() - both })
+    Ok(LoadedKernels { graph, wide_layers: both - graph, resident: gpu.kernels.load_all()? - both })
 }
 
 /// Whether an event has come to pass; an error where the device has failed, which cudarc's own query takes for not yet.

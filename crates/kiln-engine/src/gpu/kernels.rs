@@ -4,14 +4,17 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::num::NonZero;
 use std::ptr::{from_ref, null_mut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DeviceRepr, DriverError};
+use rayon::prelude::*;
 
 use super::copies::Format;
-use super::{Gpu, Region, fault, modules};
+use super::modules::{Entry, Module, entries};
+use super::{Gpu, Region, fault};
 use crate::{Error, Precision};
 
 /// How the blocks that train one run on the resident engine work together.
@@ -31,9 +34,6 @@ impl std::fmt::Display for Team {
         })
     }
 }
-
-/// Name and PTX of a module.
-pub(super) type Module = (&'static str, &'static str);
 
 macro_rules! module {
     ($($name:literal),+) => {
@@ -143,50 +143,74 @@ enum Param {
 /// A kernel, and the types of its parameters as its PTX declares them.
 #[derive(Clone)]
 struct Kernel {
-    function: CudaFunction,
+    entry: Entry,
     params: Vec<Param>,
+    /// From its first use on.
+    function: OnceLock<CudaFunction>,
 }
 
-/// All kernels of one precision, loaded.
+/// The kernels of some modules in a context, each loaded when it is first used. A driver refuses that while a stream captures: see
+/// [`Gpu::rehearse`].
 #[derive(Clone)]
-pub(crate) struct Kernels(HashMap<&'static str, Kernel>);
+pub(crate) struct Kernels {
+    context: Arc<CudaContext>,
+    by_name: HashMap<&'static str, Kernel>,
+}
 
 impl Kernels {
-    pub(super) fn load(context: &Arc<CudaContext>, wanted: &[Module]) -> Result<Self, Error> {
-        let mut kernels = Self(HashMap::new());
-        kernels.add(context, wanted)?;
-        Ok(kernels)
+    pub(super) fn new(context: &Arc<CudaContext>, modules: &[Module]) -> Self {
+        let mut kernels = Self { context: context.clone(), by_name: HashMap::new() };
+        kernels.add(modules);
+        kernels
     }
 
-    /// Loads more modules.
-    pub(super) fn add(&mut self, context: &Arc<CudaContext>, wanted: &[Module]) -> Result<(), Error> {
-        for &(of, ptx) in wanted {
-            let module = modules::load(context, (of, ptx))?;
-            for (name, params) in entries(ptx) {
-                let function = modules::function(&module, of, name)?;
-                self.0.insert(name, Kernel { function, params });
+    /// The kernels of more modules; those that are there already stay as they are.
+    pub(super) fn add(&mut self, modules: &[Module]) {
+        for entry in modules.iter().flat_map(|&module| entries(module)) {
+            self.by_name.entry(entry.name).or_insert_with(|| {
+                let params = entry.params().split(',').filter_map(param).collect();
+                Kernel { entry, params, function: OnceLock::new() }
+            });
+        }
+    }
+
+    /// Loads them all, on all threads, since a driver that compiles one uses one; how many there are.
+    pub(super) fn load_all(&self) -> Result<usize, Error> {
+        let kernels: Vec<&Kernel> = self.by_name.values().collect();
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
+        pool.install(|| kernels.into_par_iter().try_for_each(|kernel| self.loaded(kernel).map(drop)))?;
+        Ok(self.by_name.len())
+    }
+
+    /// Loads one.
+    pub(super) fn load(&self, name: &str) -> Result<(), Error> {
+        self.loaded(self.get(name)).map(drop)
+    }
+
+    /// Names of those that are loaded, sorted.
+    #[cfg(test)]
+    pub(crate) fn names_loaded(&self) -> Vec<&'static str> {
+        let loaded = self.by_name.values().filter(|kernel| kernel.function.get().is_some());
+        let mut names: Vec<_> = loaded.map(|kernel| kernel.entry.name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn loaded<'k>(&self, kernel: &'k Kernel) -> Result<&'k CudaFunction, Error> {
+        match kernel.function.get() {
+            Some(function) => Ok(function),
+            None => {
+                let function = kernel.entry.load(&self.context)?;
+                Ok(kernel.function.get_or_init(|| function))
             }
         }
-        Ok(())
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
     }
 
     fn get(&self, name: &str) -> &Kernel {
-        self.0.get(name).unwrap_or_else(|| panic!("{name} is no kernel of the embedded PTX"))
+        self.by_name.get(name).unwrap_or_else(|| panic!("{name} is no kernel of the embedded PTX"))
     }
-}
-
-/// Names and parameter types of the kernels in a PTX text.
-fn entries(ptx: &'static str) -> impl Iterator<Item = (&'static str, Vec<Param>)> {
-    ptx.split(".visible .entry ").skip(1).filter_map(|text| {
-        let (name, rest) = text.split_once('(')?;
-        let params = rest.split_once(')')?.0.split(',');
-        Some((name, params.filter_map(param).collect()))
-    })
 }
 
 /// The type of a parameter that PTX declares: `.param .u32 name` or `.param .align 8 .b8 name[64]`.
@@ -357,7 +381,7 @@ impl Group {
     /// How many such groups of a kernel the device holds at once: none where it cannot place even one.
     pub(super) fn active(self, gpu: &Gpu, name: &str, threads: u32) -> Result<u32, Error> {
         let failed = |error| fault(&format!("asking for groups of {} blocks of {name}", self.blocks), error);
-        let function = &gpu.kernels.get(name).function;
+        let function = gpu.kernels.loaded(gpu.kernels.get(name))?;
         match self.allow(function) {
             Err(error) if is_refusal(error) => return Ok(0),
             allowed => allowed.map_err(failed)?,
@@ -402,8 +426,8 @@ const GRID_Y_MAX: u32 = 65_535;
 pub(super) struct Launch<'a> {
     name: &'a str,
     dims: Dims,
-    function: &'a CudaFunction,
-    params: &'a [Param],
+    kernels: &'a Kernels,
+    kernel: &'a Kernel,
     /// Addresses of the arguments, which live as long as the launch.
     arguments: Vec<*mut c_void>,
     pushed: Vec<Param>,
@@ -413,19 +437,21 @@ pub(super) struct Launch<'a> {
     wrong: Option<String>,
     stream: &'a Arc<CudaStream>,
     waits: bool,
+    /// Whether it is not to reach the device.
+    rehearsed: bool,
 }
 
 impl<'a> Launch<'a> {
     pub(super) fn new(gpu: &'a Gpu, name: &'a str, dims: Dims) -> Self {
-        let Kernel { function, params } = gpu.kernels.get(name);
-        let (stream, waits) = (&gpu.stream, gpu.waits);
+        let (kernels, kernel) = (&*gpu.kernels, gpu.kernels.get(name));
+        let (stream, waits, rehearsed) = (&gpu.stream, gpu.waits, gpu.rehearses.get());
         let (arguments, pushed) = (Vec::new(), Vec::new());
         let (shared_bytes, group) = (0, None);
         let launch = Self {
             name,
             dims,
-            function,
-            params,
+            kernels,
+            kernel,
             arguments,
             pushed,
             shared_bytes,
@@ -433,6 +459,7 @@ impl<'a> Launch<'a> {
             wrong: None,
             stream,
             waits,
+            rehearsed,
         };
         launch.sized(dims)
     }
@@ -505,10 +532,10 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// Submits it, and waits for it where the device's kernels are waited for.
+    /// Submits it, and waits for it where the device's kernels are waited for. In a rehearsal it is checked alone.
     ///
     /// # Errors
-    /// [`Error::Gpu`] with the kernel's name and dimensions, where parameters are not the kernel's, a buffer is too small or
+    /// [`Error::Gpu`] where the kernel cannot be loaded; the same with the kernel's name and dimensions, where parameters are not the kernel's, a buffer is too small or
     /// the driver refuses.
     pub(super) fn submit(mut self, grid: (u32, u32, u32), threads: u32) -> Result<(), Error> {
         let Dims { b, k, n } = self.dims;
@@ -519,25 +546,34 @@ impl<'a> Launch<'a> {
                     .get_or_insert_with(|| format!("{blocks} blocks along {axis}, expected at most {most}"));
             }
         }
-        if self.pushed != self.params {
-            self.wrong = Some(format!("parameters {:?}, expected {:?}", self.pushed, self.params));
+        if self.pushed != self.kernel.params {
+            self.wrong = Some(format!("parameters {:?}, expected {:?}", self.pushed, self.kernel.params));
         }
         if let Some(reason) = self.wrong {
             return Err(Error::Gpu { what: what("launching"), reason });
         }
-        self.launch(grid, threads).map_err(|error| fault(&what("launching"), error))?;
+        let function = self.kernels.loaded(self.kernel)?;
+        if self.rehearsed {
+            return Ok(());
+        }
+        self.launch(function, grid, threads).map_err(|error| fault(&what("launching"), error))?;
         match self.waits {
             true => self.stream.synchronize().map_err(|error| fault(&what("running"), error)),
             false => Ok(()),
         }
     }
 
-    fn launch(&self, grid: (u32, u32, u32), threads: u32) -> Result<(), DriverError> {
+    fn launch(
+        &self,
+        function: &CudaFunction,
+        grid: (u32, u32, u32),
+        threads: u32,
+    ) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
-        let (function, arguments) = (self.function.cu_function(), self.arguments.as_ptr().cast_mut());
+        let (handle, arguments) = (function.cu_function(), self.arguments.as_ptr().cast_mut());
         let Some(group) = self.group else {
             if self.shared_bytes > 0 {
-                allow_shared(self.function, self.shared_bytes)?;
+                allow_shared(function, self.shared_bytes)?;
             }
             // SAFETY: the parameters are of the types that the PTX declares, in number and order, as `submit` has checked; every
             // pointer, in a structure too, is to device memory that lives (`Region` borrows it) and has as many values as the
@@ -547,14 +583,14 @@ impl<'a> Launch<'a> {
             return unsafe {
                 let (x, y, z) = grid;
                 let (shared, stream) = (self.shared_bytes, self.stream.cu_stream());
-                sys::cuLaunchKernel(function, x, y, z, threads, 1, 1, shared, stream, arguments, null_mut())
+                sys::cuLaunchKernel(handle, x, y, z, threads, 1, 1, shared, stream, arguments, null_mut())
             }
             .result();
         };
-        group.allow(self.function)?;
+        group.allow(function)?;
         group.configured(self.stream, grid, threads, |config| {
             // SAFETY: as above; the configuration, with the attribute it points to, lives during the call.
-            unsafe { sys::cuLaunchKernelEx(config, function, arguments, null_mut()) }.result()
+            unsafe { sys::cuLaunchKernelEx(config, handle, arguments, null_mut()) }.result()
         })
     }
 }
@@ -567,16 +603,16 @@ mod tests {
     #[test]
     fn precisions_have_the_same_kernels() {
         let names = |precision| -> Vec<Vec<&str>> {
-            let of = |ptx| entries(ptx).map(|entry| entry.0);
-            products(precision).iter().map(|(_, ptx)| of(ptx).collect()).collect()
+            let of = |module| entries(module).map(|entry| entry.name);
+            products(precision).map(|module| of(module).collect()).into()
         };
         let expected = names(Precision::F32);
         assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [3, 21, 16]);
         assert_eq!(names(Precision::Tf32), expected);
         assert_eq!(names(Precision::Bf16), expected);
         let names = |format, own: &str| {
-            let of = |ptx| entries(ptx).map(|entry| entry.0.replace(own, "")).collect();
-            copies_modules(format).map(|(_, ptx)| of(ptx))
+            let of = |module| entries(module).map(|entry| entry.name.replace(own, "")).collect();
+            copies_modules(format).map(of)
         };
         let expected: [Vec<String>; 3] = names(Format::Bf16, "_bf16");
         assert_eq!(expected.each_ref().map(Vec::len), [4, 9, 12]);
@@ -584,14 +620,14 @@ mod tests {
         assert_eq!(names(Format::Bf16x3, "_bf16x3"), expected);
 
         // Of one tile, those of warpgroups are the same, whatever their tile.
-        let names = |ptx, tile: &str| -> Vec<String> {
-            entries(ptx).filter_map(|entry| Some(entry.0.strip_suffix(tile)?.to_owned())).collect()
+        let names = |module, tile: &str| -> Vec<String> {
+            entries(module).filter_map(|entry| Some(entry.name.strip_suffix(tile)?.to_owned())).collect()
         };
         for format in [Format::Bf16, Format::Bf16x3] {
-            let [_, products @ ..] = copies_modules(format).map(|(_, ptx)| names(ptx, "_128"));
+            let [_, products @ ..] = copies_modules(format).map(|module| names(module, "_128"));
             for tile in ["_warpgroups_128", "_warpgroups_256"] {
                 let found: Vec<_> =
-                    warpgroup_modules(format).iter().map(|(_, ptx)| names(ptx, tile)).collect();
+                    warpgroup_modules(format).iter().map(|&module| names(module, tile)).collect();
                 assert_eq!(found, products, "{tile}");
             }
         }

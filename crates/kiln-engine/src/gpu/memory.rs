@@ -8,12 +8,18 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use cudarc::driver::{
-    CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, HostSlice, PinnedHostSlice, ValidAsZeroBits,
-    result,
+    CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, HostSlice, PinnedHostSlice,
+    ValidAsZeroBits, result,
 };
 
 use super::{Gpu, fault};
 use crate::Error;
+
+/// The error where a device has too little memory for so many bytes.
+pub(super) fn no_room(context: &CudaContext, what: &'static str, bytes: u128) -> Error {
+    let (free, total) = context.mem_get_info().unwrap_or((0, 0));
+    Error::DeviceMemory { what, bytes, free, total }
+}
 
 /// A buffer of zeros at first, on one device.
 pub(crate) struct Buffer<T> {
@@ -29,10 +35,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
     /// [`Error::DeviceMemory`] says what was asked for, what was free, and what would need less.
     pub(crate) fn new(gpu: &Gpu, what: &'static str, len: usize) -> Result<Self, Error> {
         let bytes = (len as u128) * size_of::<T>() as u128;
-        let refused = || {
-            let (free, total) = gpu.stream.context().mem_get_info().unwrap_or((0, 0));
-            Error::DeviceMemory { what, bytes, free, total }
-        };
+        let refused = || no_room(gpu.stream.context(), what, bytes);
         if bytes > isize::MAX as u128 {
             return Err(refused());
         }

@@ -1,7 +1,7 @@
 //! CUDA devices: what engines that run on one share.
 //!
 //! `probe` finds a GPU and says what is wrong where it cannot; `device` opens one; `memory` holds buffers on it; `kernels` the embedded PTX and the
-//! functions in it, which `modules` loads; the other modules launch one family of kernels each, under the name of its source in `kernels/`. A launch
+//! functions in it, each of which `modules` loads when it is first launched; the other modules launch one family of kernels each, under the name of its source in `kernels/`. A launch
 //! wrapper checks shapes, chooses the tile, and names kernel and dimensions in its error.
 //!
 //! Everything is computed on one stream, in the order of the calls; `pinned` copies on a second one, and the resident engine trains

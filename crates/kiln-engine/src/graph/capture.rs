@@ -13,7 +13,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags as Flags, CUstreamCaptureMode
 
 use super::{Batch, Graph, Submission};
 use crate::Error;
-use crate::gpu::{advance, fault};
+use crate::gpu::fault;
 use crate::nvtx::range;
 
 /// Graphs that are kept.
@@ -89,7 +89,7 @@ fn submit_slot(engine: &Graph<'_>, shape: Shape, slot: usize) -> Result<(), Erro
     let Shape { steps, rows, stride, side } = shape;
     engine.submit_step(Batch { slot: slot as u32, ..Batch::alone(rows as usize, stride as usize, side) })?;
     match slot + 1 == steps {
-        true => advance(&engine.gpu, engine.arenas.step.all(), steps as u32),
+        true => engine.submit_advance(steps),
         false => Ok(()),
     }
 }

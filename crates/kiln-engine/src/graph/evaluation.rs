@@ -6,8 +6,10 @@ use crate::{Error, Inputs, Samples, Targets};
 
 /// Rows a batch of an evaluation, or a part of a batch where those are fewer: its result does not depend on the training's batch.
 const BATCH: usize = 2048;
-/// Samples are kept where they take such a part of the free memory at most.
+/// Samples are kept where they and their results take such a part of the free memory at most.
 const KEPT_PART: usize = 8;
+/// Bytes of a row's place in the order, its loss and its hit.
+const RESULT_BYTES: usize = 12;
 
 /// What evaluations need on the device.
 #[derive(Default)]
@@ -41,25 +43,54 @@ fn place(samples: &Samples<'_>) -> [(usize, usize); 2] {
 }
 
 impl Graph<'_> {
-    /// Keeps samples on the device, where they are few for it, in the place of those that it has kept.
+    /// Makes ready for evaluations of these samples, which epochs may run beside: loads their kernels, and keeps the samples on the device
+    /// where they are few for it, in the place of those that it has kept.
     pub(super) fn keep_samples(&mut self, samples: Option<&Samples<'_>>) -> Result<(), Error> {
         self.evaluation.kept = None;
         let Some(samples) = samples else { return Ok(()) };
         let free = self.gpu.stream.context().mem_get_info().map_or(0, |(free, _)| free);
-        if samples.len().saturating_mul(samples.row_bytes()) > free / KEPT_PART {
-            return Ok(());
+        let bytes = samples.len().saturating_mul(samples.row_bytes() + RESULT_BYTES);
+        match self.prepare_evaluation(samples, bytes <= free / KEPT_PART) {
+            Err(Error::DeviceMemory { .. }) => {
+                self.forget_evaluation();
+                Ok(())
+            }
+            done => done,
         }
-        self.evaluation.kept = match Resident::new(&self.gpu, samples) {
-            Ok(resident) => Some(Kept { at: place(samples), samples: resident }),
-            Err(Error::DeviceMemory { .. }) => None,
-            Err(error) => return Err(error),
+    }
+
+    fn prepare_evaluation(&mut self, samples: &Samples<'_>, keep: bool) -> Result<(), Error> {
+        let batch = self.evaluation_batch(samples);
+        let rows = if keep { samples.len() } else { batch };
+        let there = Resident::new(&self.gpu, &samples.rows(0..rows))?;
+        let mut arenas = match self.evaluation.arenas.take() {
+            Some(arenas) => arenas,
+            None => Arenas::new(&self.gpu, &self.net.widths, self.copied, Purpose::Evaluation)?,
         };
+        arenas.reserve(&self.gpu, batch, rows, rows.div_ceil(batch))?;
+        self.gpu.rehearse(|| {
+            [batch, samples.len() % batch]
+                .into_iter()
+                .filter(|&rows| rows > 0)
+                .try_for_each(|rows| self.submit_evaluation(&there, &arenas, rows, batch))
+        })?;
+        self.evaluation.arenas = Some(arenas);
+        match keep {
+            true => self.evaluation.kept = Some(Kept { at: place(samples), samples: there }),
+            false => self.evaluation.passing = Some(there),
+        }
         Ok(())
     }
 
-    /// Gives back the memory of samples that are kept; whether there were any.
-    pub(super) fn forget_samples(&mut self) -> bool {
-        self.evaluation.kept.take().is_some()
+    /// Rows of a batch of an evaluation.
+    fn evaluation_batch(&self, samples: &Samples<'_>) -> usize {
+        BATCH.min(self.part_rows() as usize).min(samples.len())
+    }
+
+    /// Gives back the memory of evaluations; whether they had any.
+    pub(super) fn forget_evaluation(&mut self) -> bool {
+        let Evaluator { arenas, passing, kept } = std::mem::take(&mut self.evaluation);
+        arenas.is_some() || passing.is_some() || kept.is_some()
     }
 
     /// The sum of the losses of all samples, and how many are hits.
@@ -72,7 +103,7 @@ impl Graph<'_> {
     }
 
     fn evaluate_on(&self, evaluator: &mut Evaluator, samples: &Samples<'_>) -> Result<(f64, u64), Error> {
-        let batch = BATCH.min(self.part_rows() as usize).min(samples.len());
+        let batch = self.evaluation_batch(samples);
         let arenas = match &mut evaluator.arenas {
             Some(arenas) => arenas,
             none => none.insert(Arenas::new(&self.gpu, &self.net.widths, self.copied, Purpose::Evaluation)?),
@@ -109,15 +140,26 @@ impl Graph<'_> {
         let (order, batches): (Vec<u32>, _) = ((0..rows as u32).collect(), rows.div_ceil(batch));
         arenas.reserve(&self.gpu, batch, rows, batches)?;
         arenas.begin(&self.gpu, &order, &[])?;
-        for slot in 0..batches {
-            let of_batch = (rows - slot * batch).min(batch);
-            let alone = Batch::alone(of_batch, batch, 0);
-            self.forward(samples.feed(), arenas, Batch { slot: slot as u32, ..alone })?;
-        }
-        let loss = self.sums(arenas, rows, batch)?.iter().sum();
+        self.submit_evaluation(samples, arenas, rows, batch)?;
+        let loss = self.step_sums(arenas, batches)?.iter().sum();
         let mut hits = vec![0; batches];
         arenas.step_hits.download(&self.gpu, &mut hits)?;
         Ok((loss, hits.into_iter().map(u64::from).sum()))
+    }
+
+    /// Every launch of an evaluation.
+    fn submit_evaluation(
+        &self,
+        samples: &Resident,
+        arenas: &Arenas,
+        rows: usize,
+        batch: usize,
+    ) -> Result<(), Error> {
+        for (slot, first) in (0..rows).step_by(batch).enumerate() {
+            let alone = Batch::alone((rows - first).min(batch), batch, 0);
+            self.forward(samples.feed(), arenas, Batch { slot: slot as u32, ..alone })?;
+        }
+        self.submit_sums(arenas, rows, batch)
     }
 }
 
@@ -167,15 +209,16 @@ mod tests {
         graph.evaluate(&samples(999)).unwrap();
         assert!(graph.evaluation.passing.is_some(), "others are not those");
 
-        // 2600 rows of 20 and 3 outputs and their gradients, and an order: 478 KB. Those kept are 51 KB.
+        // 2600 rows of 20 and 3 outputs and their gradients, and an order: 478 KB. Those kept are 51 KB, what else evaluations have 104 KB.
         graph.evaluation.passing = None;
         let order: Vec<u32> = (0..2600).collect();
         let filler = crate::gpu::Buffer::<u8>::new(&graph.gpu, "less room", {
             let (free, _) = graph.gpu.stream.context().mem_get_info().unwrap();
-            free - 460_000
+            free - 380_000
         });
         graph.epoch(&order, 2600, &mut |_| ()).unwrap();
-        assert!(graph.evaluation.kept.is_none(), "training came first");
+        let evaluation = &graph.evaluation;
+        assert!(evaluation.kept.is_none() && evaluation.arenas.is_none(), "training came first");
         drop(filler);
         assert!(graph.evaluate(&few).unwrap().accuracy.is_some());
 

@@ -18,8 +18,8 @@ mod tests;
 use crate::engine::Engine;
 use crate::gpu::copies::Format;
 use crate::gpu::{
-    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, batch_sums, head,
-    input_gradient, linear, loss, sgd, weight_gradients,
+    Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, advance,
+    batch_sums, head, input_gradient, linear, loss, sgd, weight_gradients,
 };
 use crate::nvtx::range;
 use crate::{
@@ -97,6 +97,8 @@ pub(crate) struct Graph<'d> {
     options: GraphOptions,
     steps: Steps,
     epochs: usize,
+    /// Rows and rows a batch of the epochs whose kernels were last loaded.
+    rehearsed: Option<(usize, usize)>,
     pub(crate) gpu: Gpu,
 }
 
@@ -163,7 +165,7 @@ impl<'d> Graph<'d> {
         let copied =
             copies::pay(&gpu, model.layers(), options.precision).then(|| Format::of(options.precision));
         if let Some(format) = copied {
-            gpu.load_for_wide_layers(format)?;
+            gpu.add_for_wide_layers(format);
         }
         let net = Net::new(&gpu, model, &optimizer, copied)?;
         let train = Data::new(&gpu, train, options.placement)?;
@@ -180,6 +182,7 @@ impl<'d> Graph<'d> {
             options,
             steps: Steps::new(options.profile),
             epochs: 0,
+            rehearsed: None,
             gpu,
         })
     }
@@ -219,6 +222,11 @@ impl<'d> Graph<'d> {
         }
         self.submit_gradients(batch)?;
         self.update(batch)
+    }
+
+    /// Moves the counter of steps on.
+    fn submit_advance(&self, steps: usize) -> Result<(), Error> {
+        advance(&self.gpu, self.arenas.step.all(), steps as u32)
     }
 
     /// Stores the gradients of a batch, part by part.
@@ -421,16 +429,16 @@ impl<'d> Graph<'d> {
         }
     }
 
-    /// Makes room for batches of `stride` rows in epochs of `rows`.
-    fn reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
-        match self.try_reserve(stride, rows) {
-            // Training comes before what spares an upload.
-            Err(Error::DeviceMemory { .. }) if self.forget_samples() => self.try_reserve(stride, rows),
+    /// Does what needs memory; where there is too little, once more without what evaluations have: training comes first.
+    fn making_room(&mut self, needy: impl Fn(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        match needy(self) {
+            Err(Error::DeviceMemory { .. }) if self.forget_evaluation() => needy(self),
             done => done,
         }
     }
 
-    fn try_reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
+    /// Makes room for batches of `stride` rows in epochs of `rows`.
+    fn reserve(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
         let batch = stride.min(self.part_rows() as usize);
         if batch < stride {
             self.net.reserve_gradients(&self.gpu)?;
@@ -445,24 +453,42 @@ impl<'d> Graph<'d> {
         data.and(arenas).map(|_| ())
     }
 
-    /// Sums what the rows of an epoch came to: one count of hits a step, which stays on the device, and one loss, not yet divided
-    /// by its rows.
-    fn sums(&self, arenas: &Arenas, rows: usize, batch: usize) -> Result<Vec<f64>, Error> {
+    /// Loads the kernels of epochs of `rows` rows in batches of `stride`, if they are other epochs than the last.
+    fn rehearse(&mut self, stride: usize, rows: usize) -> Result<(), Error> {
+        if self.rehearsed == Some((rows, stride)) {
+            return Ok(());
+        }
+        self.gpu.rehearse(|| {
+            for rows in [stride, rows % stride].into_iter().filter(|&rows| rows > 0) {
+                self.submit_step(Batch::alone(rows, stride, 0))?;
+            }
+            self.submit_advance(1)?;
+            self.submit_sums(&self.arenas, rows, stride)
+        })?;
+        self.rehearsed = Some((rows, stride));
+        Ok(())
+    }
+
+    /// Sums what the rows of an epoch came to, and reads back the losses.
+    fn sums(&self, rows: usize, batch: usize) -> Result<Vec<f64>, Error> {
+        self.submit_sums(&self.arenas, rows, batch)?;
+        self.step_sums(&self.arenas, rows.div_ceil(batch))
+    }
+
+    /// Reads back the losses of so many steps.
+    fn step_sums(&self, arenas: &Arenas, steps: usize) -> Result<Vec<f64>, Error> {
         let _range = range(format_args!("read back"));
-        let (losses, hits) = (arenas.losses.all(), arenas.hits.all());
-        let (step_losses, step_hits) = (&arenas.step_losses, &arenas.step_hits);
-        batch_sums(
-            &self.gpu,
-            losses,
-            hits,
-            step_losses.all(),
-            step_hits.all(),
-            rows as u32,
-            batch.min(rows) as u32,
-        )?;
-        let mut sums = vec![0.0; rows.div_ceil(batch)];
-        step_losses.download(&self.gpu, &mut sums)?;
+        let mut sums = vec![0.0; steps];
+        arenas.step_losses.download(&self.gpu, &mut sums)?;
         Ok(sums)
+    }
+
+    /// Sums what the rows of an epoch came to: one count of hits a step and one loss, not yet divided by its rows.
+    fn submit_sums(&self, arenas: &Arenas, rows: usize, batch: usize) -> Result<(), Error> {
+        let (losses, hits) = (arenas.losses.all(), arenas.hits.all());
+        let (step_losses, step_hits) = (arenas.step_losses.all(), arenas.step_hits.all());
+        let (rows, batch) = (rows as u32, batch.min(rows) as u32);
+        batch_sums(&self.gpu, losses, hits, step_losses, step_hits, rows, batch)
     }
 }
 
@@ -480,20 +506,28 @@ impl Engine for Graph<'_> {
         format!("graph, {}, {}, {data}{}", self.gpu.name, self.options.precision, parts.unwrap_or_default())
     }
 
+    fn prepare(&mut self, rows: usize, batch: usize) -> Result<(), Error> {
+        let stride = batch.min(rows);
+        self.making_room(|graph| {
+            graph.reserve(stride, rows)?;
+            graph.rehearse(stride, rows)
+        })
+    }
+
     fn epoch(
         &mut self,
         order: &[u32],
         batch: usize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
+        self.prepare(order.len(), batch)?; // done already where the clock of `epochs` runs
         self.epochs += 1;
         let _range = range(format_args!("epoch {}", self.epochs));
         let (rows, stride) = (order.len(), batch.min(order.len()));
         let steps = rows.div_ceil(stride);
         let scalars = scalars(&self.optimizer, &self.schedule, self.steps.submitted() as u64, steps);
-        self.reserve(stride, rows)?;
         let done = self.run_epoch(order, stride, &scalars);
-        let sums = done.and_then(|()| self.sums(&self.arenas, rows, stride));
+        let sums = done.and_then(|()| self.sums(rows, stride));
         let sums = sums.map_err(|error| error.during(self.steps.open()))?;
         self.steps.done();
         let epoch = Epoch::of_sums(&sums, rows, stride)?;
@@ -504,12 +538,14 @@ impl Engine for Graph<'_> {
     fn gradients(&mut self, rows: &[u32]) -> Result<Gradients, Error> {
         let _range = range(format_args!("gradients"));
         let count = rows.len();
-        self.reserve(count, count)?;
-        self.net.reserve_gradients(&self.gpu)?;
+        self.making_room(|graph| {
+            graph.reserve(count, count)?;
+            graph.net.reserve_gradients(&graph.gpu)
+        })?;
         self.begin(rows, count, &[])?;
         self.load(rows, 0)?;
         self.submit_gradients(Batch::alone(count, count, 0))?;
-        let sums = self.sums(&self.arenas, count, count)?;
+        let sums = self.sums(count, count)?;
         let tensors = self.net.download_gradients(&self.gpu)?;
         Ok(Gradients { loss: sums[0] / count as f64, tensors })
     }

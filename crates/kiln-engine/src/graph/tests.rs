@@ -1,4 +1,4 @@
-//! Steps of several kinds in one epoch.
+//! Steps of several kinds in one epoch, and the kernels of an epoch.
 
 use kiln_tests::on_device;
 
@@ -8,13 +8,17 @@ const ROWS: usize = 150;
 const WIDTH: usize = 29;
 const CLASSES: usize = 7;
 
+fn data() -> (Vec<u8>, Vec<u8>) {
+    let pixels = (0..ROWS * WIDTH).map(|at| (at * at * 31 % 251) as u8).collect();
+    (pixels, (0..ROWS).map(|row| (row * 5 % CLASSES) as u8).collect())
+}
+
 /// Batches of 40 have too many products for a head, and the tail of 30, or parts of 20, has not: whatever is computed how, the losses
 /// are those of an epoch of heads alone, and captured steps give the bits of others.
 #[test]
 fn batches_with_a_head_and_without_one_stand_side_by_side() {
     on_device!();
-    let pixels: Vec<u8> = (0..ROWS * WIDTH).map(|at| (at * at * 31 % 251) as u8).collect();
-    let labels: Vec<u8> = (0..ROWS).map(|row| (row * 5 % CLASSES) as u8).collect();
+    let (pixels, labels) = data();
     let order: Vec<u32> = (0..ROWS as u32).map(|at| at * 7 % ROWS as u32).collect();
     let run = |products: u64, submission: Submission, micro_batch: Option<usize>| {
         let job = Job {
@@ -46,4 +50,43 @@ fn batches_with_a_head_and_without_one_stand_side_by_side() {
     }
     assert_eq!(run(limit - 1, Submission::Captured, None).0, [false, false, true]);
     assert_eq!(run(0, Submission::Captured, None).0, [false; 3]);
+}
+
+/// What an epoch launches is loaded before its clock starts, and nothing else; what an evaluation launches, when its samples are announced.
+#[test]
+fn kernels_are_loaded_before_the_clock_starts() {
+    on_device!();
+    let (pixels, labels) = data();
+    let order: Vec<u32> = (0..ROWS as u32).collect();
+    let momentum: Optimizer = crate::Sgd { lr: 0.05, momentum: 0.9, ..crate::Sgd::default() }.into();
+    let small_tail = GraphOptions { micro_batch: Some(20), ..GraphOptions::default() };
+    let copies = Choices { copied_f32_weights_max: Some(0), ..Choices::default() };
+    let cases = [
+        (momentum, Loss::CrossEntropy, GraphOptions::default()),
+        (
+            momentum,
+            Loss::MeanSquaredError,
+            GraphOptions { submission: Submission::Direct, ..GraphOptions::default() },
+        ),
+        (momentum, Loss::CrossEntropy, small_tail),
+        (crate::AdamW::default().into(), Loss::CrossEntropy, GraphOptions::default()),
+        (momentum, Loss::CrossEntropy, GraphOptions { choices: copies, ..GraphOptions::default() }),
+        (momentum, Loss::MeanSquaredError, GraphOptions { placement: Placement::Streamed, ..small_tail }),
+    ];
+    for (optimizer, loss, options) in cases {
+        let train = Samples::pixels(&pixels, WIDTH, Targets::Labels(&labels)).unwrap();
+        let model = Mlp::new(&[WIDTH, 33, 21, CLASSES], 3).unwrap();
+        let job = Job { model, loss, optimizer, schedule: Schedule::default(), train };
+        let mut graph = Graph::new(job, options).unwrap();
+        graph.prepare(ROWS, 40).unwrap();
+        let prepared = graph.gpu.kernels.names_loaded();
+        graph.epoch(&order, 40, &mut |_| ()).unwrap();
+        assert_eq!(graph.gpu.kernels.names_loaded(), prepared, "{options:?}");
+        assert!(prepared.len() <= 16, "{prepared:?}");
+
+        graph.keep(Some(&train)).unwrap();
+        let announced = graph.gpu.kernels.names_loaded();
+        graph.evaluate(&train).unwrap();
+        assert_eq!(graph.gpu.kernels.names_loaded(), announced, "{options:?}");
+    }
 }

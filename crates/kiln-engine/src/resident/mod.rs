@@ -110,7 +110,7 @@ impl<'d> Core<'d> {
             teams.filter(|&team| options.team.is_none_or(|wanted| wanted == team)).collect();
         let (plan, active) = choose(&mut graph.gpu, &teams, form, widths, &options)?;
         if timed {
-            graph.gpu.load(&resident_modules(plan.team, options.precision, form, true))?;
+            graph.gpu.add(&resident_modules(plan.team, options.precision, form, true));
         }
         let x = rows(&graph.gpu, &graph.samples().0, options.precision, samples, widths[0])?;
         let stop = Buffer::new(&graph.gpu, "the wish to stop", 1)?;
@@ -229,8 +229,8 @@ fn training<'b>(
     Training { x: x.all(), form, wanted: graph.samples().1, stop: stop.all(), times: times.map(Buffer::all) }
 }
 
-/// The best plan of which the device can place the blocks of a run, and how many runs it can; `teams` in order. Loads their
-/// kernels.
+/// The best plan of which the device can place the blocks of a run, and how many runs it can; `teams` in order. Loads the
+/// kernels that it asks about.
 fn choose(
     gpu: &mut Gpu,
     teams: &[Team],
@@ -256,7 +256,7 @@ fn choose(
                 continue;
             }
         };
-        gpu.load(&resident_modules(team, options.precision, form, false))?;
+        gpu.add(&resident_modules(team, options.precision, form, false));
         for plan in plans {
             let active = active_runs(gpu, form, &plan)?;
             if active > 0 {

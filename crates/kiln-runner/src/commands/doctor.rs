@@ -53,16 +53,28 @@ enum Outcome {
     Broken,
 }
 
+/// Columns of a check's name in text.
+const NAME_WIDTH: usize = "self-test 0".len();
+
 #[derive(Debug, Default)]
 struct Report {
     checks: Vec<Check>,
+    /// Whether it is said as it comes, a line each: the first check of a driver takes a minute.
+    lines: bool,
+    /// The first line that could not be said.
+    unsaid: Option<anyhow::Error>,
     /// Where a job has been trained, besides the host.
     trained: Option<Outcome>,
 }
 
 impl Report {
     fn add(&mut self, name: impl Into<String>, verdict: Verdict, detail: impl Into<String>) {
-        self.checks.push(Check { name: name.into(), verdict, detail: detail.into() });
+        let check = Check { name: name.into(), verdict, detail: detail.into() };
+        if self.lines && self.unsaid.is_none() {
+            let Check { name, verdict, detail } = &check;
+            self.unsaid = say(&format!("{name:NAME_WIDTH$}  {verdict:7}  {detail}")).err();
+        }
+        self.checks.push(check);
     }
 
     /// Adds what went right, or the error; gives the former.
@@ -88,10 +100,11 @@ fn verdict(error: &Error) -> Verdict {
 }
 
 pub(crate) fn run(arguments: &DoctorArgs) -> anyhow::Result<()> {
-    let mut report = Report::default();
+    let mut report = Report { lines: !arguments.json, ..Report::default() };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     report.add("cpu", Verdict::Ok, format!("{}, {threads} threads", cpu_name()));
-    gpus(&mut report);
+    let precisions = arguments.precision.map_or(Precision::ALL.to_vec(), |precision| vec![precision]);
+    gpus(&mut report, &precisions);
     data_sets(&mut report, arguments);
     for tool in ["nsys", "ncu"] {
         match on_path(tool) {
@@ -101,20 +114,20 @@ pub(crate) fn run(arguments: &DoctorArgs) -> anyhow::Result<()> {
             }
         }
     }
-    print(&report, arguments.json)?;
+    if let Some(error) = report.unsaid.take() {
+        return Err(error);
+    }
+    conclude(&report)?;
     let failed = report.checks.iter().filter(|check| check.verdict == Verdict::Failed).count();
     ensure!(failed == 0, "{failed} of {} checks failed", report.checks.len());
     Ok(())
 }
 
-fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+/// What it all comes to: in JSON, with all the checks.
+fn conclude(report: &Report) -> anyhow::Result<()> {
     let outcome = report.outcome();
-    if json {
+    if !report.lines {
         return say(&serde_json::json!({ "outcome": outcome, "checks": report.checks }).to_string());
-    }
-    let width = report.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
-    for Check { name, verdict, detail } in &report.checks {
-        say(&format!("{name:width$}  {verdict:7}  {detail}"))?;
     }
     say(match outcome {
         Outcome::Gpu => "Training runs on a GPU.",
@@ -125,7 +138,7 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
 }
 
 /// From the driver to a job that is trained on each device.
-fn gpus(report: &mut Report) {
+fn gpus(report: &mut Report, precisions: &[Precision]) {
     let Some(version) = driver_version(report) else { return };
     let count = report.result("devices", devices(), |count| format!("{count} found"));
     let found: Vec<_> = (0..count.unwrap_or(0)).map(inspect).collect();
@@ -142,7 +155,7 @@ fn gpus(report: &mut Report) {
             );
         }
         match info.check() {
-            Ok(()) => device(report, ordinal, &info),
+            Ok(()) => device(report, ordinal, &info, precisions),
             // Said of the driver already.
             Err(_) if version < CudaVersion::NEEDED => {}
             // Beside a device that can be used, one that cannot is no fault.
@@ -183,10 +196,13 @@ fn describe(info: &GpuInfo) -> String {
 }
 
 /// Memory, kernels and a job on a device that can run them.
-fn device(report: &mut Report, ordinal: usize, info: &GpuInfo) {
+fn device(report: &mut Report, ordinal: usize, info: &GpuInfo, precisions: &[Precision]) {
     let memory = free_memory(ordinal);
     report.result(&format!("memory {ordinal}"), memory, |free| format!("{:.1} GiB free", gib(*free)));
-    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+    for &precision in precisions {
+        if report.unsaid.is_some() {
+            return; // nobody waits for what takes a minute
+        }
         let loaded = load_kernels(ordinal, precision);
         report.result(&format!("kernels {ordinal}"), loaded, |LoadedKernels { graph, wide_layers, resident }| {
             format!("{precision}: {graph} for graph, {wide_layers} for wide layers on it, {resident} for resident")

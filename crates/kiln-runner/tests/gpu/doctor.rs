@@ -63,7 +63,7 @@ fn a_device_that_works_is_ok_and_the_simulator_is_called_one() {
 #[test]
 fn json_says_the_same() {
     let data = tiny_data();
-    let arguments = ["doctor", "--json", "--data-dir", data.path().to_str().unwrap()];
+    let arguments = ["doctor", "--json", "--precision", "tf32", "--data-dir", data.path().to_str().unwrap()];
     let run = run(
         command(Driver::Simulator, &[("KILN_SIM_ARCH", "sm_80")]),
         &arguments,
@@ -75,6 +75,9 @@ fn json_says_the_same() {
     let device = checks.iter().find(|check| check["name"] == "device 0").unwrap();
     assert_eq!(device["verdict"], "ok");
     assert!(device["detail"].as_str().unwrap().ends_with("no clusters"), "{device}");
+    let kernels: Vec<_> = checks.iter().filter(|check| check["name"] == "kernels 0").collect();
+    let [kernels] = kernels[..] else { panic!("expected one precision, found {kernels:?}") };
+    assert!(kernels["detail"].as_str().unwrap().starts_with("tf32: "), "{kernels}");
 }
 
 #[test]

@@ -69,7 +69,11 @@ fn replays_are_named_after_their_steps_and_captures_after_the_kernels_in_them() 
     let all = ranges(&record);
     let names = all.names();
     assert_eq!(names[0], "domain kiln");
-    assert_eq!(names[1..], ["epoch 1", "evaluation", "epoch 2", "evaluation"]);
+    assert_eq!(names[1..], ["rehearsal", "rehearsal", "epoch 1", "evaluation", "epoch 2", "evaluation"]);
+    let [evaluation, epoch] = [1, 2].map(|at| &all.inside[at]);
+    assert_eq!(evaluation.names(), ["linear", "linear", "loss", "batch_sums"]);
+    assert_eq!(epoch.names(), ["linear", "head", "weight_gradients", "advance", "batch_sums"]);
+    assert_eq!((evaluation.count("launch kernel"), epoch.count("launch kernel")), (0, 0));
 
     let expected = |first: usize| {
         [vec![format!("steps {first}..{}", first + 16)], steps(first + 16, first + 20)].concat()
@@ -77,7 +81,7 @@ fn replays_are_named_after_their_steps_and_captures_after_the_kernels_in_them() 
     let first = all.get("epoch 1");
     let captures = ["capture of 16 steps", "capture of 1 step"];
     let replays: Vec<&str> = first.names().into_iter().filter(|name| !captures.contains(name)).collect();
-    let read = ["read back".to_owned()];
+    let read = ["batch_sums", "read back"].map(str::to_owned);
     assert_eq!(replays, [expected(0), read.to_vec()].concat());
     let second = all.get("epoch 2");
     assert_eq!(second.names(), [expected(20), read.to_vec()].concat());
@@ -101,8 +105,8 @@ fn without_graphs_every_step_and_every_kernel_has_its_range() {
         let all = ranges(&record);
         for (epoch, first) in [("epoch 1", 0), ("epoch 2", 20)] {
             let epoch = all.get(epoch);
-            assert_eq!(epoch.names(), [steps(first, first + 20), vec!["read back".into()]].concat());
-            assert_eq!(epoch.inside[20].names(), ["batch_sums"]);
+            let end = ["batch_sums", "read back"].map(str::to_owned);
+            assert_eq!(epoch.names(), [steps(first, first + 20), end.to_vec()].concat());
             for step in &epoch.inside[..20] {
                 assert_eq!(step.names()[..3], ["linear", "head", "weight_gradients"], "{}", step.name);
                 for kernel in &step.inside {
@@ -113,7 +117,7 @@ fn without_graphs_every_step_and_every_kernel_has_its_range() {
             assert_eq!(epoch.count("launch kernel"), 20 * 3 + 5 + 1);
         }
         let evaluation = all.inside.iter().find(|range| range.name == "evaluation").unwrap();
-        assert_eq!(evaluation.names(), ["linear", "linear", "loss", "read back"]);
+        assert_eq!(evaluation.names(), ["linear", "linear", "loss", "batch_sums", "read back"]);
     }
 }
 

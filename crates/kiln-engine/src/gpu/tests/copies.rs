@@ -20,7 +20,7 @@ const FORMATS: [Format; 3] = [Format::Bf16, Format::Tf32, Format::Bf16x3];
 /// A device with the kernels of a format.
 fn open(format: Format) -> Gpu {
     let mut gpu = open_with(&[]);
-    gpu.load_for_wide_layers(format).unwrap();
+    gpu.add_for_wide_layers(format);
     gpu
 }
 

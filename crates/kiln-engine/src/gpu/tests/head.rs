@@ -24,7 +24,7 @@ const SIZES: [Dims; 8] = [
 #[test]
 fn heads() {
     on_device!();
-    for precision in PRECISIONS {
+    for precision in Precision::ALL {
         let gpu = open(precision);
         for dims in SIZES {
             for values in [Values::Integers, Values::Floats] {
@@ -168,7 +168,7 @@ fn case(
 #[test]
 fn what_is_not_finite_stays_in_its_row() {
     on_device!();
-    for precision in PRECISIONS {
+    for precision in Precision::ALL {
         stays_in_its_row(precision);
     }
 }
@@ -202,7 +202,7 @@ fn stays_in_its_row(precision: Precision) {
 #[test]
 fn buffers_may_begin_anywhere() {
     on_device!();
-    for precision in PRECISIONS {
+    for precision in Precision::ALL {
         let gpu = open(precision);
         for dims in [Dims { b: 5, k: 128, n: 10 }, Dims { b: 3, k: 260, n: 20 }] {
             let (rows, inputs, classes) = (dims.b as usize, dims.k as usize, dims.n as usize);

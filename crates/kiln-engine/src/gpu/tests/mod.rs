@@ -22,14 +22,13 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::copies::Format;
-use super::kernels::{Module, Team, all_resident_modules, copies_modules, modules, warpgroup_modules};
+use super::kernels::{Team, all_resident_modules, copies_modules, modules, warpgroup_modules};
+use super::modules::{Module, entries};
 use super::{Buffer, Dims, Gpu, Position, Region};
 use crate::Precision;
 
 /// Unit roundoff of float32.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
-
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 
 /// Sizes: one, primes, one past the edges of every tile, lines of two and of four values and of neither in one product, and more terms
 /// than the warps of a small tile load at once. The device says which tile a size is made of: `gpus`.
@@ -75,12 +74,39 @@ fn kept(gpu: Gpu) -> Gpu {
 #[test]
 fn ptx_that_is_refused_is_told_why() {
     on_device!();
-    let text = ".version 8.4\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\n\tadd.u32 %r1, %r2, %r3;\n\tret;\n}\n";
-    let Err(crate::Error::Gpu { what, reason }) = Gpu::with_modules(0, &[("broken", text)]) else {
-        panic!("expected an error")
+    let text = ".version 8.4\n.target sm_80\n.address_size 64\n.visible .entry fine()\n{\n\tret;\n}\n\
+        .visible .entry k()\n{\n\tadd.u32 %r1, %r2, %r3;\n\tret;\n}\n";
+    let gpu = open_with(&[("broken", text)]);
+    let crate::Error::Gpu { what, reason } = gpu.kernels.load("k").unwrap_err() else {
+        panic!("expected an error of the GPU")
     };
-    assert_eq!(what, "loading the kernels of broken");
-    assert!(reason.contains("(CUDA_ERROR_INVALID_PTX): ") && reason.contains("line 6"), "{reason}");
+    assert_eq!(what, "loading the kernel k of broken");
+    assert!(reason.contains("(CUDA_ERROR_INVALID_PTX): ") && reason.contains("line 10"), "{reason}");
+    gpu.kernels.load("fine").unwrap();
+}
+
+/// Each kernel is cut out with what its module declares and the names of its files, on the lines that it has there, and nothing of the
+/// module is left out.
+#[test]
+fn modules_are_cut_between_kernels() {
+    for (name, ptx) in all_modules() {
+        let files_of = |text: &str| text.lines().filter(|line| line.contains("\t.file\t")).count();
+        let (whole, files) = (ptx.lines().collect::<Vec<_>>(), files_of(ptx));
+        let mut used = vec![false; whole.len() - files];
+        let kernels: Vec<_> = entries((name, ptx)).collect();
+        assert_eq!(kernels.len(), ptx.matches(".entry").count(), "{name}");
+        for kernel in kernels {
+            let alone = kernel.ptx();
+            assert_eq!((alone.matches(".entry").count(), files_of(&alone)), (1, files), "{}", kernel.name);
+            assert!(!alone.contains("call"), "{} calls what it may not have been cut out with", kernel.name);
+            let lines = alone.lines().take_while(|line| !line.contains("\t.file\t"));
+            for (number, line) in lines.enumerate() {
+                assert!(line.is_empty() || line == whole[number], "{}, line {}", kernel.name, number + 1);
+                used[number] |= line == whole[number];
+            }
+        }
+        assert!(!used.contains(&false), "{name}");
+    }
 }
 
 /// Whether the device forms clusters. What needs them has nothing to test on a GPU that does not.
@@ -92,21 +118,23 @@ fn has_clusters() -> bool {
     found.clusters
 }
 
+/// Every module that is embedded, some of them more than once.
+fn all_modules() -> impl Iterator<Item = Module> {
+    let resident = Precision::ALL.into_iter().flat_map(|precision| {
+        let teams = [Team::Cluster, Team::Grid].into_iter();
+        teams.flat_map(move |team| all_resident_modules(team, precision).flatten())
+    });
+    let copies = Precision::ALL.into_iter().map(Format::of).flat_map(|format| {
+        copies_modules(format).into_iter().chain(warpgroup_modules(format).iter().copied())
+    });
+    Precision::ALL.into_iter().flat_map(modules).chain(resident).chain(copies)
+}
+
 /// A multiplication and an addition without a rounding of their own are one or two operations, as an assembler likes: the bits
 /// would depend on it.
 #[test]
 fn nothing_is_left_for_an_assembler_to_fuse() {
-    let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16];
-    let resident = precisions.into_iter().flat_map(|precision| {
-        let teams = [Team::Cluster, Team::Grid].into_iter();
-        teams.flat_map(move |team| all_resident_modules(team, precision).flatten())
-    });
-    let formats = precisions.into_iter().map(Format::of);
-    let copies = formats.flat_map(|format| {
-        copies_modules(format).into_iter().chain(warpgroup_modules(format).iter().copied())
-    });
-    let all = precisions.into_iter().flat_map(|precision| modules(precision)).chain(resident).chain(copies);
-    for (name, text) in all {
+    for (name, text) in all_modules() {
         for (number, line) in text.lines().enumerate() {
             let operation = line.split_whitespace().next().unwrap_or_default();
             let open = ["add", "sub", "mul"].into_iter().any(|what| {
@@ -119,7 +147,7 @@ fn nothing_is_left_for_an_assembler_to_fuse() {
 
 /// A device of its own for each combination of precision and tile.
 fn gpus() -> impl Iterator<Item = (Precision, Gpu)> {
-    PRECISIONS.into_iter().flat_map(|precision| {
+    Precision::ALL.into_iter().flat_map(|precision| {
         // With one multiprocessor to fill every product takes the large tile, with six the small one where it has as many blocks, the tiny
         // one where it has not, and now and then the large one, and with more than any has blocks the tiny one.
         [u32::MAX, SMALL_TILES, 1].into_iter().map(move |multiprocessors| {

@@ -4,7 +4,8 @@ use kiln_tests::{on_device, sim, test_name};
 
 use super::*;
 use crate::gpu::copies::Format;
-use crate::gpu::kernels::{Module, copies_modules, modules, warpgroup_modules};
+use crate::gpu::kernels::{copies_modules, modules, warpgroup_modules};
+use crate::gpu::modules::Module;
 
 /// Text of one kernel that is replaced: which kernel, what, and how often it stands there at least.
 struct Mutant {
@@ -19,7 +20,7 @@ struct Mutant {
 impl Mutant {
     /// The precision whose module it is.
     fn precision(&self) -> Precision {
-        PRECISIONS
+        Precision::ALL
             .into_iter()
             .find(|precision| self.module.ends_with(&format!("_{precision}")))
             .unwrap_or_default()

@@ -4,7 +4,8 @@ use kiln_tests::{on_device, sim, test_name};
 
 use super::mutants::{FAILED, FOUND, WHICH, kernel_in, no_wait, replaced, with_kernel, without};
 use super::*;
-use crate::gpu::kernels::{InputForm, Module, Team, resident_modules};
+use crate::gpu::kernels::{InputForm, Team, resident_modules};
+use crate::gpu::modules::Module;
 use crate::gpu::resident::{
     PHASES, Plan, Run, RunRecord, Sizes, Training, active_runs, describe, rows, train,
 };
@@ -237,7 +238,7 @@ fn assert_host(outcome: &Outcome, data: &Data, lr: f64) {
 
 fn gpu_with(modules: &[Module]) -> Gpu {
     let mut gpu = open(Precision::F32);
-    gpu.load(modules).unwrap();
+    gpu.add(modules);
     gpu
 }
 
