@@ -216,7 +216,7 @@ fn a_grid_gives_the_bits_of_a_cluster() {
     }
 }
 
-/// More runs than the device trains at once, in launches one after the other: each the bits of the run alone.
+/// More runs than the device trains at once, asked for together or not, in launches one after the other: each the bits of the run alone.
 #[test]
 fn a_sweep_on_a_grid_takes_several_launches() {
     on_device!(&[("KILN_SIM_ARCH", "sm_86")]);
@@ -229,10 +229,18 @@ fn a_sweep_on_a_grid_takes_several_launches() {
     let at_once: usize = said.split_once("of which ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
     assert!((1..9).contains(&at_once) && said.ends_with("16 cooperative blocks each"), "{said}");
     let rows = order(0);
-    sweep.epochs(&vec![vec![rows.clone()]; lrs.len()], 64, &AtomicBool::new(false)).unwrap();
-    for run in [0, at_once, 8] {
+    assert_eq!(sweep.at_once(), at_once);
+    let (stop, orders) = (AtomicBool::new(false), |runs: usize| vec![vec![rows.clone()]; runs]);
+    assert_eq!(sweep.epochs(0, &orders(9), 64, &stop).unwrap().len(), 9);
+    let refused = sweep.epochs(2, &orders(8), 64, &stop).unwrap_err().to_string();
+    assert!(refused.contains("runs of a sweep: expected at most 7 from run 2 on, found 8"), "{refused}");
+    // Once more over some of them.
+    assert_eq!(sweep.epochs(7, &orders(2), 64, &stop).unwrap().len(), 2);
+    for (run, epochs) in [(0, 1), (at_once, 1), (6, 1), (7, 2), (8, 2)] {
         let mut alone = Trainer::resident(job(lrs[run]), &options).unwrap();
-        alone.epoch(&rows, 64).unwrap();
+        for _ in 0..epochs {
+            alone.epoch(&rows, 64).unwrap();
+        }
         assert_eq!(sweep.model(run).unwrap(), alone.model().unwrap(), "run {run}");
     }
 }

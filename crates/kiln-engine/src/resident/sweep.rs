@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::run::RunState;
+use super::run::{RunState, Span};
 use super::{Core, ResidentOptions};
 use crate::engine::Engine;
 use crate::trainer::{check_epoch, evaluate};
@@ -55,24 +55,32 @@ impl<'d> Sweep<'d> {
             self.core.graph.gpu.name,
             self.core.options.precision,
             self.runs.len(),
-            self.core.active.min(self.runs.len() as u32),
+            self.at_once(),
             self.core.describe_team(),
         )
     }
 
-    /// How many epochs of so many rows it likes to train at once; where the GPU drives a display, it takes no more.
-    pub fn together(&self, rows: usize, batch: usize) -> usize {
-        self.core.together(rows, batch, self.runs.len())
+    /// How many of the runs train at the same time.
+    pub fn at_once(&self) -> usize {
+        (self.core.active as usize).min(self.runs.len()).max(1)
     }
 
-    /// Trains each run over the orders of its own, an epoch each; all orders are of one length, and all runs have as many. Gives
-    /// the epochs of each run; where one is an error, it is the run's last, and the run is lost. Where `stop` is set meanwhile,
-    /// runs may end after an epoch.
+    /// How many epochs of so many rows [`Sweep::at_once`] runs like to train at once; where the GPU drives a display, it takes no more.
+    pub fn together(&self, rows: usize, batch: usize) -> usize {
+        self.core.together(rows, batch, self.at_once())
+    }
+
+    /// Trains the run `first`, counted from 0, and those after it, each over the orders of its own in `orders`, an epoch each; all
+    /// orders are of one length, and all runs have as many. Gives the epochs of each of these runs; where one is an error, it is the
+    /// run's last, and the run is lost. Where `stop` is set meanwhile, runs may end after an epoch. More runs than train at once wait
+    /// their turn.
     ///
     /// # Errors
-    /// As [`crate::Trainer::epoch`] for bad input; [`Error::Resident`] for orders that differ in length or number, too.
+    /// As [`crate::Trainer::epoch`] for bad input; [`Error::Resident`] for orders that differ in length or number, or of more runs than
+    /// there are, too.
     pub fn epochs(
         &mut self,
+        first: usize,
         orders: &[Vec<Vec<u32>>],
         batch: usize,
         stop: &AtomicBool,
@@ -82,9 +90,12 @@ impl<'d> Sweep<'d> {
         if epochs == 0 || rows == 0 {
             return Err(Error::Empty { what: "orders" });
         }
-        let alike = orders.len() == self.runs.len()
-            && orders.iter().all(|run| run.len() == epochs && run.iter().all(|order| order.len() == rows));
-        if !alike {
+        let there = self.runs.len().saturating_sub(first);
+        if orders.len() > there {
+            let (what, expected) = ("runs of a sweep", format!("at most {there} from run {first} on"));
+            return Err(Error::Resident { what, expected, found: orders.len().to_string() });
+        }
+        if orders.iter().any(|run| run.len() != epochs || run.iter().any(|order| order.len() != rows)) {
             let (what, expected) = ("orders of a sweep", "as many for each run, of one length".to_owned());
             return Err(Error::Resident { what, expected, found: "others".to_owned() });
         }
@@ -94,12 +105,20 @@ impl<'d> Sweep<'d> {
         let batch = batch.min(rows);
         self.core.check_launch(rows, batch, epochs)?;
         let sizes = self.core.sizes(rows, batch, epochs);
-        for (run, orders) in self.runs.iter_mut().zip(orders) {
+        let wanted = first..first + orders.len();
+        // What other runs had for their epochs is no longer needed.
+        for (at, run) in self.runs.iter_mut().enumerate() {
+            if !wanted.contains(&at) {
+                run.span = Span::new(&self.core.graph.gpu)?;
+            }
+        }
+        let runs = &mut self.runs[wanted];
+        for (run, orders) in runs.iter_mut().zip(orders) {
             run.begin(&self.core.graph.gpu, &sizes, orders)?;
         }
-        let trained = self.core.train(&sizes, &self.runs, stop)?;
+        let trained = self.core.train(&sizes, runs, stop)?;
         let gpu = &self.core.graph.gpu;
-        self.runs.iter_mut().zip(trained).map(|(run, epochs)| run.end(gpu, &sizes, epochs)).collect()
+        runs.iter_mut().zip(trained).map(|(run, epochs)| run.end(gpu, &sizes, epochs)).collect()
     }
 
     /// Loss and accuracy of a run, counted from 0, on the given samples.

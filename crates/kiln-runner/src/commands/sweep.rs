@@ -240,9 +240,36 @@ fn train_together(
     test: &Samples<'_>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let base = &table.arguments.train;
-    let (epochs, batch, samples) = (base.epochs().get(), base.batch.get(), runs.base.train.len());
-    let mut last: Vec<Vec<Result<Trained, Error>>> = vec![Vec::new(); runs.variations.len()];
+    let at_once = sweep.at_once();
+    for (group, variations) in runs.variations.chunks(at_once).enumerate() {
+        if table.unsaid.is_some() {
+            break;
+        }
+        let first = group * at_once;
+        let trained = train_group(table.arguments, runs.base.train.len(), first, variations, sweep, stop)?;
+        // What was asked to end before its first epoch has no row.
+        let trained = trained.into_iter().enumerate().filter(|(_, trained)| !trained.is_empty());
+        for (at, trained) in trained {
+            let run = first + at;
+            let tested = tested(&trained, || sweep.evaluate(run, test))?;
+            let row = row(run, variations[at], sweep.describe(), trained, tested);
+            table.add(row, || sweep.model(run))?;
+        }
+    }
+    Ok(())
+}
+
+/// All epochs of the runs from `first` on that train at once.
+fn train_group(
+    arguments: &SweepArgs,
+    samples: usize,
+    first: usize,
+    variations: &[Variation],
+    sweep: &mut Sweep<'_>,
+    stop: &AtomicBool,
+) -> anyhow::Result<Vec<Vec<Result<Trained, Error>>>> {
+    let (epochs, batch) = (arguments.train.epochs().get(), arguments.train.batch.get());
+    let mut all: Vec<Vec<Result<Trained, Error>>> = vec![Vec::new(); variations.len()];
     let mut begun = 0;
     while begun < epochs && !stop.load(Ordering::Relaxed) {
         let together = sweep.together(samples, batch).min(epochs - begun);
@@ -250,8 +277,8 @@ fn train_together(
             let shuffle = Shuffle::new(samples, variation.seed);
             (begun..begun + together).map(|epoch| shuffle.epoch(epoch as u64)).collect::<Vec<_>>()
         };
-        let orders: Vec<_> = runs.variations.iter().map(orders).collect();
-        for (all, trained) in last.iter_mut().zip(sweep.epochs(&orders, batch, stop)?) {
+        let orders: Vec<_> = variations.iter().map(orders).collect();
+        for (all, trained) in all.iter_mut().zip(sweep.epochs(first, &orders, batch, stop)?) {
             // A run that is lost stays so, though its cluster goes on.
             if !matches!(all.last(), Some(Err(_))) {
                 all.extend(trained);
@@ -259,16 +286,7 @@ fn train_together(
         }
         begun += together;
     }
-    // What was asked to end before its first epoch has no row.
-    for (run, trained) in last.into_iter().enumerate().filter(|(_, trained)| !trained.is_empty()) {
-        let tested = match trained.last() {
-            Some(Ok(_)) => Some(sweep.evaluate(run, test)),
-            _ => None,
-        };
-        let row = row(run, runs.variations[run], sweep.describe(), trained, tested);
-        table.add(row, || sweep.model(run))?;
-    }
-    Ok(())
+    Ok(all)
 }
 
 fn train_in_turn(
@@ -296,15 +314,34 @@ fn train_in_turn(
             let name = format!("Run {run}, epoch {}", trained.len() + 1);
             let bar = EpochBar::new(name, runs.base.train.len(), stop);
             let Some(next) = epochs.next_with(stop, &mut |now| bar.show(now)).transpose() else { break };
-            trained.push(next);
+            trained.push(of_run(next)?);
         }
         if trained.is_empty() {
             break; // asked to end before its first epoch
         }
-        let tested = matches!(trained.last(), Some(Ok(_))).then(|| epochs.evaluate(test));
+        let tested = tested(&trained, || epochs.evaluate(test))?;
         table.add(row(run, variation, engine, trained, tested), || epochs.model())?;
     }
     Ok(())
+}
+
+/// What is wrong with a run, which others need not have; or with what trains it, which ends the sweep.
+fn of_run<T>(result: Result<T, Error>) -> Result<Result<T, Error>, Error> {
+    match result {
+        Err(error @ (Error::Diverged { .. } | Error::EvaluationDiverged { .. })) => Ok(Err(error)),
+        other => other.map(Ok),
+    }
+}
+
+/// What the test of a run comes to, unless its last epoch is lost.
+fn tested(
+    trained: &[Result<Trained, Error>],
+    evaluate: impl FnOnce() -> Result<Evaluation, Error>,
+) -> Result<Option<Result<Evaluation, Error>>, Error> {
+    match trained.last() {
+        Some(Ok(_)) => of_run(evaluate()).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn row(

@@ -167,6 +167,10 @@ fn a_profile_tells_the_share_of_each_phase() {
         .lines()
         .filter_map(|line| line.split_once('%')?.0.split_whitespace().last()?.parse::<f64>().ok());
     assert!((shares.sum::<f64>() - 100.0).abs() < 1.0, "{table}");
+    let endless = [&paths[..], &["--layers", "16,8,10", "--epochs", "4000000000"]].concat();
+    let endless = run(command(Driver::Simulator, &[]), &endless, tempdir().unwrap());
+    assert_eq!(endless.code, Some(1));
+    assert!(endless.stderr.contains("40 samples: expected at most 67108864 samples"), "{}", endless.stderr);
     let deep = profile("16,8,8,10", &[]);
     assert_eq!(deep.code, Some(1));
     assert!(deep.stderr.contains("hidden layers: expected exactly one, found 2"), "{}", deep.stderr);
@@ -209,6 +213,42 @@ fn a_sweep_trains_what_train_trains_and_keeps_the_best() {
     let alone =
         on_simulator(&[&sizes[..], &["--seed", &seed, "--lr", "0.1", "--engine", "resident"]].concat());
     assert_eq!(model(&sweep), model(&alone), "the best run, alone");
+}
+
+/// Runs that are done are written before others are trained: a device that fails takes those with it that are under way.
+#[test]
+fn a_sweep_of_more_runs_than_train_at_once_keeps_those_that_are_done() {
+    let data = tiny::tiny_data();
+    let sweep = |fault: &str| {
+        let out = tempdir().unwrap();
+        let path = out.path().to_str().unwrap().to_owned();
+        let folders = ["--data-dir", data.path().to_str().unwrap(), "--out", &path];
+        let job = ["sweep", "--layers", "16,8,10", "--batch", "16", "--epochs", "2", "--seeds", "0..24"];
+        let settings = [("KILN_SIM_ARCH", "sm_86"), ("KILN_SIM_FAULT", fault)];
+        let sweep = run(command(Driver::Simulator, &settings), &[&job[..], &folders].concat(), out);
+        let rows = fs::read_to_string(sweep.out.path().join("sweep.jsonl")).unwrap_or_default();
+        (sweep, rows.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (whole, all) = sweep("");
+    assert_eq!((whole.code, all.len()), (Some(0), 24), "{}", whole.stderr);
+    let said = engine(&whole).split_once("24 runs, of which ").unwrap().1;
+    let at_once: usize = said.split(' ').next().unwrap().parse().unwrap();
+    assert!((1..12).contains(&at_once), "{said}");
+    // A launch of each group trains it; others sum and test what each of its runs came to.
+    let mut failing = (1..).map(|step| sweep(&format!("launch@{}", 20 * step)));
+    let (failed, rows) = failing.find(|(_, rows)| rows.len() >= at_once).unwrap();
+    assert_eq!(failed.code, Some(1));
+    assert!(failed.stderr.contains("CUDA_ERROR"), "{}", failed.stderr);
+    assert!(rows.len() < 2 * at_once, "{} rows", rows.len());
+    let results = |row: &String| {
+        let mut row: serde_json::Value = serde_json::from_str(row).unwrap();
+        row.as_object_mut().unwrap().remove("device_seconds");
+        row
+    };
+    for (row, expected) in rows.iter().zip(&all) {
+        assert_eq!(results(row), results(expected));
+    }
+    assert!(failed.out.path().join("model.safetensors").exists());
 }
 
 /// On the engine and in the precision that it ran in: to the bits of a run that was never ended.
