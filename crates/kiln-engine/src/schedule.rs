@@ -119,10 +119,10 @@ impl Curve {
             }
             Curve::Cosine { half_period_steps, min_lr } => {
                 steps("half_period_steps", half_period_steps)?;
-                range("min_lr", "a finite number, at least 0", min_lr, min_lr >= 0.0)
+                learning_rate("min_lr", min_lr)
             }
             Curve::OneCycle(OneCycle { max_lr, total_steps, pct_start, div_factor, final_div_factor }) => {
-                range("max_lr", "a finite number, at least 0", max_lr, max_lr >= 0.0)?;
+                learning_rate("max_lr", max_lr)?;
                 steps("total_steps", total_steps)?;
                 range("pct_start", "a share from 0 to 1", pct_start, (0.0..=1.0).contains(&pct_start))?;
                 range("div_factor", "a finite number above 0", div_factor, div_factor > 0.0)?;
@@ -134,6 +134,11 @@ impl Curve {
 
 fn steps(name: &'static str, found: u64) -> Result<(), Error> {
     range(name, "1 or more", found as f64, found > 0)
+}
+
+/// 0, or a number that is finite and more than 0 in float32, too.
+fn learning_rate(name: &'static str, found: f64) -> Result<(), Error> {
+    range(name, "0, or a number from 1e-45 to 3.4e38", found, found == 0.0 || found as f32 > 0.0)
 }
 
 fn range(name: &'static str, expected: &'static str, found: f64, inside: bool) -> Result<(), Error> {

@@ -537,14 +537,32 @@ fn blocks(text: &str) -> Result<u32, String> {
 
 fn at_least_zero(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if value >= 0.0 && (value as f32).is_finite() => Ok(value),
-        _ => Err("expected a number from 0 to 3.4e38, the largest float32".to_owned()),
+        Ok(value) if value >= 0.0 && (value as f32).is_finite() && (value as f32 > 0.0 || is_zero(text)) => {
+            Ok(value)
+        }
+        _ => Err("expected 0, or a number from 1e-45 to 3.4e38, which float32 has".to_owned()),
     }
+}
+
+/// Whether a number is written as zero, not only read as that because it is too small.
+fn is_zero(number: &str) -> bool {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    !mantissa.contains(|digit: char| digit.is_ascii_digit() && digit != '0')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_float32_has_not_are_no_numbers() {
+        for text in ["0", "0.0e9", "0.01", "1e-45", "3.4e38"] {
+            assert_eq!(at_least_zero(text), Ok(text.parse().unwrap()));
+        }
+        for text in ["1_0e0", "1e-400", "1e-50", "0.0001e-60", "3.5e38", "-0.1", "nan", "inf", ""] {
+            assert!(at_least_zero(text).unwrap_err().contains("which float32 has"), "{text}");
+        }
+    }
 
     #[test]
     fn a_checkpoint_has_every_flag_of_the_optimizer() {

@@ -143,7 +143,7 @@ fn wrong_usage_is_exit_code_2() {
 /// Flags that would have no effect, or that need another, are refused by name.
 #[test]
 fn flags_that_do_not_go_together_are_exit_code_2() {
-    let cases: [(&[&str], &str); 21] = [
+    let cases: [(&[&str], &str); 22] = [
         (
             &["--optimizer", "adamw", "--momentum", "0.9"],
             "--momentum belongs to --optimizer sgd, not to adamw",
@@ -166,11 +166,12 @@ fn flags_that_do_not_go_together_are_exit_code_2() {
         (&["--nesterov", "--momentum", "0"], "--nesterov needs a momentum above 0"),
         (&["--nesterov", "--dampening", "0.1"], "--nesterov needs a --dampening of 0"),
         (&["--momentum", "0", "--dampening", "0.5"], "--dampening has no effect with a momentum of 0"),
-        (&["--lr", "1e39"], "expected a number from 0 to 3.4e38"),
+        (&["--lr", "1e39"], "expected 0, or a number from 1e-45 to 3.4e38"),
+        (&["--lr", "1e-400"], "expected 0, or a number from 1e-45 to 3.4e38"),
         (&["--optimizer", "adamw", "--beta1", "0.99999999999"], "below 1, in float32 too"),
-        (&["--weight-decay", "inf"], "expected a number from 0 to 3.4e38"),
+        (&["--weight-decay", "inf"], "expected 0, or a number from 1e-45 to 3.4e38"),
         (&["--gamma", "nan"], "expected a number from 0 to 3.4e38"),
-        (&["--momentum", "1e308"], "expected a number from 0 to 3.4e38"),
+        (&["--momentum", "1e308"], "expected 0, or a number from 1e-45 to 3.4e38"),
     ];
     for (arguments, reason) in cases {
         let output = run(&[&["train"][..], arguments].concat());
@@ -431,6 +432,15 @@ fn parity_fails_on_files_that_are_no_recordings() {
     let output = run(&["parity", text(file.path()), text(&golden)]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("1 of 2 files could not be read"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("odd-37-19-5: ok"), "{}", stdout(&output));
+    let mut harmed = fs::read(&golden).unwrap();
+    let lr = harmed.windows(4).position(|part| part == b"0.02").expect("its learning rate");
+    harmed[lr..lr + 4].copy_from_slice(b"-1.0");
+    fs::write(file.path(), harmed).unwrap();
+    let output = run(&["parity", text(file.path()), text(&golden)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("1 of 2 trajectories could not be replayed"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("lr: expected 0, or a number from"), "{}", stderr(&output));
     assert!(stdout(&output).contains("odd-37-19-5: ok"), "{}", stdout(&output));
     let output = run(&["parity", "--engine", "host", text(&golden)]);
     let text = stdout(&output);
@@ -894,6 +904,19 @@ fn a_sweep_that_cannot_tell_its_rows_writes_them() {
     let rows = fs::read_to_string(out.path().join("sweep.jsonl")).unwrap();
     assert_eq!(rows.lines().count(), 1, "{rows}");
     assert!(out.path().join("model.safetensors").exists());
+}
+
+/// A report that cannot be told is not finished.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_doctor_that_cannot_report_says_so() {
+    for format in [&[][..], &["--json"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut doctor = kiln(&[&["doctor"], format].concat());
+        let output = doctor.stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("error: standard output: "), "{}", stderr(&output));
+    }
 }
 
 /// An error that cannot be told is an error all the same.

@@ -73,12 +73,12 @@ impl fmt::Display for Optimizer {
     }
 }
 
-/// A finite number, at least 0, in float32 too.
+/// 0, or a number that is finite and more than 0 in float32, too.
 fn at_least_zero(name: &'static str, found: f64) -> Result<(), Error> {
-    let fits = found.is_finite() && found >= 0.0 && (found as f32).is_finite();
-    if fits {
+    let rounded = found as f32;
+    if found == 0.0 || (rounded > 0.0 && rounded.is_finite()) {
         Ok(())
     } else {
-        Err(Error::Hyperparameter { name, expected: "a finite number, at least 0", found })
+        Err(Error::Hyperparameter { name, expected: "0, or a number from 1e-45 to 3.4e38", found })
     }
 }

@@ -79,6 +79,7 @@ mod tests {
             ("lr", Sgd { lr: f64::NAN, ..fine }),
             ("lr", Sgd { lr: -0.1, ..fine }),
             ("lr", Sgd { lr: 1e39, ..fine }),
+            ("lr", Sgd { lr: 1e-50, ..fine }),
             ("momentum", Sgd { momentum: f64::INFINITY, ..fine }),
             ("weight_decay", Sgd { weight_decay: -1.0, ..fine }),
             ("dampening", Sgd { dampening: f64::NAN, ..fine }),

@@ -48,7 +48,7 @@ pub(crate) struct OptimizerArgs {
     #[arg(long, value_name = "N")]
     schedule_steps: Option<NonZeroU64>,
     /// step: what a decay multiplies by [default: 0.1]
-    #[arg(long, value_parser = at_least_zero)]
+    #[arg(long, value_parser = factor)]
     gamma: Option<f64>,
     /// cosine: the lowest learning rate [default: 0]
     #[arg(long, value_parser = at_least_zero, value_name = "LR")]
@@ -77,6 +77,13 @@ pub(crate) enum ScheduleChoice {
     Cosine,
     /// Up to --max-lr over 30% of the steps, from 1/25 of it, and down to next to nothing
     OneCycle,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 && (value as f32).is_finite() => Ok(value),
+        _ => Err("expected a number from 0 to 3.4e38".to_owned()),
+    }
 }
 
 fn below_one(text: &str) -> Result<f64, String> {

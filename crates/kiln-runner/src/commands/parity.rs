@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
                     failed.push(golden.name);
                 }
             }
-            // The engine is not made for this one, or it cannot be compared; others may fit.
+            // It makes no job, the engine is not made for it, or it cannot be compared; others may fit.
             Err(error) if is_of_this_one(&error) => {
                 warn(&format!("error: {}", causes(&error)));
                 not_run += 1;
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
     ensure!(unreadable == 0, "{unreadable} of {} files could not be read", arguments.files.len());
     ensure!(
         not_run == 0,
-        "{not_run} of {} trajectories do not fit the engine or the comparison",
+        "{not_run} of {} trajectories could not be replayed and compared",
         arguments.files.len()
     );
     #[cfg(feature = "reference")]
@@ -139,5 +139,18 @@ fn is_of_this_one(error: &anyhow::Error) -> bool {
     if error.is::<AtKinks>() {
         return true;
     }
-    matches!(error.downcast_ref(), Some(Error::Resident { .. }))
+    match error.downcast_ref() {
+        // What computes has failed, for others too.
+        Some(
+            Error::NoGpu { .. }
+            | Error::DriverBroken { .. }
+            | Error::DriverTooOld { .. }
+            | Error::Capability { .. }
+            | Error::Gpu { .. }
+            | Error::Fault { .. }
+            | Error::Threads { .. },
+        )
+        | None => false,
+        Some(_) => true,
+    }
 }

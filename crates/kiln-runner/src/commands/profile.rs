@@ -10,6 +10,9 @@ use crate::cli::{EngineChoice, ProfileArgs, TrainArgs, Usage};
 use crate::engine::no_effect;
 use crate::terminal::say;
 
+/// Samples of a profile, whose orders are made at once: 256 MiB of them.
+const ROWS_MAX: usize = 1 << 26;
+
 pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
     every_flag_has_effect(train_args)?;
@@ -19,6 +22,11 @@ pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let train = data::samples(&dataset.train)?;
     let (batch, epochs) = (train_args.batch.get().min(train.len()), train_args.epochs().get());
+    ensure!(
+        epochs.saturating_mul(train.len()) <= ROWS_MAX,
+        "--epochs {epochs} of {} samples: expected at most {ROWS_MAX} samples in the one launch of a profile",
+        train.len()
+    );
     let job = train_args.job(model, train)?;
     let shuffle = Shuffle::new(train.len(), train_args.seed);
     let orders: Vec<_> = (0..epochs).map(|epoch| shuffle.epoch(epoch as u64)).collect();

@@ -26,7 +26,7 @@ fn trajectories_that_do_not_fit_are_told_and_the_others_replayed() {
     assert!(found.stdout.contains("odd-37-19-5: ok"), "{}", found.stdout);
     let (why, count) = (
         "adamw-23-17-3.safetensors: resident engine: optimizer: expected SGD",
-        "1 of 2 trajectories do not fit",
+        "1 of 2 trajectories could not be replayed and compared",
     );
     assert!(found.stderr.contains(why) && found.stderr.contains(count), "{}", found.stderr);
 }
