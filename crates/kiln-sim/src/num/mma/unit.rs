@@ -140,7 +140,7 @@ impl TensorCore {
                 let mut high = sums.map(|sum| exponent(sum, -126));
                 for k in ks.clone() {
                     for (high, of_b) in high.iter_mut().zip(&of_b[k]) {
-                        *high = (*high).max(of_a[k] + of_b);
+                        *high = (*high).max(of_a[k].wrapping_add(*of_b)); // which cannot overflow, and is not looked at for that
                     }
                 }
                 let moderate = |high: &i32| MODERATE.contains(high) || *high < -1000;
@@ -162,19 +162,19 @@ impl TensorCore {
     fn block_sums(self, a: &[f32], b: &[[f32; 8]], sums: [f32; 8], high: [i32; 8]) -> [f32; 8] {
         let high = high.map(|high| if high < -1000 { 0 } else { high });
         let scale = high.map(|high| power(self.fraction() - high));
-        // A product is exact unless it is so small that all of it is cut off; scaling is exact, the cast cuts off. A term is
-        // below 2^27, so that eight of them are in range, and all of them are in two halves.
-        let mut totals = [[0i32; 8]; 2];
-        for (column, total) in totals[0].iter_mut().enumerate() {
-            *total = (sums[column] * scale[column]) as i32;
+        // A product is exact unless it is so small that all of it is cut off; scaling is exact, `trunc` cuts off. A term is below 2^27, so
+        // that sums are exact. From zero on, which stays +0 where all terms are -0. (Not as integers: hosts convert those one by one.)
+        let mut totals = [0f64; 8];
+        for (column, total) in totals.iter_mut().enumerate() {
+            *total += f64::from((sums[column] * scale[column]).trunc());
         }
-        for (k, (a, b)) in a.iter().zip(b).enumerate() {
-            for (column, total) in totals[k % 2].iter_mut().enumerate() {
-                *total = total.wrapping_add((a * b[column] * scale[column]) as i32);
+        for (a, b) in a.iter().zip(b) {
+            for (column, total) in totals.iter_mut().enumerate() {
+                *total += f64::from((a * b[column] * scale[column]).trunc());
             }
         }
         std::array::from_fn(|column| {
-            let total = f64::from(totals[0][column]) + f64::from(totals[1][column]);
+            let total = totals[column];
             // 29 digits more than a float32 has.
             let cut = f64::from_bits(total.to_bits() & !((1 << 29) - 1));
             (cut * power64(high[column] - self.fraction())) as f32
