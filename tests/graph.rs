@@ -229,9 +229,10 @@ fn evaluations_in_several_parts() {
     assert_eq!(one.accuracy, all.accuracy);
 }
 
-/// The real job: an epoch of MNIST in batches of 64, the tail of 32 among them, and its test set.
+/// The real job: a third of an epoch of MNIST in batches of 64, a tail of 32 among them, and its test set. (On the simulator a whole one
+/// takes minutes.)
 #[test]
-fn an_epoch_of_mnist_is_the_hosts() {
+fn a_third_of_an_epoch_of_mnist_is_the_hosts() {
     on_device!();
     let mnist = kiln_tests::mnist();
     fn samples(split: &Split) -> Samples<'_> {
@@ -245,13 +246,13 @@ fn an_epoch_of_mnist_is_the_hosts() {
         schedule: Schedule::default(),
         train,
     };
-    let order = Shuffle::new(train.len(), 0).epoch(0);
+    let order = &Shuffle::new(train.len(), 0).epoch(0)[..312 * 64 + 32];
     let run =
-        |mut trainer: Trainer<'_>| (trainer.epoch(&order, 64).unwrap(), trainer.evaluate(&test).unwrap());
+        |mut trainer: Trainer<'_>| (trainer.epoch(order, 64).unwrap(), trainer.evaluate(&test).unwrap());
     let (epoch, evaluation) = run(Trainer::graph(job(), &GraphOptions::default()).unwrap());
     let (host_epoch, host_evaluation) = run(Trainer::host(job(), 2).unwrap());
     println!("graph {epoch:?} {evaluation:?}, host {host_epoch:?} {host_evaluation:?}");
-    assert_eq!((epoch.steps, host_epoch.steps), (938, 938));
+    assert_eq!((epoch.steps, host_epoch.steps), (313, 313));
     assert!((epoch.loss - host_epoch.loss).abs() <= 1e-4);
     assert!((evaluation.loss - host_evaluation.loss).abs() <= 1e-4);
     // A sample whose two largest outputs are within rounding of each other may fall either way.

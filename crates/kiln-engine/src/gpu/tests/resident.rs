@@ -562,6 +562,9 @@ fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
+/// A few times the instructions of a launch that ends: one that never does is found soon.
+const FUEL: (&str, &str) = ("KILN_SIM_FUEL", "200000000");
+
 /// Every mutant of a kernel is caught, and that any one of its barriers is left out; `test` is the test that calls.
 fn assert_all_are_caught(subject: &Subject, test: &str) {
     let Subject { kernel, modules: [rows, training], plans, mutants } = subject;
@@ -586,7 +589,7 @@ fn assert_all_are_caught(subject: &Subject, test: &str) {
     // Nothing fails either on GPUs that have no clusters, or none of sixteen blocks.
     sim::pass_again(test, &[&[], &[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_120")]]);
     let caught = |setting: (&str, usize), found: bool| {
-        let output = sim::run_again(test, &[(setting.0, &setting.1.to_string())]);
+        let output = sim::run_again(test, &[(setting.0, &setting.1.to_string()), FUEL]);
         let text = String::from_utf8_lossy(&output.stderr);
         let (status, told) = match found {
             true => (FOUND, text.contains(kernel)),
