@@ -15,7 +15,24 @@ pub fn on_device() -> bool {
     set(INSIDE) || set(REAL)
 }
 
-/// The folder in which the simulator is called `libcuda.so`. Builds the simulator, in the profile that this test has.
+/// Whether a library is there, and newer than all of the files and folders that it is made of.
+fn is_built(library: &Path, made_of: &[PathBuf]) -> bool {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|found| found.modified());
+    let Ok(built) = modified(library) else { return false };
+    let mut left = made_of.to_vec();
+    while let Some(path) = left.pop() {
+        if !modified(&path).is_ok_and(|changed| changed <= built) {
+            return false;
+        }
+        // Nothing for a file. A folder changes when a file comes or goes.
+        left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+    }
+    true
+}
+
+/// The folder in which the simulator is called `libcuda.so`. Builds the simulator, in the profile that this test has, where it is older
+/// than its sources: `cargo test --workspace` has built it with the features that all packages want, and cargo asked for it alone would
+/// build it anew with fewer, and all that it depends on.
 ///
 /// # Panics
 /// Where it cannot be built.
@@ -27,19 +44,33 @@ pub fn folder() -> &'static Path {
         let profile = executable.parent().and_then(Path::parent).expect("tests lie in the target folder");
         let target = profile.parent().expect("a profile lies in the target folder");
         let release = profile.ends_with("release");
-        let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--quiet", "--locked", "--package", "kiln-sim-driver", "--manifest-path"])
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
-            .arg("--target-dir")
-            .arg(target)
-            .args(release.then_some("--release"))
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "the simulator does not build");
+        // Where cargo links it, for its own tests as well as for itself.
+        let library = executable.with_file_name("libkiln_sim_driver.so");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this is a package of a workspace");
+        let made_of = [
+            "Cargo.toml",
+            "Cargo.lock",
+            "crates/kiln-sim/Cargo.toml",
+            "crates/kiln-sim/src",
+            "crates/kiln-sim-driver/Cargo.toml",
+            "crates/kiln-sim-driver/build.rs",
+            "crates/kiln-sim-driver/src",
+        ];
+        if !is_built(&library, &made_of.map(|name| root.join(name))) {
+            let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+                .args(["build", "--quiet", "--locked", "--package", "kiln-sim-driver", "--manifest-path"])
+                .arg(root.join("Cargo.toml"))
+                .arg("--target-dir")
+                .arg(target)
+                .args(release.then_some("--release"))
+                .status();
+            assert!(built.is_ok_and(|status| status.success()), "the simulator does not build");
+        }
         // A folder of its own: cargo puts PROFILE and PROFILE/deps into the library path of all that it runs.
         let folder = target.join(if release { "sim-test-release" } else { "sim-test-debug" });
         std::fs::create_dir_all(&folder).expect("the target folder can be written");
         for name in ["libcuda.so", "libcuda.so.1"] {
-            link(&profile.join("libkiln_sim_driver.so"), &folder.join(name));
+            link(&library, &folder.join(name));
         }
         folder
     })
@@ -142,4 +173,41 @@ macro_rules! on_device {
         }
         $crate::outputs::begin($crate::test_name!());
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_library_is_built_where_nothing_that_it_is_made_of_is_newer() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let start = SystemTime::now() - Duration::from_secs(100);
+        let changed = |name: &str, seconds: u64| {
+            File::open(at(name)).unwrap().set_modified(start + Duration::from_secs(seconds)).unwrap();
+        };
+        fs::create_dir_all(at("crate/src/deep")).unwrap();
+        for name in ["Cargo.lock", "crate/src/deep/mod.rs"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let made_of = [at("Cargo.lock"), at("crate")];
+        let names = ["Cargo.lock", "crate", "crate/src", "crate/src/deep", "crate/src/deep/mod.rs"];
+        names.map(|name| changed(name, 1));
+        assert!(!is_built(&at("lib.so"), &made_of), "there is none");
+        fs::write(at("lib.so"), "").unwrap();
+        changed("lib.so", 1);
+        assert!(is_built(&at("lib.so"), &made_of));
+        for name in names {
+            changed(name, 2);
+            assert!(!is_built(&at("lib.so"), &made_of), "{name} is newer");
+            changed(name, 0);
+            assert!(is_built(&at("lib.so"), &made_of));
+        }
+        fs::remove_file(at("Cargo.lock")).unwrap();
+        assert!(!is_built(&at("lib.so"), &made_of), "the lock is gone");
+    }
 }
