@@ -1,5 +1,6 @@
-//! Runs of one model side by side: one cluster trains one run, and a launch takes as many as there are.
+//! Runs of one model side by side: a cluster, or some blocks of a grid, trains one run, and a launch takes as many as it is asked for.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::run::{RunState, Span};
@@ -13,6 +14,8 @@ use crate::{Error, Evaluation, Job, Loss, Mlp, Samples, Trained};
 pub struct Sweep<'d> {
     core: Core<'d>,
     runs: Vec<RunState>,
+    /// Those that were trained last.
+    last: Range<usize>,
     /// Widths of the model.
     layers: Vec<usize>,
     loss: Loss,
@@ -45,7 +48,7 @@ impl<'d> Sweep<'d> {
             core.graph.set_model(&job.model)?;
             runs.push(RunState::new(&mut core.graph, sgd, job.schedule)?);
         }
-        Ok(Self { core, runs, layers, loss, samples })
+        Ok(Self { core, runs, last: 0..0, layers, loss, samples })
     }
 
     /// What runs and where, for a person.
@@ -106,10 +109,10 @@ impl<'d> Sweep<'d> {
         self.core.check_launch(rows, batch, epochs)?;
         let sizes = self.core.sizes(rows, batch, epochs);
         let wanted = first..first + orders.len();
-        // What other runs had for their epochs is no longer needed.
-        for (at, run) in self.runs.iter_mut().enumerate() {
+        // What the last runs had for their epochs is no longer needed by those that are not among these.
+        for at in std::mem::replace(&mut self.last, wanted.clone()) {
             if !wanted.contains(&at) {
-                run.span = Span::new(&self.core.graph.gpu)?;
+                self.runs[at].span = Span::new(&self.core.graph.gpu)?;
             }
         }
         let runs = &mut self.runs[wanted];

@@ -229,7 +229,7 @@ fn side_by_side<'d>(arguments: &SweepArgs, runs: &Jobs<'d>) -> anyhow::Result<Op
             }
             Ok(None)
         }
-        Err(error) => Err(error).context("the runs cannot be trained in one launch"),
+        Err(error) => Err(error).context("the runs cannot be trained side by side"),
     }
 }
 
@@ -254,6 +254,10 @@ fn train_together(
             let tested = tested(&trained, || sweep.evaluate(run, test))?;
             let row = row(run, variations[at], sweep.describe(), trained, tested);
             table.add(row, || sweep.model(run))?;
+        }
+        // All of them, before others are trained; but not before there is a model to them.
+        if table.best.is_some() {
+            table.write()?;
         }
     }
     Ok(())

@@ -2,6 +2,8 @@
 //! side by side what `kiln train` trains alone.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 use tempfile::tempdir;
 
@@ -215,7 +217,38 @@ fn a_sweep_trains_what_train_trains_and_keeps_the_best() {
     assert_eq!(model(&sweep), model(&alone), "the best run, alone");
 }
 
-/// Runs that are done are written before others are trained: a device that fails takes those with it that are under way.
+/// Runs that are done are written before others are trained.
+#[test]
+fn a_sweep_that_is_killed_has_the_runs_that_were_done() {
+    let (data, out) = (tiny::tiny_data(), tempdir().unwrap());
+    let folders = ["--data-dir", data.path().to_str().unwrap(), "--out", out.path().to_str().unwrap()];
+    let job = ["sweep", "--layers", "16,8,10", "--batch", "1", "--epochs", "4", "--seeds", "0..60"];
+    let mut sweep = command(Driver::Simulator, &[("KILN_SIM_ARCH", "sm_86")]);
+    let mut sweep = sweep.args([&job[..], &folders].concat()).stdout(Stdio::null()).spawn().unwrap();
+    let table = || fs::read_to_string(out.path().join("sweep.jsonl")).unwrap_or_default();
+    // How many train at once, as the first row has it, which is written when it is there; and how many rows there are.
+    let state = || {
+        let table = table();
+        let row: serde_json::Value = serde_json::from_str(table.lines().next()?).unwrap();
+        let (_, at_once) = row["engine"].as_str()?.split_once("60 runs, of which ")?;
+        Some((at_once.split(' ').next()?.parse::<usize>().unwrap(), table.lines().count()))
+    };
+    let (at_once, rows) = loop {
+        assert!(sweep.try_wait().unwrap().is_none(), "the sweep has ended before it was killed");
+        match state() {
+            Some((at_once, rows)) if rows >= at_once => break (at_once, rows),
+            _ => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    sweep.kill().unwrap();
+    sweep.wait().unwrap();
+    // Not with the first of the next.
+    assert_eq!(rows, at_once);
+    assert_eq!(table().lines().count(), at_once);
+    assert!(out.path().join("model.safetensors").exists());
+}
+
+/// A device that fails takes those runs with it that are under way.
 #[test]
 fn a_sweep_of_more_runs_than_train_at_once_keeps_those_that_are_done() {
     let data = tiny::tiny_data();
