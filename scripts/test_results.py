@@ -621,7 +621,7 @@ elif name in ("choices", "ladder"):
     rows(dict(about=1), dict(model="m", job="j", variant="v", us_per_step=1.0, ratio=1.0, error=None))
 elif arguments[0] == "doctor":
     device = dict(name="device 0", verdict="ok", detail="NVIDIA Stand-in, sm_90, 132 multiprocessors")
-    rows(dict(outcome="gpu", checks=[device]))
+    rows(dict(outcome="gpu", checks=[device, dict(name="kernels 0", verdict="ok", detail="f32: 5")]))
 elif arguments[0] == "train":
     model = pathlib.Path(after("--out")) / "model.safetensors"
     model.parent.mkdir(parents=True, exist_ok=True)
@@ -699,13 +699,15 @@ class Compiled(unittest.TestCase):
         return recorded.took(check.COMPILED, recorded.compiled)
 
     def test_each_precision(self):
-        self.assertEqual(self.found("exit 0")["result"], "of f32, tf32, bf16")
-        entry = self.found('case "$*" in *"--precision bf16") echo error: no >&2; exit 1;; esac')
+        report = lambda **verdicts: json.dumps(dict(checks=[dict(name=name, verdict=verdict, detail=f"{name}: why") for name, verdict in verdicts.items()]))
+        fine, no_data = "echo '" + report(kernels="ok") + "'", report(kernels="ok", data="failed")
+        self.assertEqual(self.found(fine)["result"], "of f32, tf32, bf16")
+        entry = self.found(f'case "$*" in *"--precision bf16") echo error: no >&2; exit 1;; *) {fine};; esac')
         self.assertEqual((records.verdict(entry), entry["reason"].count("error: no")), ("FAILED", 1))
-        report = lambda name: json.dumps(dict(checks=[dict(name=name, verdict="failed", detail="no such PTX")]))
-        entry = self.found(f"echo '{report('kernels 0')}'; exit 1")
-        self.assertEqual((records.verdict(entry), entry["reason"].count("no such PTX")), ("FAILED", 3))
-        self.assertEqual(self.found(f"echo '{report('data')}'; exit 1")["result"], "of f32, tf32, bf16")
+        for verdicts, why in [(dict(kernels="failed"), "kernels: why"), (dict(driver="failed"), "driver: why"), (dict(cpu="ok"), "no kernels")]:
+            entry = self.found(f"echo '{report(**verdicts)}'; exit 1")
+            self.assertEqual((records.verdict(entry), entry["reason"].count(why)), ("FAILED", 3))
+        self.assertEqual(self.found(f"echo '{no_data}'; exit 1")["result"], "of f32, tf32, bf16")
 
     def test_what_had_no_time_is_incomplete(self):
         entry = self.found("sleep 20", seconds=0.5)

@@ -51,14 +51,15 @@ class Correctness(Record):
                 done = programs.run(line, left, self.env, ROOT)
             except TimedOut as error:
                 return f"{' '.join(line[1:])}: {error}"
-            if not done.returncode:
-                return None
             try:
                 checks = json.loads(done.stdout)["checks"]
             except ValueError:
                 return f"{' '.join(line[1:])}: {reason_of(done)}"
             # What else is wrong is told of the device.
-            failed = [check["detail"] for check in checks if check["name"].startswith("kernels") and check["verdict"] == "failed"]
+            kernels = [check for check in checks if check["name"].startswith("kernels")]
+            failed = [check["detail"] for check in kernels if check["verdict"] != "ok"]
+            if not kernels:
+                failed = [check["detail"] for check in checks if check["verdict"] != "ok"] or ["no kernels"]
             return f"{precision}: {'; '.join(failed)}" if failed else None
 
         with concurrent.futures.ThreadPoolExecutor(len(PRECISIONS)) as pool:

@@ -174,7 +174,8 @@ pub struct LoadedKernels {
 /// Loads every kernel of one precision that a device can run. The first time a driver compiles them, which may take a minute.
 ///
 /// # Errors
-/// What [`probe`] finds wrong, or [`Error::Gpu`] for what the driver refuses, which names the kernel.
+/// What [`probe`] finds wrong, [`Error::DeviceMemory`], [`Error::Threads`], or [`Error::Gpu`] for what the driver refuses, which names
+/// the kernel.
 pub fn load_kernels(ordinal: usize, precision: Precision) -> Result<LoadedKernels, Error> {
     let mut gpu = Gpu::open(ordinal, precision)?;
     let graph = gpu.kernels.load_all()?;

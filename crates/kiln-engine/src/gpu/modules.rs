@@ -10,10 +10,9 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUjit_option, CUresult};
-use cudarc::driver::{CudaContext, CudaFunction};
+use cudarc::driver::{CudaContext, CudaFunction, DriverError};
 use cudarc::nvrtc::Ptx;
 
-use super::device::text;
 use super::fault;
 use super::memory::no_room;
 use crate::Error;
@@ -70,17 +69,21 @@ impl Entry {
     /// synchronise the device.
     ///
     /// # Errors
-    /// [`Error::Gpu`] with the driver's words, and what its compiler says of the PTX.
+    /// [`Error::DeviceMemory`], or [`Error::Gpu`] with the driver's words, and what its compiler says of the PTX.
     pub(super) fn load(&self, context: &Arc<CudaContext>) -> Result<CudaFunction, Error> {
-        let (what, ptx) = (format!("loading the kernel {} of {}", self.name, self.module), self.ptx());
-        let module = context.load_module(Ptx::from_src(&ptx)).map_err(|error| {
-            if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-                return no_room(context, "a kernel", ptx.len() as u128); // about what its code takes
+        let ptx = self.ptx();
+        let failed = |error: DriverError| match error.0 {
+            // Its text is about as long as its code.
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => no_room(context, "a kernel", ptx.len() as u128),
+            _ => fault(&format!("loading the kernel {} of {}", self.name, self.module), error),
+        };
+        let module = context.load_module(Ptx::from_src(&ptx)).map_err(|error| match failed(error) {
+            Error::Gpu { what, reason } => {
+                let words = compilers_words(&ptx).map_or_else(String::new, |words| format!(": {words}"));
+                Error::Gpu { what, reason: reason + &words }
             }
-            let words = compilers_words(&ptx).map_or_else(String::new, |words| format!(": {words}"));
-            Error::Gpu { what: what.clone(), reason: text(error) + &words }
+            error => error,
         })?;
-        let failed = |error| fault(&what, error);
         let function = module.load_function(self.name).map_err(failed)?;
         // SAFETY: the function is one of a module that it keeps alive, whose context `load_module` has bound to this thread.
         unsafe { sys::cuFuncLoad(function.cu_function()) }.result().map_err(failed)?;

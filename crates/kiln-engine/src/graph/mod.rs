@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::gpu::copies::Format;
 use crate::gpu::{
     Buffer, Dims, Gpu, Head, LayerGradient, Region, Scalars, Sink, Source, Wanted, adamw, advance,
-    batch_sums, head, input_gradient, linear, loss, sgd, weight_gradients,
+    batch_sums, fault, head, input_gradient, linear, loss, sgd, weight_gradients,
 };
 use crate::nvtx::range;
 use crate::{
@@ -432,7 +432,12 @@ impl<'d> Graph<'d> {
     /// Does what needs memory; where there is too little, once more without what evaluations have: training comes first.
     fn making_room(&mut self, needy: impl Fn(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
         match needy(self) {
-            Err(Error::DeviceMemory { .. }) if self.forget_evaluation() => needy(self),
+            Err(Error::DeviceMemory { .. }) if self.forget_evaluation() => {
+                // What is freed goes back to the device when the stream has come so far.
+                let synchronized = self.gpu.stream.synchronize();
+                synchronized.map_err(|error| fault("waiting for memory", error))?;
+                needy(self)
+            }
             done => done,
         }
     }

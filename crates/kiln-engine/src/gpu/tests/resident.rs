@@ -587,7 +587,7 @@ fn assert_all_are_caught(subject: &Subject, test: &str) {
         return;
     }
     // Nothing fails either on GPUs that have no clusters, or none of sixteen blocks.
-    sim::pass_again(test, &[&[], &[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_120")]]);
+    sim::pass_again(test, &[&[FUEL], &[("KILN_SIM_ARCH", "sm_80")], &[("KILN_SIM_ARCH", "sm_120")]]);
     let caught = |setting: (&str, usize), found: bool| {
         let output = sim::run_again(test, &[(setting.0, &setting.1.to_string()), FUEL]);
         let text = String::from_utf8_lossy(&output.stderr);
