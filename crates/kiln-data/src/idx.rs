@@ -45,7 +45,7 @@ pub enum IdxError {
         found: usize,
     },
     /// Its first two bytes are not zero.
-    #[error("{}: expected the IDX magic 0x0000 or gzip's 0x1f8b, found 0x{found:04x}", path.display())]
+    #[error("{}: expected the IDX magic 0x0000, raw or in gzip, found 0x{found:04x}", path.display())]
     Magic {
         /// The file.
         path: PathBuf,

@@ -11,7 +11,7 @@ use crate::engine::{belongs_to, cpu_name};
 use crate::help::causes;
 use crate::replay::Replay;
 #[cfg(feature = "reference")]
-use crate::replay::reference::{AtKinks, Precision as ReferencePrecision};
+use crate::replay::reference::Precision as ReferencePrecision;
 use crate::terminal::{say, warn};
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
@@ -135,22 +135,17 @@ fn beside_rounding(replay: &Replay<'_>, batch: usize, arguments: &ParityArgs) ->
 
 /// Whether an error is of one recording alone.
 fn is_of_this_one(error: &anyhow::Error) -> bool {
-    #[cfg(feature = "reference")]
-    if error.is::<AtKinks>() {
-        return true;
-    }
-    match error.downcast_ref() {
-        // What computes has failed, for others too.
+    // What computes has not failed, for others too.
+    !matches!(
+        error.downcast_ref(),
         Some(
             Error::NoGpu { .. }
-            | Error::DriverBroken { .. }
-            | Error::DriverTooOld { .. }
-            | Error::Capability { .. }
-            | Error::Gpu { .. }
-            | Error::Fault { .. }
-            | Error::Threads { .. },
+                | Error::DriverBroken { .. }
+                | Error::DriverTooOld { .. }
+                | Error::Capability { .. }
+                | Error::Gpu { .. }
+                | Error::Fault { .. }
+                | Error::Threads { .. }
         )
-        | None => false,
-        Some(_) => true,
-    }
+    )
 }

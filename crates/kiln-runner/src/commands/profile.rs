@@ -10,7 +10,7 @@ use crate::cli::{EngineChoice, ProfileArgs, TrainArgs, Usage};
 use crate::engine::no_effect;
 use crate::terminal::say;
 
-/// Samples of a profile, whose orders are made at once: 256 MiB of them.
+/// Samples of a profile, whose orders are made at once, and lie on the host twice: 512 MiB.
 const ROWS_MAX: usize = 1 << 26;
 
 pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
