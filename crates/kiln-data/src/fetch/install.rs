@@ -8,6 +8,7 @@ use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::Progress;
+use crate::dataset::find;
 use crate::{SourceFile, WholeFile};
 
 /// Takes a chunk and the bytes so far, the chunk's included.
@@ -75,14 +76,16 @@ fn check(file: &SourceFile, bytes: u64, sha256: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the right file is there already, raw or compressed.
+/// Whether the right file is there already: in the place where it is looked for, raw or compressed.
 pub(super) fn is_installed(file: &SourceFile, folder: &Path) -> bool {
-    let raw = folder.join(file.name);
-    if raw.is_file() {
-        return File::open(raw).is_ok_and(|raw| is_right(file, raw));
+    // What is no file is not opened: a pipe would be waited for.
+    let Some(path) = find(folder, file.name).filter(|path| path.is_file()) else { return false };
+    let Ok(opened) = File::open(&path) else { return false };
+    if path.ends_with(file.name) {
+        is_right(file, opened)
+    } else {
+        is_right(file, MultiGzDecoder::new(io::BufReader::new(opened)))
     }
-    let compressed = File::open(folder.join(format!("{}.gz", file.name)));
-    compressed.is_ok_and(|compressed| is_right(file, MultiGzDecoder::new(io::BufReader::new(compressed))))
 }
 
 fn is_right(file: &SourceFile, mut reader: impl Read) -> bool {

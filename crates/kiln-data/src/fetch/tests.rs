@@ -54,7 +54,7 @@ fn fetcher(mirrors: &[String]) -> Fetcher {
         system_folder: None,
         npm_package: None,
         answer_timeout: Duration::from_millis(500),
-        body_timeout: Duration::from_millis(500),
+        silence_timeout: Duration::from_millis(500),
         npm_timeout: Duration::from_secs(1),
     }
 }
@@ -116,6 +116,40 @@ fn a_mirror_that_stalls_is_left() {
     let (missing, attempts) = run(&fetcher(&[stalled, slow, good()]), dir.path());
     assert_eq!((missing, attempts.len()), (vec![], 2), "{attempts:?}");
     assert!(attempts.iter().all(|attempt| attempt.contains("timeout")), "{attempts:?}");
+}
+
+/// In all it takes longer than a mirror may say nothing.
+#[test]
+fn a_slow_line_takes_its_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let answer = ok(&gzip(b"hello"));
+            for part in answer.chunks(answer.len().div_ceil(8)) {
+                let _ = stream.write_all(part);
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let fetcher = fetcher(&[format!("http://{address}/")]);
+    let (missing, attempts) = fetcher.fetch_files(&[HELLO], dir.path(), &mut |_| ()).unwrap();
+    assert_eq!((missing.len(), attempts), (0, vec![]));
+}
+
+/// What is no file is not waited for, and is not taken for the right one.
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_folder_in_the_place_of_a_file_is_not_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("hello.gz");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(!is_installed(&HELLO, dir.path()));
+    fs::create_dir(dir.path().join("world")).unwrap();
+    fs::write(dir.path().join("world.gz"), gzip(b"world")).unwrap();
+    assert!(!is_installed(&WORLD, dir.path()), "it is the folder that would be read");
 }
 
 #[test]
