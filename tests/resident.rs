@@ -224,7 +224,7 @@ fn a_sweep_on_a_grid_takes_several_launches() {
     let lrs: Vec<f64> = (0..9).map(|run| 0.01 + 0.01 * f64::from(run)).collect();
     let job = |lr| Job { optimizer: Sgd { lr, ..Sgd::default() }.into(), ..data.job(Form::Pixels, &LAYERS) };
     let options = ResidentOptions { batch: 64, blocks: Some(16), ..OPTIONS };
-    let mut sweep = Sweep::resident(lrs.iter().map(|&lr| job(lr)).collect(), &options).unwrap();
+    let mut sweep = Sweep::resident(lrs.iter().map(|&lr| Ok(job(lr))), &options).unwrap();
     let said = sweep.describe();
     let at_once: usize = said.split_once("of which ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
     assert!((1..9).contains(&at_once) && said.ends_with("16 cooperative blocks each"), "{said}");

@@ -196,7 +196,7 @@ mod tests {
         }
         let made_of = [at("Cargo.lock"), at("crate")];
         let names = ["Cargo.lock", "crate", "crate/src", "crate/src/deep", "crate/src/deep/mod.rs"];
-        names.map(|name| changed(name, 1));
+        names.iter().for_each(|name| changed(name, 1));
         assert!(!is_built(&at("lib.so"), &made_of), "there is none");
         fs::write(at("lib.so"), "").unwrap();
         changed("lib.so", 1);

@@ -92,6 +92,7 @@ impl Command {
             Command::Train(arguments) => arguments.train.engine.engine,
             Command::Sweep(arguments) => arguments.train.engine.engine,
             Command::Parity(arguments) => return arguments.engine == ParityEngine::Resident,
+            Command::Profile(_) => return true,
             _ => return false,
         };
         engine == EngineChoice::Resident
@@ -268,9 +269,9 @@ impl FromStr for Seeds {
 pub(crate) struct EvalArgs {
     /// A model.safetensors or checkpoint.safetensors, as `kiln train` writes them
     pub(crate) model: PathBuf,
-    /// Data set
-    #[arg(long, default_value_t = Source::Mnist)]
-    pub(crate) dataset: Source,
+    /// mnist or fashion-mnist [default: what the model was trained on, by the file's metadata, else mnist]
+    #[arg(long)]
+    pub(crate) dataset: Option<Source>,
     /// Which of its samples
     #[arg(long, value_enum, default_value_t = Split::Test)]
     pub(crate) split: Split,
@@ -298,7 +299,7 @@ pub(crate) struct ParityArgs {
     pub(crate) random: bool,
     /// Names the random models
     #[cfg(feature = "reference")]
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, requires = "random")]
     pub(crate) seed: u64,
     /// What replays them
     #[arg(long, value_enum, default_value_t = ParityEngine::Host)]
@@ -389,7 +390,7 @@ pub(crate) struct GpuArgs {
     /// takes less memory and changes nothing but roundings [default: whole batches]
     #[arg(long, value_name = "N")]
     pub(crate) micro_batch: Option<NonZeroUsize>,
-    /// Rows of a chunk of streamed samples, at most [default: what 64 MiB hold]
+    /// Rows of a chunk with --placement streamed, at most [default: what 64 MiB hold]
     #[arg(long, value_name = "N")]
     pub(crate) chunk_rows: Option<NonZeroUsize>,
 }
@@ -432,6 +433,7 @@ impl EngineArgs {
     pub(crate) fn for_training(&self) -> Vec<&'static str> {
         let mut flags = set([
             ("--engine resident", self.engine == EngineChoice::Resident),
+            ("--submission", self.gpu.submission == SubmissionChoice::Direct), // evaluations are never captured
             ("--chunk-rows", self.gpu.chunk_rows.is_some()),
         ]);
         flags.extend(self.gpu.for_resident());

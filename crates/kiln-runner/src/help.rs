@@ -14,6 +14,14 @@ fn with_cause(text: String, cause: String) -> String {
     if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
 }
 
+/// What has ended a run, and what came of writing its results: both, where neither went well.
+pub(crate) fn ended(run: anyhow::Result<()>, written: anyhow::Result<()>) -> anyhow::Result<()> {
+    match (run, written) {
+        (Err(run), Err(written)) => Err(run.context(format!("{}, and before it", causes(&written)))),
+        (run, written) => run.and(written),
+    }
+}
+
 /// The advice that follows an error, if there is any, where the resident engine was asked for or not: it has other flags.
 pub(crate) fn of(error: &anyhow::Error, resident: bool) -> Option<String> {
     if let Some(Interrupted { resume, .. }) = error.downcast_ref() {
@@ -22,8 +30,8 @@ pub(crate) fn of(error: &anyhow::Error, resident: bool) -> Option<String> {
     let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
     let text = match error {
         Error::DeviceMemory { .. } if resident => {
-            "--engine graph needs less: it keeps one copy of the data on the GPU, or none with --placement streamed; nvidia-smi shows what \
-             else is on the GPU"
+            "the graph engine needs less (--engine graph of `kiln train`, `sweep` and `parity`): it keeps one copy of the data on the GPU, or none \
+             with --placement streamed; nvidia-smi shows what else is on the GPU"
         }
         Error::DeviceMemory { what: "the data set" | "labels" | "targets", .. } => {
             "--placement streamed keeps the data on the host and copies it in chunks"
@@ -53,6 +61,17 @@ pub(crate) fn of(error: &anyhow::Error, resident: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_failed_and_could_not_be_written_is_told_as_both() {
+        let failed = |text: &'static str| Err(anyhow::anyhow!(text));
+        let told = |run, written| ended(run, written).map_err(|error| causes(&error));
+        assert_eq!(told(Ok(()), Ok(())), Ok(()));
+        assert_eq!(told(failed("diverged"), Ok(())), Err("diverged".to_owned()));
+        assert_eq!(told(Ok(()), failed("disk full")), Err("disk full".to_owned()));
+        let both = "disk full, and before it: diverged".to_owned();
+        assert_eq!(told(failed("diverged"), failed("disk full")), Err(both));
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -15,7 +15,7 @@ pub(crate) fn bytes(model: &Mlp, metadata: HashMap<String, String>) -> anyhow::R
 }
 
 /// Reads a model: `fc1.weight` (out, in), `fc1.bias` (out), `fc2.weight`, .. of float32, and nothing else; and the file's metadata. Or the
-/// model of a checkpoint, with its loss for metadata.
+/// model of a checkpoint, with its loss and data set for metadata.
 pub(crate) fn load(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
     read(path).with_context(|| format!("{}: not a model that kiln can read", path.display()))
 }
@@ -24,7 +24,8 @@ fn read(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
     let contents = tensor_file::read(path)?;
     if Checkpoint::is_one(&contents) {
         let Checkpoint { settings, state, .. } = Checkpoint::of(contents)?;
-        return Ok((state.model, HashMap::from([("loss".to_owned(), settings.loss.to_string())])));
+        let metadata = [("loss", settings.loss.to_string()), ("dataset", settings.dataset.to_string())];
+        return Ok((state.model, metadata.map(|(key, value)| (key.to_owned(), value)).into()));
     }
     let Contents { tensors, texts, metadata } = contents;
     if let Some(name) = texts.keys().next() {
@@ -103,6 +104,17 @@ mod tests {
         let good = file(&[("fc1.weight", &[2, 3]), ("fc1.bias", &[2])]);
         for cut in [0, 4, 20, good.len() - 1] {
             error_of(folder.path(), &good[..cut]);
+        }
+        error_of(folder.path(), &[&u64::MAX.to_le_bytes()[..], b"{}"].concat());
+        // A terabyte that takes no disk: its header is read, and no more.
+        let path = folder.path().join("sparse");
+        for (start, why) in
+            [(&good[..], "bytes, as the header has it, found 1099511627776"), (&[], "the header: ")]
+        {
+            std::fs::write(&path, start).unwrap();
+            std::fs::File::options().append(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+            let text = format!("{:#}", load(&path).unwrap_err());
+            assert!(text.contains(why), "{text}");
         }
         let text = error_of(folder.path(), &file(&[("w", &[2])]));
         assert!(text.contains("expected a tensor fc1.weight"), "{text}");

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use kiln_engine::Tensor;
-use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, View, serialize};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, View, serialize};
 use serde::{Deserialize, Serialize};
 
-/// Largest file that is read: more is not a multilayer perceptron that this machine could train.
-const BYTES_MAX: u64 = 1 << 36;
+/// Largest header that is read, as the format has it.
+const HEADER_MAX: u64 = 100_000_000;
 
 /// What a file holds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -94,16 +94,33 @@ impl View for Data<'_> {
     }
 }
 
+/// Whether a file is there that can be opened, and not a pipe, which would be waited for.
+pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
+    ensure!(fs::metadata(path)?.is_file(), "expected a plain file");
+    Ok(File::open(path)?)
+}
+
+/// A file's header, and all of its bytes. What the header says of their number is compared before they are read.
+fn whole(mut file: File) -> anyhow::Result<(Metadata, Vec<u8>)> {
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut bytes)?;
+    let Ok(length) = bytes.as_slice().try_into().map(u64::from_le_bytes) else {
+        bail!("expected 8 bytes that tell the header's length, found {size}");
+    };
+    let max = HEADER_MAX.min(size - 8);
+    ensure!(length <= max, "expected a header of at most {max} bytes, found {length}");
+    file.by_ref().take(length).read_to_end(&mut bytes)?;
+    let header: Metadata = serde_json::from_slice(&bytes[8..]).context("the header")?;
+    let expected = 8 + length + header.data_len() as u64;
+    ensure!(size == expected, "expected {expected} bytes, as the header has it, found {size}");
+    file.take(expected - 8 - length).read_to_end(&mut bytes)?;
+    Ok((header, bytes))
+}
+
 /// Reads all tensors, which must be of float32 or texts, and the metadata.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Contents> {
-    // A pipe would be waited for.
-    ensure!(fs::metadata(path)?.is_file(), "expected a plain file");
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
-    ensure!(size <= BYTES_MAX, "expected at most {BYTES_MAX} bytes, found {size}");
-    let mut bytes = Vec::new();
-    file.by_ref().take(size).read_to_end(&mut bytes)?;
-    let (_, header) = SafeTensors::read_metadata(&bytes)?;
+    let (header, bytes) = whole(open(path)?)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let mut contents = Contents { metadata, ..Contents::default() };
     for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {

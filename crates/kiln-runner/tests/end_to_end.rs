@@ -191,7 +191,7 @@ fn flags_without_effect_are_exit_code_2() {
     assert!(train_tiny(&data, data.path(), &["--epochs", "1"]).status.success());
     let (golden, folder, model) = (text(&golden), text(data.path()), text(&model));
     let train = ["train", "--data-dir", folder, "--out", folder, "--layers", "16,10"];
-    let cases: [(&[&str], &[&str], &str); 19] = [
+    let cases: [(&[&str], &[&str], &str); 21] = [
         (
             &train,
             &["--epochs", "1", "--batch", "40", "--schedule", "cosine", "--warmup-steps", "1"],
@@ -205,6 +205,7 @@ fn flags_without_effect_are_exit_code_2() {
         (&train, &["--engine", "host", "--team", "grid"], "--team has no effect with --engine host"),
         (&train, &["--engine", "host", "--precision", "bf16"], "--precision bf16 needs a GPU"),
         (&train, &["--placement", "resident", "--chunk-rows", "5"], "--chunk-rows has no effect"),
+        (&train, &["--chunk-rows", "5"], "--chunk-rows has no effect without --placement streamed"),
         (
             &train,
             &["--blocks", "8", "--submission", "direct"],
@@ -221,6 +222,11 @@ fn flags_without_effect_are_exit_code_2() {
             &["eval", model, "--data-dir", folder],
             &["--engine", "resident", "--chunk-rows", "5"],
             "--engine resident and --chunk-rows have no effect: nothing is trained",
+        ),
+        (
+            &["eval", model, "--data-dir", folder],
+            &["--engine", "graph", "--submission", "direct"],
+            "--submission has no effect: nothing is trained",
         ),
         (
             &["eval", model],
@@ -277,6 +283,11 @@ fn data_that_is_there_is_not_fetched_over() {
     );
     assert_eq!(fs::read(folder.join("train-images-idx3-ubyte")).unwrap(), own);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    // The doctor knows that, too.
+    let doctor = run(&["doctor", "--data-dir", text(data.path())]);
+    let line = stdout(&doctor).lines().find(|line| line.starts_with("data ")).unwrap_or_default().to_owned();
+    assert!(line.contains("FAILED") && line.contains("which is not mnist's"), "{line}");
+    assert_eq!(doctor.status.code(), Some(1));
 }
 
 /// The line of the job names what trains: 40 samples in batches of 8 are 5 steps an epoch.
@@ -607,6 +618,38 @@ fn metrics(folder: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
+/// A run whose folder another one still writes goes on from what that one writes last.
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_from_what_the_one_before_it_left() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let (checkpoint, older) =
+        (out.path().join("checkpoint.safetensors"), out.path().join("older.safetensors"));
+    assert!(train_tiny(&data, out.path(), &["--epochs", "1"]).status.success());
+    fs::copy(&checkpoint, &older).unwrap();
+    assert!(resume(&data, &checkpoint, &["--epochs", "2"]).status.success());
+    let newer = fs::read(&checkpoint).unwrap();
+    fs::rename(&older, &checkpoint).unwrap();
+
+    let folder = fs::File::open(out.path()).unwrap();
+    folder.lock().unwrap();
+    let next = kiln(&["train", "--resume", text(&checkpoint), "--epochs", "3", "--engine", "host"])
+        .args(["--data-dir", text(data.path())])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    fs::write(&checkpoint, newer).unwrap();
+    folder.unlock().unwrap();
+    let output = next.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("Resumed after epoch 2 from"), "{}", stdout(&output));
+    let nowhere = out.path().join("nowhere/checkpoint.safetensors");
+    assert!(stderr(&resume(&data, &nowhere, &[])).contains("not a checkpoint"));
+    assert!(!out.path().join("nowhere").exists(), "no folder is made for what is not there");
+}
+
 /// Bit for bit, whatever the optimizer keeps and wherever its schedule stands.
 #[test]
 fn a_resumed_run_comes_to_what_it_would_have_come_to() {
@@ -770,6 +813,26 @@ fn a_model_is_evaluated_as_it_was_trained() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("metadata \"loss\": "), "{}", stderr(&output));
     assert_ne!(loss(&["--loss", "cross-entropy"]), serde_json::Value::Null);
+}
+
+/// On the data that it was trained on, unless others are asked for.
+#[test]
+fn a_model_is_evaluated_on_its_data_set() {
+    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    fs::rename(data.path().join("mnist"), data.path().join("fashion-mnist")).unwrap();
+    let trained = train_tiny(&data, out.path(), &["--epochs", "1", "--dataset", "fashion-mnist"]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    for file in ["model.safetensors", "checkpoint.safetensors"] {
+        let path = out.path().join(file);
+        let eval = ["eval", text(&path), "--engine", "host", "--data-dir", text(data.path())];
+        let output = run(&eval);
+        assert!(stdout(&output).contains("Samples: 10 of fashion-mnist, Loss: "), "{}", stderr(&output));
+    }
+    let other = tiny_data();
+    let model = out.path().join("model.safetensors");
+    let output =
+        run(&["eval", text(&model), "--dataset", "mnist", "--data-dir", text(other.path()), "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()["dataset"], "mnist");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::run::{RunState, Span};
 use super::{Core, ResidentOptions};
 use crate::engine::Engine;
 use crate::trainer::{check_epoch, evaluate};
-use crate::{Error, Evaluation, Job, Loss, Mlp, Samples, Trained};
+use crate::{Error, Evaluation, Job, Loss, Mlp, Samples, Sgd, Trained};
 
 /// Runs that differ in initial parameters, optimizer and schedule, and share layers, loss and samples. Each gives the same bits
 /// as alone on a [`crate::Trainer::resident`].
@@ -23,32 +23,37 @@ pub struct Sweep<'d> {
 }
 
 impl<'d> Sweep<'d> {
-    /// Runs of these jobs, side by side on one GPU.
+    /// Runs of these jobs, side by side on one GPU. Jobs are taken one by one: on the host, one model lives at a time.
     ///
     /// # Errors
-    /// [`Error::Empty`] for no job at all, [`Error::Resident`] where jobs differ in what they must share, and as
-    /// [`crate::Trainer::resident`].
-    pub fn resident(jobs: Vec<Job<'d>>, options: &ResidentOptions) -> Result<Self, Error> {
-        let Some(first) = jobs.first().cloned() else { return Err(Error::Empty { what: "sweep" }) };
-        let mut optimizers = Vec::new();
-        for job in &jobs {
-            job.check()?;
-            optimizers.push(super::plan::check(job, options.batch)?);
-            let shared =
-                (job.model.layers(), job.loss, job.train) == (first.model.layers(), first.loss, first.train);
-            if !shared {
+    /// [`Error::Empty`] for no job at all, [`Error::Resident`] where jobs differ in what they must share, that of a job that could not be
+    /// made, and as [`crate::Trainer::resident`].
+    pub fn resident(
+        jobs: impl IntoIterator<Item = Result<Job<'d>, Error>>,
+        options: &ResidentOptions,
+    ) -> Result<Self, Error> {
+        let mut jobs = jobs.into_iter();
+        let first = jobs.next().ok_or(Error::Empty { what: "sweep" })??;
+        let (layers, loss, train) = (first.model.layers().to_vec(), first.loss, first.train);
+        let (optimizer, schedule) = (Self::check(&first, options)?, first.schedule);
+        let mut core = Core::new(first, *options, false)?;
+        let mut runs = vec![RunState::new(&mut core.graph, optimizer, schedule)?];
+        for job in jobs {
+            let job = job?;
+            let optimizer = Self::check(&job, options)?;
+            if (job.model.layers(), job.loss, job.train) != (&layers[..], loss, train) {
                 let (what, expected) = ("runs of a sweep", "the same layers, loss and samples".to_owned());
                 return Err(Error::Resident { what, expected, found: "others".to_owned() });
             }
-        }
-        let (layers, loss, samples) = (first.model.layers().to_vec(), first.loss, first.train.len());
-        let mut core = Core::new(first, *options, false)?;
-        let mut runs = Vec::new();
-        for (job, sgd) in jobs.iter().zip(optimizers) {
             core.graph.set_model(&job.model)?;
-            runs.push(RunState::new(&mut core.graph, sgd, job.schedule)?);
+            runs.push(RunState::new(&mut core.graph, optimizer, job.schedule)?);
         }
-        Ok(Self { core, runs, last: 0..0, layers, loss, samples })
+        Ok(Self { core, runs, last: 0..0, layers, loss, samples: train.len() })
+    }
+
+    fn check(job: &Job<'_>, options: &ResidentOptions) -> Result<Sgd, Error> {
+        job.check()?;
+        super::plan::check(job, options.batch)
     }
 
     /// What runs and where, for a person.

@@ -1,11 +1,11 @@
 //! `kiln data`, and the data of the other commands.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use kiln_data::{Dataset, Progress, Source, Split, default_dir, fetch, load, missing, others};
+use kiln_data::{Dataset, Progress, Source, Split, default_dir, fetch, is_present, load, missing, others};
 use kiln_engine::{Samples, Targets};
 
 use crate::cli::{DataArgs, DataCommand, DataDir, DataOf};
@@ -45,16 +45,23 @@ fn info(of: &DataOf) -> anyhow::Result<()> {
 /// The data set, fetched first where it is not there.
 pub(crate) fn load_or_fetch(source: Source, data: &DataDir) -> anyhow::Result<Dataset> {
     let folder = folder(data)?;
-    if let Some(missing) = missing(source, &folder).first() {
-        if let Some(other) = others(source, &folder).first() {
-            let (missing, other) = (missing.display(), other.display());
-            bail!(
-                "{missing}: expected beside {other}, which is not {source}'s, found nothing; `kiln data fetch {source}` replaces all such files"
-            );
-        }
+    if !is_present(source, &folder) {
+        may_be_fetched(source, &folder)?;
         fetch_with_bars(source, &folder)?;
     }
     Ok(load(source, &folder)?)
+}
+
+/// Refuses to fetch what is missing beside files that are not the published ones, and would be replaced.
+pub(crate) fn may_be_fetched(source: Source, folder: &Path) -> anyhow::Result<()> {
+    let (missing, others) = (missing(source, folder), others(source, folder));
+    if let (Some(missing), Some(other)) = (missing.first(), others.first()) {
+        let (missing, other) = (missing.display(), other.display());
+        bail!(
+            "{missing}: expected beside {other}, which is not {source}'s, found nothing; `kiln data fetch {source}` replaces all such files"
+        );
+    }
+    Ok(())
 }
 
 /// A split as the engine sees it.
@@ -70,7 +77,7 @@ pub(crate) fn folder(data: &DataDir) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn fetch_with_bars(source: Source, folder: &std::path::Path) -> anyhow::Result<()> {
+fn fetch_with_bars(source: Source, folder: &Path) -> anyhow::Result<()> {
     warn(&format!("Fetching {source} to {}", folder.display()));
     let mut bars: HashMap<String, ProgressBar> = HashMap::new();
     let mut draw = |now: Progress<'_>| {

@@ -265,6 +265,8 @@ fn data_sets(report: &mut Report, arguments: &DoctorArgs) {
                 }
                 Err(error) => report.add("data", Verdict::Failed, error.to_string()),
             }
+        } else if let Err(error) = data::may_be_fetched(source, &folder) {
+            report.add("data", Verdict::Failed, error.to_string());
         } else if source == Source::Mnist {
             let cure = "`kiln train` fetches it";
             report.add("data", Verdict::Warning, format!("{source} is not in {at} yet: {cure}"));

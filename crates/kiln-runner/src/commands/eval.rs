@@ -1,6 +1,11 @@
 //! `kiln eval`.
 
+use std::collections::HashMap;
+use std::path::Path;
+use std::str::FromStr;
+
 use anyhow::{Context, anyhow};
+use kiln_data::Source;
 use kiln_engine::{Job, Loss, Schedule, Sgd};
 
 use super::data;
@@ -10,8 +15,10 @@ use crate::{engine, model_file};
 
 pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
     let (model, metadata) = model_file::load(&arguments.model)?;
-    let loss = loss(arguments, metadata.get("loss"))?;
-    let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
+    let recorded = Recorded { path: &arguments.model, metadata: &metadata };
+    let loss = recorded.unless(arguments.loss, "loss", Loss::CrossEntropy)?;
+    let source = recorded.unless(arguments.dataset, "dataset", Source::Mnist)?;
+    let dataset = data::load_or_fetch(source, &arguments.data)?;
     let samples = data::samples(match arguments.split {
         Split::Train => &dataset.train,
         Split::Test => &dataset.test,
@@ -23,22 +30,35 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
     let found = trainer.evaluate(&samples).with_context(of_model)?;
     if arguments.json {
         let object = serde_json::json!({
-            "samples": samples.len(), "loss": found.loss, "accuracy": found.accuracy, "engine": line,
+            "dataset": source.to_string(), "samples": samples.len(), "loss": found.loss, "accuracy": found.accuracy, "engine": line,
         });
         return say(&object.to_string());
     }
     say(&format!("Engine: {line}"))?;
     let accuracy = found.accuracy.map_or(String::new(), |a| format!(", Accuracy: {:.2}%", 100.0 * a));
-    say(&format!("Samples: {}, Loss: {:.4}{accuracy}", samples.len(), found.loss))
+    say(&format!("Samples: {} of {source}, Loss: {:.4}{accuracy}", samples.len(), found.loss))
 }
 
-/// The loss that was asked for, or that of the training.
-fn loss(arguments: &EvalArgs, trained: Option<&String>) -> anyhow::Result<Loss> {
-    let named = |name: &String| {
-        name.parse().map_err(|reason: String| {
-            let path = arguments.model.display();
-            anyhow!("{path}: metadata \"loss\": {reason}; --loss names one")
-        })
-    };
-    arguments.loss.map_or_else(|| trained.map_or(Ok(Loss::CrossEntropy), named), Ok)
+/// What a model's file says of its training.
+struct Recorded<'a> {
+    path: &'a Path,
+    metadata: &'a HashMap<String, String>,
+}
+
+impl Recorded<'_> {
+    /// What was asked for by the flag of this name, or was recorded under it, or is the default.
+    fn unless<T: FromStr<Err = String>>(
+        &self,
+        asked: Option<T>,
+        name: &str,
+        default: T,
+    ) -> anyhow::Result<T> {
+        match (asked, self.metadata.get(name)) {
+            (Some(asked), _) => Ok(asked),
+            (None, None) => Ok(default),
+            (None, Some(text)) => text.parse().map_err(|reason: String| {
+                anyhow!("{}: metadata {name:?}: {reason}; --{name} names one", self.path.display())
+            }),
+        }
+    }
 }

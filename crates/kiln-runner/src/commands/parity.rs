@@ -73,6 +73,14 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
         ParityEngine::ReferenceF64 => ("reference-f64", false),
     };
     belongs_to(asked, arguments.threads, &arguments.gpu, "")?;
+    #[cfg(feature = "reference")]
+    ensure!(
+        !arguments.random
+            || !matches!(arguments.engine, ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64),
+        Usage::new(
+            "--random: expected --engine host, graph or resident: the reference is what they are compared with"
+        )
+    );
     ensure!(
         on_gpu || arguments.gpu.precision() == Precision::F32,
         Usage::new("--precision has no effect without a GPU: expected --engine graph or resident")

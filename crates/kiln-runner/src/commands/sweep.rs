@@ -1,5 +1,6 @@
 //! `kiln sweep`: many runs of one job, which differ in seed, learning rate or momentum.
 
+use std::mem;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -15,7 +16,7 @@ use crate::cli::{SweepArgs, TrainArgs, Usage};
 use crate::files::{self, Pace, Replacement};
 use crate::stop::{self, Interrupted};
 use crate::terminal::{EpochBar, plural, say};
-use crate::{engine, model_file};
+use crate::{engine, help, model_file};
 
 /// What a run differs in.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -104,9 +105,9 @@ impl<'a> Table<'a> {
         if self.best.is_some() && self.pace.is_due() { self.write() } else { Ok(()) }
     }
 
-    /// Writes the rows and the best model, if they are not written yet.
+    /// Writes the rows and the best model, if they are not written yet. What fails is not tried again before there is more.
     fn write(&mut self) -> anyhow::Result<()> {
-        if !self.unwritten {
+        if !mem::take(&mut self.unwritten) {
             return Ok(());
         }
         let mut results = Replacement::default();
@@ -118,7 +119,6 @@ impl<'a> Table<'a> {
         let lines: Vec<String> = self.rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
         results.add(&self.output.table, (lines.join("\n") + "\n").as_bytes())?;
         results.finish()?;
-        self.unwritten = false;
         self.pace.written();
         Ok(())
     }
@@ -146,7 +146,7 @@ struct Jobs<'d> {
 
 impl<'d> Jobs<'d> {
     /// That of a run.
-    fn job(&self, variation: Variation) -> anyhow::Result<Job<'d>> {
+    fn job(&self, variation: Variation) -> Result<Job<'d>, Error> {
         let Job { loss, schedule, train, .. } = self.base;
         let Variation { seed, lr, momentum } = variation;
         let model = Mlp::new(self.base.model.layers(), seed)?;
@@ -173,7 +173,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     };
     // Whatever ended it, the runs before are good.
     let written = table.write();
-    trained.and(written)?;
+    help::ended(trained, written)?;
     let (epochs, all, done) = (train_args.epochs().get(), runs.variations.len(), table.rows.len());
     // Ended early, where a run is missing, or one that is not lost has fewer epochs.
     let early = done < all || table.rows.iter().any(|row| row.error.is_none() && row.epochs < epochs);
@@ -215,7 +215,7 @@ fn side_by_side<'d>(arguments: &SweepArgs, runs: &Jobs<'d>) -> anyhow::Result<Op
     let Some((options, asked)) = engine::for_sweep(&runs.base, base.batch, &base.engine)? else {
         return Ok(None);
     };
-    let jobs = runs.variations.iter().map(|&variation| runs.job(variation)).collect::<Result<_, _>>()?;
+    let jobs = runs.variations.iter().map(|&variation| runs.job(variation));
     match Sweep::resident(jobs, &options) {
         Ok(sweep) => {
             if !base.json {

@@ -22,16 +22,21 @@ struct Resumed {
 }
 
 pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::Result<()> {
+    if let Some(path) = &resume {
+        Checkpoint::expect_file(path)?; // before a folder is made
+        train.out.get_or_insert_with(|| WholeFile::folder_of(path).to_path_buf());
+    }
+    let folder = train.folder();
+    let output = Output::in_folder(&folder);
+    let _lock = files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
+    files::refuse(&folder, "sweep.jsonl", "a sweep")?;
+    // Read when no other run writes it any more.
     let from = resume.map(|path| Resumed::load(path, &mut train)).transpose()?;
     let arguments = &train;
     let initial = match &from {
         Some(from) => from.checkpoint.state.model.clone(),
         None => Mlp::new(&arguments.widths(), arguments.seed)?,
     };
-    let folder = arguments.folder();
-    let output = Output::in_folder(&folder);
-    let _lock = files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
-    files::refuse(&folder, "sweep.jsonl", "a sweep")?;
 
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
@@ -72,7 +77,6 @@ impl Resumed {
         }
         (arguments.dataset, arguments.batch) = (settings.dataset, settings.batch);
         arguments.engine.gpu.precision = Some(settings.precision);
-        arguments.out.get_or_insert_with(|| WholeFile::folder_of(&path).to_path_buf());
         Ok(Self { path, checkpoint })
     }
 

@@ -62,6 +62,7 @@ impl Replay<'_> {
     /// Where the recording makes no model, or MNIST is wanted and missing.
     pub fn reference(&self, precision: Precision) -> anyhow::Result<Recording> {
         let golden = self.golden;
+        super::samples(golden, self.mnist)?; // as many as the recording is of
         let (init, optimizer) = (self.init(), optimizer(golden));
         let mut reference = Reference::new(&golden.layers, &init, self.loss(), optimizer, precision)?;
         let first = &golden.order[..golden.batch];

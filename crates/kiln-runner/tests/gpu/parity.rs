@@ -5,6 +5,8 @@ use std::path::Path;
 use tempfile::tempdir;
 
 use super::{Driver, Run, command, run};
+#[cfg(feature = "reference")]
+use crate::tiny::tiny_data;
 
 fn parity(arguments: &[&str]) -> Run {
     run(command(Driver::Simulator, &[]), &[&["parity"], arguments].concat(), tempdir().unwrap())
@@ -76,7 +78,25 @@ fn gradients_of_random_models_are_candles() {
         let rows = found.stdout.lines().filter(|line| line.ends_with("  ok")).count();
         assert_eq!(rows, if engine == "graph" { 60 } else { 40 }, "{engine}: {}", found.stdout);
     }
-    let found = parity(&["--random", "--engine", "reference-f32"]);
-    assert_eq!(found.code, Some(1));
+}
+
+#[cfg(feature = "reference")]
+#[test]
+fn what_the_reference_cannot_do_is_told() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tail-batch.safetensors");
+    let golden = golden.to_str().unwrap();
+    // Before anything is replayed.
+    let found = parity(&["--random", "--engine", "reference-f32", golden]);
+    assert_eq!((found.code, found.stdout.as_str()), (Some(2), ""));
     assert!(found.stderr.contains("expected --engine host, graph or resident"), "{}", found.stderr);
+    let found = parity(&["--seed", "7", golden]);
+    assert_eq!(found.code, Some(2));
+    assert!(found.stderr.contains("--random"), "{}", found.stderr);
+    // 40 samples where the recording is of 60000.
+    let data = tiny_data();
+    for engine in ["reference-f64", "host"] {
+        let found = parity(&["--engine", engine, "--data-dir", data.path().to_str().unwrap(), golden]);
+        assert_eq!(found.code, Some(1), "{engine}: {}", found.stderr);
+        assert!(found.stderr.contains("expected 60000 samples of MNIST, found 40"), "{}", found.stderr);
+    }
 }

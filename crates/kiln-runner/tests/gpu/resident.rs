@@ -141,7 +141,12 @@ fn asked_for_it_is_that_or_an_error() {
     }
     let small = train(Driver::Simulator, &[("KILN_SIM_FAULT", "oom>1")], &["--engine", "resident"]);
     assert_eq!(small.code, Some(1));
-    assert!(small.stderr.contains("help: --engine graph needs less"), "{}", small.stderr);
+    assert!(small.stderr.contains("help: the graph engine needs less"), "{}", small.stderr);
+    let data = tiny::tiny_data();
+    let profile =
+        ["profile", "--layers", "16,8,10", "--batch", "8", "--data-dir", data.path().to_str().unwrap()];
+    let small = run(command(Driver::Simulator, &[("KILN_SIM_FAULT", "oom>1")]), &profile, tempdir().unwrap());
+    assert!(small.stderr.contains("help: the graph engine needs less"), "{}", small.stderr);
     let usage = on_simulator(&["--blocks", "9"]);
     assert_eq!(usage.code, Some(2), "{}", usage.stderr);
 }

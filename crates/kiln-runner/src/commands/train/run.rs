@@ -14,9 +14,9 @@ use serde::Serialize;
 use super::metadata;
 use crate::checkpoint::{self, Checkpoint, Settings};
 use crate::files::{Pace, Replacement};
-use crate::model_file;
 use crate::stop::Interrupted;
 use crate::terminal::{EpochBar, plural, say};
+use crate::{help, model_file};
 
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
         let trained = self.train(trainer, &mut totals);
         // Whatever ended it, the epochs before are good.
         let saved = self.save();
-        trained.and(saved)?;
+        help::ended(trained, saved)?;
         let (epoch, epochs) = (self.done, self.settings.epochs.get());
         if epoch > 0 {
             self.summary(&totals)?;
