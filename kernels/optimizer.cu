@@ -4,7 +4,7 @@
 //
 //   sgd_descent    p -= lr g                                      g: gradient + decay p
 //   sgd_momentum   v = keep v + fresh g,  p -= lr (gshare g + vshare v)
-//   adamw    m += fresh1 (g - m),  v += fresh2 (g^2 - v),  p -= lr (decay p + c1 m / (c2 sqrt(v) + eps))
+//   adamw    m = (m - fresh1 m) + fresh1 g,  v = (v - fresh2 v) + fresh2 g^2,  p -= lr (decay p + c1 m / (c2 sqrt(v) + eps))
 //
 // What PyTorch's SGD makes of its scalars: as in weight_gradients.cuh. PyTorch's AdamW is fresh1 = 1 - beta1, fresh2 = 1 - beta2,
 // c1 = 1 / (1 - beta1^t), c2 = 1 / sqrt(1 - beta2^t). lr, c1 and c2 are row *step + slot of `scalars`, in device memory, so that a
@@ -15,7 +15,8 @@
 // bit on any grid.
 //
 // The share of a parameter that decays is taken from it with the step, in one rounding: 1 - lr decay would lose digits. The
-// same holds for the moments: fresh2 = 0.001 is a float32 to eight digits, 0.999 leaves 1 - 0.999 four.
+// same holds for the moments: fresh2 = 0.001 is a float32 to eight digits, 0.999 leaves 1 - 0.999 four. Nor does g^2 meet v before its
+// share is taken: in v + fresh2 (g^2 - v) a small gradient after a large one would be lost, and v be 0 where fresh2 is 1.
 //
 // Any grid of blocks of 256; each thread takes values a grid apart. No shared memory. Square root and quotient are rounded to
 // nearest.
@@ -55,8 +56,8 @@ extern "C" __global__ void __launch_bounds__(256) adamw(float* p, float* m, floa
     const AdamWScalars s = scalars[*step + slot];
     KILN_EACH(i, n) {
         const float gradient = g[i], old = p[i];
-        const float first = fmaf(fresh1, gradient - m[i], m[i]);
-        const float second = fmaf(fresh2, fmaf(gradient, gradient, -v[i]), v[i]);
+        const float first = fmaf(fresh1, gradient, fmaf(-fresh1, m[i], m[i]));
+        const float second = fmaf(fresh2, gradient * gradient, fmaf(-fresh2, v[i], v[i]));
         m[i] = first;
         v[i] = second;
         const float along = s.c1 * first / fmaf(s.c2, sqrtf(second), eps);

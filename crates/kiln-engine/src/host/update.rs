@@ -50,10 +50,11 @@ pub(crate) enum Update {
     AdamW(AdamWUpdate),
 }
 
-/// `m += fresh1 (g - m)`, `v += fresh2 (g² - v)`, `p -= decay p + rate m / (correction sqrt(v) + eps)`.
+/// `m = (m - fresh1 m) + fresh1 g`, `v = (v - fresh2 v) + fresh2 g²`, `p -= decay p + rate m / (correction sqrt(v) + eps)`.
 ///
 /// The shares that are taken keep their digits in float32, the shares that are kept would not: 0.999 is off by 1e-8, and
-/// 1 - 0.999 by a hundred thousandth, which the second moment would be off by once it has settled.
+/// 1 - 0.999 by a hundred thousandth, which the second moment would be off by once it has settled. And g² does not meet v before
+/// its share is taken: in `v + fresh2 (g² - v)` a small gradient after a large one would be lost, and v be 0 where beta2 is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamWUpdate {
     /// 1 - beta1.
@@ -132,8 +133,8 @@ impl AdamWUpdate {
     #[inline(always)]
     fn apply(&self, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
         for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            *m += self.fresh1 * (g - *m);
-            *v += self.fresh2 * (g * g - *v);
+            *m = (*m - self.fresh1 * *m) + self.fresh1 * g;
+            *v = (*v - self.fresh2 * *v) + self.fresh2 * (g * g);
             *p -= self.decay * *p + self.rate * *m / (self.correction * v.sqrt() + self.eps);
         }
     }

@@ -14,6 +14,7 @@ fn every_option_of_adamw_means_what_pytorch_means() {
         AdamW { beta1: 0.0, ..base },
         // Without a memory of squares a step follows the sign of the gradient: eps keeps rounding from choosing it.
         AdamW { beta2: 0.0, eps: 0.3, ..base },
+        AdamW { beta1: 0.0, beta2: 0.0, eps: 0.3, ..base },
         AdamW { beta1: 0.5, beta2: 0.9, ..base },
         AdamW { eps: 0.3, ..base },
         AdamW { weight_decay: 0.0, ..base },
@@ -46,6 +47,34 @@ fn every_option_of_adamw_means_what_pytorch_means() {
                 let gap = (f64::from(tensor.data[0]) - expected).abs();
                 assert!(gap <= 1e-5, "{adamw} step {step}: {} off by {gap}", tensor.name);
             }
+        }
+    }
+}
+
+/// A gradient a hundred thousand times smaller than the one before: what is left of it must not be what rounding leaves.
+#[test]
+fn a_small_gradient_after_a_large_one_is_a_step_of_its_own() {
+    let (x, y) = ([1.0f32, 1e-5], [3.0f32, 7.0]);
+    let train = Samples::floats(&x, 1, Targets::Values(&y)).unwrap();
+    for (beta1, beta2) in [(0.0, 0.0), (0.0, 0.25), (0.5, 0.0)] {
+        let adamw = AdamW { lr: 1e-3, beta1, beta2, weight_decay: 0.0, ..AdamW::default() };
+        let model = Mlp::new(&[1, 1], 4).unwrap();
+        let (optimizer, schedule) = (adamw.into(), Schedule::default());
+        let job = Job { model, loss: Loss::MeanSquaredError, optimizer, schedule, train };
+        let mut trainer = Trainer::host(job, 1).unwrap();
+        let (mut m, mut v) = (0.0, 0.0);
+        for (sample, t) in [(0, 1), (1, 2)] {
+            let before = naive::parameters(&trainer.model().unwrap());
+            trainer.epoch(&[sample], 1).unwrap();
+            let (w, b) = (before[0].0[0], before[0].1[0]);
+            let (x, y) = (f64::from(x[sample as usize]), f64::from(y[sample as usize]));
+            let g = (w * x + b - y) * x;
+            m = beta1 * m + (1.0 - beta1) * g;
+            v = beta2 * v + (1.0 - beta2) * g * g;
+            let (m_hat, v_hat) = (m / (1.0 - f64::powi(beta1, t)), v / (1.0 - f64::powi(beta2, t)));
+            let expected = w - adamw.lr * m_hat / (v_hat.sqrt() + adamw.eps);
+            let gap = (naive::parameters(&trainer.model().unwrap())[0].0[0] - expected).abs();
+            assert!(gap <= 1e-6 * (expected - w).abs() + 1e-7, "{adamw} step {t}: off by {gap}");
         }
     }
 }

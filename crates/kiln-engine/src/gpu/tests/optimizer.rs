@@ -9,6 +9,8 @@ const LR: f32 = 0.05;
 /// Those of the fourth step.
 const CORRECTIONS: (f32, f32) = (2.907_822, 15.823_406);
 const OPTIONS: AdamWOptions = AdamWOptions { fresh1: 0.1, fresh2: 0.001, eps: 1e-3, weight_decay: 0.2 };
+/// Without a memory: what the moments were must not matter, however large.
+const FORGETFUL: AdamWOptions = AdamWOptions { fresh1: 1.0, fresh2: 1.0, eps: 1e-8, weight_decay: 0.2 };
 
 /// What a value is before the step.
 #[derive(Clone, Copy)]
@@ -20,16 +22,18 @@ struct Before {
 }
 
 /// Parameter and moments after the step, each with what it may be off by.
-fn after(Before { p, m, v, g }: Before) -> [(f64, f64); 3] {
+fn after(options: &AdamWOptions, Before { p, m, v, g }: Before) -> [(f64, f64); 3] {
     let wide = |x: f32| f64::from(x);
     let (lr, c1, c2) = (wide(LR), wide(CORRECTIONS.0), wide(CORRECTIONS.1));
-    let AdamWOptions { fresh1, fresh2, eps, weight_decay } = OPTIONS;
+    let AdamWOptions { fresh1, fresh2, eps, weight_decay } = *options;
     let (fresh1, fresh2, eps, decay) = (wide(fresh1), wide(fresh2), wide(eps), wide(weight_decay));
     // Each line: the value, and its roundings, of which each is u times the value that is rounded.
-    let first = m + fresh1 * (g - m);
-    let off_first = U * (fresh1 * (g - m).abs() + first.abs());
-    let second = v + fresh2 * (g * g - v);
-    let off_second = U * (fresh2 * (g * g - v).abs() + second);
+    let kept = m - fresh1 * m;
+    let first = kept + fresh1 * g;
+    let off_first = U * (kept.abs() + first.abs());
+    let kept = v - fresh2 * v;
+    let second = kept + fresh2 * g * g;
+    let off_second = U * (kept + fresh2 * g * g + second);
     let below = c2 * second.sqrt() + eps;
     // A root halves a relative error, and adds a rounding; the sum adds another.
     let relative_below = if second == 0.0 { U } else { 0.5 * off_second / second + 2.0 * U };
@@ -104,7 +108,15 @@ pub(super) fn case_of_adamw(gpu: &Gpu, count: usize) {
         let values = draw(seed, Values::Floats, count).into_iter().map(of);
         values.enumerate().map(|(at, value)| if at % 97 == 96 { 0.0 } else { value }).collect()
     };
-    let values = [draw(1, |x| x), draw(2, |x| x), draw(3, f32::abs), draw(4, |x| x)];
+    for (options, size) in [(OPTIONS, 1.0), (FORGETFUL, 1e-5)] {
+        let g = draw(4, |x| x).into_iter().map(|g| size * g).collect();
+        adamw_of(gpu, &options, &[draw(1, |x| x), draw(2, |x| x), draw(3, f32::abs), g]);
+    }
+}
+
+/// A step from parameters, both moments and gradients.
+fn adamw_of(gpu: &Gpu, options: &AdamWOptions, values: &[Vec<f32>; 4]) {
+    let count = values[0].len();
     let before = |at: usize| {
         let [p, m, v, g] = [0, 1, 2, 3].map(|which| f64::from(values[which][at]));
         Before { p, m, v, g }
@@ -115,10 +127,12 @@ pub(super) fn case_of_adamw(gpu: &Gpu, count: usize) {
     let scalars = buffer(gpu, &[nan, nan, Scalars::adamw(LR, CORRECTIONS.0, CORRECTIONS.1)]);
     let epoch = Epoch::new(gpu, 5, 1, 1);
     let moments = Moments { first: m.all(), second: v.all() };
-    adamw(gpu, p.all(), &moments, g.all(), scalars.all(), &epoch.position(), &OPTIONS).unwrap();
+    adamw(gpu, p.all(), &moments, g.all(), scalars.all(), &epoch.position(), options).unwrap();
     for (which, (what, buffer)) in [("p", &p), ("m", &m), ("v", &v)].into_iter().enumerate() {
         let got = read(gpu, buffer, count);
-        assert_close(&format!("adamw {what} of {count}"), &got, |at| after(before(at))[which]);
+        assert_close(&format!("{what} of {count} after {options:?}"), &got, |at| {
+            after(options, before(at))[which]
+        });
     }
     assert_eq!(read(gpu, &g, count), values[3], "gradients stay");
 }
