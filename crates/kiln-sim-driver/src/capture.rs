@@ -194,7 +194,7 @@ impl Driver {
 
     /// Makes a node of an operation, after the stream's others.
     pub(crate) fn capture_work(&mut self, stream: Handle, part: Part, work: Work) -> Outcome {
-        if matches!(work, Work::Free(_)) {
+        if matches!(work, Work::Allocate(_) | Work::Free(_)) {
             note("cuMemFreeAsync", "the simulator has no graph nodes that allocate or free");
             self.invalidate(part.capture);
             return Err(Status::NOT_SUPPORTED);

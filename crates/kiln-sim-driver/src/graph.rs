@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::driver::Driver;
 use crate::handle::Handle;
 use crate::order::Point;
+use crate::report::note;
 use crate::status::{Outcome, Status};
 use crate::work::Work;
 
@@ -57,7 +58,7 @@ pub(crate) fn kind(work: &Work) -> i32 {
         Work::Copy(_) => 1,
         Work::Fill(_) => 2,
         Work::Host(_) => 3,
-        Work::Nothing | Work::Free(_) => 5,
+        Work::Nothing | Work::Allocate(_) | Work::Free(_) => 5,
     }
 }
 
@@ -167,6 +168,16 @@ impl Driver {
         let Exec { steps, lines, last } = self.execs.get(exec)?;
         let (steps, lines, last) = (steps.clone(), lines.clone(), last.clone());
         let context = self.streams.get(stream)?.context;
+        // A graph does not keep the code of its kernels.
+        for step in &steps {
+            if let Work::Launch(launch) = &step.work
+                && self.functions.get(launch.function).is_err()
+            {
+                let name = &launch.kernel.info().name;
+                note("cuGraphLaunch", &format!("the module of kernel {name} has been unloaded"));
+                return Err(Status::INVALID_HANDLE);
+            }
+        }
         let mut start = self.here(stream)?;
         start.join(&last);
         let mut points: Vec<Point> = Vec::with_capacity(steps.len());
@@ -223,6 +234,7 @@ pub(crate) fn what(work: &Work) -> String {
         Work::Launch(launch) => launch.kernel.info().name.to_string(),
         Work::Copy(copy) => copy.label().into(),
         Work::Fill(_) => "fill".into(),
+        Work::Allocate(_) => "allocation".into(),
         Work::Free(_) => "free".into(),
         Work::Host(_) => "host function".into(),
         Work::Nothing => "nothing".into(),

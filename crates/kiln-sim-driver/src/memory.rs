@@ -113,6 +113,8 @@ struct HostBlock {
 
 /// Of the host's pages, as large as any.
 const PAGE: usize = 4096;
+/// Of the words in which the simulator accesses a block.
+const WORD: usize = 4;
 
 impl HostBlock {
     fn allocate(bytes: usize) -> Option<HostBlock> {
@@ -209,6 +211,14 @@ impl Driver {
     ) -> Outcome {
         if address.0 == 0 || bytes == 0 || address.0.checked_add(bytes).is_none() {
             return Err(Status::INVALID_VALUE);
+        }
+        if !address.0.is_multiple_of(WORD) {
+            let at = address.0;
+            note(
+                "cuMemHostRegister",
+                &format!("{at:#x}: the simulator has registered memory from multiples of {WORD} on"),
+            );
+            return Err(Status::NOT_SUPPORTED);
         }
         let overlaps = |block: (&u64, &Block)| *block.0 + block.1.bytes > address.0 as u64;
         if self.memory.blocks.range(..(address.0 + bytes) as u64).next_back().is_some_and(overlaps) {

@@ -138,7 +138,13 @@ impl Driver {
                     self.invalidate_capture_of(stream);
                     return Err(Status::STREAM_CAPTURE_ISOLATION);
                 }
-                self.streams.get_mut(stream)?.point.join(&point);
+                // To the default stream, this is an operation, which waits for all that block, and they for it.
+                let mut now = match self.streams.get(stream)?.role {
+                    Role::Legacy => self.here(stream)?,
+                    _ => self.streams.get(stream)?.point.clone(),
+                };
+                now.join(&point);
+                self.streams.get_mut(stream)?.point = now;
                 Ok(())
             }
             (None, None) => Ok(()), // never recorded: nothing to wait for

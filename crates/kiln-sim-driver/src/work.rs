@@ -1,14 +1,16 @@
 //! What operations do, once it is their turn.
 
+use std::sync::Arc;
+
 use kiln_sim::device::{Device, Fault, Kernel, LaunchConfig};
 use kiln_sim::stamp::Stamp;
 
 use crate::driver::Driver;
 use crate::ffi::{HostAddress, HostCall};
 use crate::handle::Handle;
-use crate::order::duration;
+use crate::order::{Point, duration};
 use crate::report::{self, note};
-use crate::status::Status;
+use crate::status::{Outcome, Status};
 
 /// What an operation does.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub(crate) enum Work {
     Launch(Launch),
     Copy(Copy),
     Fill(Fill),
+    /// Memory is there from its turn on.
+    Allocate(u64),
     /// Gives memory back, in its turn.
     Free(u64),
     Host(HostCall),
@@ -129,6 +133,7 @@ impl Driver {
             Work::Launch(launch) => self.launch(gpu, stamp, launch),
             Work::Copy(copy) => self.copy(context, gpu, stamp, copy),
             Work::Fill(fill) => self.fill(gpu, stamp, fill),
+            Work::Allocate(address) => self.claim(stamp, *address).map(|()| 0),
             Work::Free(address) => self.free(stamp, *address),
             Work::Host(_) | Work::Nothing => Ok(0),
         }
@@ -213,19 +218,37 @@ impl Driver {
         Ok(duration::transfer(width.saturating_mul(height).saturating_mul(fill.pattern.len() as u64)))
     }
 
-    /// Frees memory. To whatever touches it without order, that is a write.
+    /// Frees memory.
     fn free(&mut self, stamp: &Stamp, address: u64) -> Result<u64, Failure> {
-        let Some(bytes) = self.memory.starting(address).map(|block| block.bytes) else {
+        if self.memory.starting(address).is_none() {
             note("cuMemFreeAsync", &format!("{address:#x} was freed before"));
             return Err(Failure::Refused(Status::INVALID_VALUE));
-        };
-        if self.settings.checks && self.order.timelines.several() {
-            let device: &Device = &self.gpus[self.gpu_with(address, 0)].device;
-            let filled = device.fill(address, &[0], bytes, stamp);
-            self.settle(filled)?;
         }
+        self.claim(stamp, address)?;
         self.release(address).map_err(Failure::Refused)?;
         Ok(0)
+    }
+
+    /// The allocation or the end of a block: to whatever touches it without order, that is a write.
+    fn claim(&mut self, stamp: &Stamp, address: u64) -> Result<(), Failure> {
+        let Some(bytes) = self.memory.starting(address).map(|block| block.bytes) else { return Ok(()) };
+        let device: &Device = &self.gpus[self.gpu_with(address, 0)].device;
+        let claimed = device.claim(address, bytes, stamp);
+        self.settle(claimed)
+    }
+
+    /// The host frees a block of a pool now, which on a GPU waits for nothing: what it has not waited for is not ordered before.
+    pub(crate) fn claim_for_host(&mut self, context: Handle, address: u64, call: &str) -> Outcome {
+        let line = self.order.open();
+        let stamp = self.order.issue(line, &Point::default(), Arc::from(call));
+        self.order.timelines.retire(line);
+        self.claim(&stamp, address).map_err(|failure| match failure {
+            Failure::Refused(status) => status,
+            Failure::Broken(status) => {
+                self.fail(context, status);
+                status
+            }
+        })
     }
 
     /// Reports what the simulator found, and says what it means for the context.

@@ -32,7 +32,7 @@ pub struct Config {
     pub checks: bool,
     /// Order of what is unordered.
     pub schedule: Schedule,
-    /// Warp instructions that one worker may execute in one launch.
+    /// Instructions of a warp that blocks which run together may execute: those of a cluster, or of a whole launch where all communicate.
     pub fuel: u64,
     /// Host threads that run blocks; 0 for all cores.
     pub threads: usize,
@@ -235,6 +235,14 @@ impl Device {
             None => Ok(()),
             Some(conflict) => Err(Fault::Findings(vec![self.conflict(&conflict, stamp)])),
         }
+    }
+
+    /// Notes that memory becomes somebody's, or nobody's: to whatever accesses it without order, that is a write. It stays as it is.
+    ///
+    /// # Errors
+    /// A race with another operation.
+    pub fn claim(&self, address: u64, bytes: u64, stamp: &Stamp) -> Result<(), Fault> {
+        self.record(address, bytes, true, &Arc::new(stamp.clone()))
     }
 
     fn conflict(&self, conflict: &Conflict, stamp: &Stamp) -> Finding {

@@ -45,6 +45,7 @@ calls! {
     }
 
     fn cuEventQuery(event: Handle) |session| {
+        session.not_while_capturing("cuEventQuery")?;
         session.query_event(event)
     }
 

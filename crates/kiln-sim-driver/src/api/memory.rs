@@ -59,14 +59,18 @@ fn free(session: &mut Session, call: &str, address: u64, wanted: impl Fn(Kind) -
         return Ok(());
     }
     session.check_freeable(call, address, wanted)?;
-    let owner = session.memory.starting(address).ok_or(Status::INVALID_VALUE)?.context;
+    let Block { context: owner, pool, .. } =
+        *session.memory.starting(address).ok_or(Status::INVALID_VALUE)?;
     let end = session.end_of(owner);
     session.wait(end.pending());
     session.surface(owner)?;
+    if pool.is_some() {
+        session.claim_for_host(owner, address, call)?;
+    }
     session.release(address)
 }
 
-/// Submits an allocation to a stream. The memory is there at once; only freeing it takes its turn.
+/// Submits an allocation to a stream. The memory is there at once; but only what comes after it in order may touch it.
 pub(super) fn allocate_async(
     session: &mut Session,
     result: Out<u64>,
@@ -94,6 +98,7 @@ pub(super) fn allocate_async(
         return Err(Status::INVALID_VALUE);
     }
     let address = session.allocate(context, bytes as u64, Some(pool), "cuMemAllocAsync")?;
+    session.enqueue(stream, "allocation", Work::Allocate(address))?;
     result.set(address)
 }
 

@@ -120,6 +120,7 @@ calls! {
     fn cuModuleUnload(module: Handle) |session| {
         let context = session.modules.get(module)?.context;
         session.check(context)?;
+        session.not_while_capturing("cuModuleUnload")?;
         let end = session.end_of(context);
         session.wait(end.pending());
         session.unload(module)

@@ -8,7 +8,7 @@ use cudarc::driver::{CudaFunction, CudaGraph, CudaSlice, CudaStream, PushKernelA
 use std::sync::Arc;
 
 use crate::child::Program;
-use crate::program::{code, device, grid, kernel};
+use crate::program::{KERNELS, code, device, grid, kernel};
 
 /// A graph: `x = value`, then `y = 2 x`.
 fn capture(
@@ -46,6 +46,52 @@ fn a_captured_stream_becomes_a_graph_that_runs_many_times() {
         }
     });
     program.run_clean(&[]);
+}
+
+/// What may wait, or takes code away, is not for the time of a capture, even of an event from before it.
+#[test]
+fn a_capture_forbids_queries_and_unloading() {
+    let program = Program::new(|| {
+        let (_context, stream) = device();
+        let before = stream.record_event(None).unwrap();
+        let (image, mut module) = (std::ffi::CString::new(KERNELS).unwrap(), std::ptr::null_mut());
+        // SAFETY: the image is text that ends in zero.
+        unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) }.result().unwrap();
+        let refused = CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+        let forbidden: [&dyn Fn() -> CUresult; 2] = [
+            // SAFETY: the event lives.
+            &|| unsafe { sys::cuEventQuery(before.cu_event()) },
+            // SAFETY: the module lives, as it is not unloaded before the end.
+            &|| unsafe { sys::cuModuleUnload(module) },
+        ];
+        for forbidden in forbidden {
+            stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+            assert_eq!(forbidden(), refused);
+            let ended = code(stream.end_capture(CUgraphInstantiate_flags(0)).map(drop));
+            assert_eq!(ended, CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+            assert_eq!(forbidden(), CUresult::CUDA_SUCCESS);
+        }
+    });
+    program.run_clean(&[]);
+}
+
+/// It has the kernels' addresses, not their code.
+#[test]
+fn a_graph_does_not_outlive_its_kernels() {
+    let program = Program::new(|| {
+        let (context, stream) = device();
+        // SAFETY: one stream does all.
+        unsafe { context.disable_event_tracking() };
+        let double_it = kernel(&context, "double_it");
+        let [mut x, mut y] = [0, 0].map(|_| stream.clone_htod(&[1_f32; 4]).unwrap());
+        let graph = capture(&stream, &double_it, &mut y, &mut x);
+        graph.launch().unwrap();
+        stream.synchronize().unwrap();
+        drop(double_it);
+        assert_eq!(code(graph.launch()), CUresult::CUDA_ERROR_INVALID_HANDLE);
+    });
+    let ended = program.run(&[]);
+    assert!(ended.stderr.contains("the module of kernel double_it has been unloaded"), "{}", ended.stderr);
 }
 
 #[test]

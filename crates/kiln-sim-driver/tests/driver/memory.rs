@@ -106,6 +106,8 @@ fn memory_of_the_program_can_be_registered() {
         let address: *mut c_void = words.as_mut_ptr().cast();
         // SAFETY: `words` outlives its registration.
         unsafe {
+            let askew = sys::cuMemHostRegister_v2(address.byte_add(2), 4000, 0);
+            assert_eq!(askew, CUresult::CUDA_ERROR_NOT_SUPPORTED);
             sys::cuMemHostRegister_v2(address, 4096, 0).result().unwrap();
             let again = sys::cuMemHostRegister_v2(address, 4096, 0);
             assert_eq!(again, CUresult::CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);

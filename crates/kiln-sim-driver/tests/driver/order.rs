@@ -93,6 +93,97 @@ fn freeing_without_order_is_a_race() {
     assert_eq!(program.run_to_finding("race")["place"]["kernel"], "free on stream 2");
 }
 
+/// Allocates on one stream and fills on another, after an event or not; whether that broke the context.
+fn allocate_and_fill(ordered: bool) -> bool {
+    let (context, first) = device();
+    let second = context.new_stream().unwrap();
+    let mut address = 0;
+    // SAFETY: the address is that of the allocation, which is freed at the end.
+    unsafe {
+        sys::cuMemAllocAsync(&mut address, 64, first.cu_stream()).result().unwrap();
+        if ordered {
+            second.wait(&first.record_event(None).unwrap()).unwrap();
+        }
+        let broken = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+        if sys::cuMemsetD32Async(address, 7, 16, second.cu_stream()) == broken
+            || code(second.synchronize()) == broken
+        {
+            return true;
+        }
+        sys::cuMemFreeAsync(address, second.cu_stream()).result().unwrap();
+    }
+    false
+}
+
+#[test]
+fn memory_is_not_there_before_its_allocations_turn() {
+    let program = Program::new(|| assert!(allocate_and_fill(false)));
+    let finding = program.run_to_finding("race");
+    assert_eq!(finding["place"]["kernel"], "fill on stream 2");
+    assert_eq!(finding["other"]["kernel"], "allocation on stream 1");
+}
+
+#[test]
+fn memory_is_there_after_its_allocations_turn() {
+    let program = Program::new(|| assert!(!allocate_and_fill(true)));
+    program.run_clean(&[]);
+}
+
+/// Fills memory of a pool and has the host free it, which waits for nothing.
+fn fill_and_free(wait: bool) -> CUresult {
+    let (_context, stream) = device();
+    let mut address = 0;
+    // SAFETY: the address is that of the allocation; that it may be in use when it is freed, the simulator is to find.
+    unsafe {
+        sys::cuMemAllocAsync(&mut address, 64, stream.cu_stream()).result().unwrap();
+        sys::cuMemsetD32Async(address, 7, 16, stream.cu_stream()).result().unwrap();
+        if wait {
+            stream.synchronize().unwrap();
+        }
+        sys::cuMemFree_v2(address)
+    }
+}
+
+#[test]
+fn memory_of_a_pool_that_is_freed_in_use_is_a_race() {
+    let program = Program::new(|| assert_eq!(fill_and_free(false), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
+    let finding = program.run_to_finding("race");
+    assert_eq!(finding["place"]["kernel"], "cuMemFree");
+    assert_eq!(finding["other"]["kernel"], "fill on stream 1");
+}
+
+#[test]
+fn memory_of_a_pool_is_freed_when_the_host_has_waited() {
+    let program = Program::new(|| assert_eq!(fill_and_free(true), CUresult::CUDA_SUCCESS));
+    program.run_clean(&[]);
+}
+
+/// To the default stream a wait for an event is an operation, which orders all streams that block.
+#[test]
+fn a_wait_of_the_default_stream_orders_those_that_block() {
+    let program = Program::new(|| {
+        let (context, stream) = device();
+        // SAFETY: as above.
+        unsafe { context.disable_event_tracking() };
+        let mut y = stream.alloc_zeros::<u32>(1).unwrap();
+        let address = y.device_ptr_mut(&stream).0;
+        stream.synchronize().unwrap();
+        let event = stream.record_event(None).unwrap();
+        let (mut blocking, mut read) = ([std::ptr::null_mut(); 2], 0_u32);
+        // SAFETY: the handles are valid until they are destroyed, and the address lies in y.
+        unsafe {
+            blocking.iter_mut().for_each(|stream| sys::cuStreamCreate(stream, 0).result().unwrap());
+            sys::cuMemsetD32Async(address, 7, 1, blocking[0]).result().unwrap();
+            sys::cuStreamWaitEvent(std::ptr::null_mut(), event.cu_event(), 0).result().unwrap();
+            sys::cuMemcpyDtoHAsync_v2((&raw mut read).cast(), address, 4, blocking[1]).result().unwrap();
+            sys::cuStreamSynchronize(blocking[1]).result().unwrap();
+            blocking.into_iter().for_each(|stream| sys::cuStreamDestroy_v2(stream).result().unwrap());
+        }
+        assert_eq!(read, 7);
+    });
+    program.run_clean(&[]);
+}
+
 #[test]
 fn the_default_stream_waits_for_those_that_block_and_no_others() {
     let program = Program::new(|| {
