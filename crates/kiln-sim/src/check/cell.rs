@@ -30,8 +30,16 @@ use super::view::{COPIER, Knower, Neighbours, PENDING, Who, block_of, warp_of};
 /// Readers that are kept apart.
 pub(crate) const MANY: usize = 64;
 
-/// A strong access (atomic, relaxed, volatile) and its scope; weak ones have none.
-pub(crate) type Strength = Option<Scope>;
+/// What a strong access (atomic, relaxed, volatile) is; weak ones have none.
+pub(crate) type Strength = Option<Strong>;
+
+/// A strong access: its scope, and the bytes of an element. Of other sizes two overlap in part, and then neither is strong to the other
+/// (PTX ISA, "Morally strong operations").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Strong {
+    pub(crate) scope: Scope,
+    pub(crate) bytes: u8,
+}
 
 /// One access, as findings name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,13 +220,20 @@ pub(crate) struct Reading {
     pub(crate) neighbours: Neighbours,
 }
 
+/// Zero, or the scope, and above its two bits the size.
 fn strength_code(strength: Strength) -> u8 {
-    match strength {
-        None => 0,
-        Some(Scope::Cta) => 1,
-        Some(Scope::Cluster) => 2,
-        Some(Scope::Gpu) => 3,
-    }
+    let Some(Strong { scope, bytes }) = strength else { return 0 };
+    let scope = match scope {
+        Scope::Cta => 1,
+        Scope::Cluster => 2,
+        Scope::Gpu => 3,
+    };
+    scope | (bytes.trailing_zeros() as u8) << 2
+}
+
+/// The code of two accesses that are kept as one: no stronger than either.
+fn weaker(a: u8, b: u8) -> u8 {
+    if a == 0 || b == 0 || a >> 2 != b >> 2 { 0 } else { a.min(b) }
 }
 
 /// Lists of readers, for the cells that have several.
@@ -241,10 +256,10 @@ pub(crate) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Whether two strong accesses include each other's threads in their scopes.
+    /// Whether two strong accesses are of the same bytes, and include each other's threads in their scopes.
     fn morally_strong(&self, other: Who, code: u8) -> bool {
-        let mine = strength_code(self.strength);
-        if mine == 0 || code == 0 || other & COPIER != 0 {
+        let scope = weaker(strength_code(self.strength), code) & 3;
+        if scope == 0 || other & COPIER != 0 {
             return false;
         }
         let (a, b) = (block_of(self.me.who), block_of(other));
@@ -255,7 +270,7 @@ impl Judge<'_> {
         } else {
             3
         };
-        mine.min(code) >= needed
+        scope >= needed
     }
 
     fn write_is_ordered(&self, cell: &Cell) -> bool {
@@ -286,12 +301,12 @@ impl Judge<'_> {
         let code = strength_code(self.strength);
         match cell.readers {
             Readers::One if cell.read_who == warp => {
-                cell.read_set = if cell.read_time == self.now || !self.me_knows_warp(cell.read_time) {
-                    cell.read_set | lane
+                if cell.read_time == self.now || !self.me_knows_warp(cell.read_time) {
+                    cell.read_set |= lane;
+                    cell.read_strength = weaker(cell.read_strength, code);
                 } else {
-                    lane
-                };
-                cell.read_strength = cell.read_strength.min(code);
+                    (cell.read_set, cell.read_strength) = (lane, code);
+                }
             }
             Readers::None => self.sole_reader(cell, warp, lane, code),
             _ if self.knows_readers(cell, lists) => {
@@ -350,7 +365,7 @@ impl Judge<'_> {
     }
 
     fn join_readers(&self, cell: &mut Cell, lists: &mut ReaderLists, warp: u32, lane: u32, code: u8) {
-        cell.read_strength = cell.read_strength.min(code);
+        cell.read_strength = weaker(cell.read_strength, code);
         if cell.readers == Readers::One {
             let first =
                 Reader { warp: cell.read_who, lanes: cell.read_set, time: cell.read_time, pc: cell.read_pc };

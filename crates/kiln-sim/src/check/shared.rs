@@ -176,7 +176,7 @@ fn is_known(write: u32, floor: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::{Judge, READING, WHOLE};
+    use super::super::cell::{Judge, READING, Strong, WHOLE};
     use super::super::reads::Mark;
     use super::super::view::{Knower, Neighbours, View};
     use super::*;
@@ -279,7 +279,7 @@ mod tests {
             neighbours: Neighbours::ALL,
         };
         // A strong write, and a read of a part.
-        for (strength, read) in [(None, 0), (Some(Scope::Gpu), 0), (None, 1)] {
+        for (strength, read) in [(None, 0), (Some(Strong { scope: Scope::Gpu, bytes: 4 }), 0), (None, 1)] {
             let mut shadow = shadow();
             assert!(shadow.write::<1>(0, write(1, 5, 4)));
             let (cell, lists) = shadow.cell(0);

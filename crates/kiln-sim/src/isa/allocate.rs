@@ -72,9 +72,11 @@ fn mention_all(program: &Program, function: &Function, start: usize, class: RegC
         if let (Some((reg, _)), RegClass::Pred) = (inst.guard, class) {
             mention(ranges, reg, at, false);
         }
+        // What it writes first must not lie where it reads the address for the rest.
+        let early = inst.op.comes_in_elements();
         for slot in (0..super::program::SLOTS).filter(|&slot| inst.class(slot) == Some(class)) {
             let writes = inst.defs >> slot & 1 == 1;
-            mention(ranges, inst.r[slot], at + u32::from(writes), writes && inst.guard.is_none());
+            mention(ranges, inst.r[slot], at + u32::from(writes && !early), writes && inst.guard.is_none());
         }
         if let (Some(site), RegClass::R32) = (call_site(program, inst), class) {
             for &reg in &site.arguments {

@@ -279,8 +279,10 @@ pub(crate) enum Place {
     Generic,
     Global,
     Const,
-    /// The block's own memory, or that of its cluster: `shared::cta`, `shared::cluster`.
+    /// The block's own memory: `shared`, `shared::cta`.
     Shared,
+    /// That of any block of the cluster: `shared::cluster`.
+    SharedCluster,
     Local,
     /// A kernel's parameters by address.
     Param,
@@ -548,8 +550,8 @@ pub(crate) enum MbarOp {
 /// Asynchronous bulk copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BulkKind {
-    /// Completes on an mbarrier; `multicast` has a mask of blocks.
-    GlobalToShared { multicast: bool },
+    /// Completes on an mbarrier; `multicast` has a mask of blocks, `own` no other than the block's own memory.
+    GlobalToShared { multicast: bool, own: bool },
     /// Completes on an mbarrier of the destination's block.
     SharedToCluster,
     /// Completes with the thread's bulk groups.
@@ -691,7 +693,6 @@ pub(crate) enum Op {
     IsSpace {
         place: Place,
         wide: bool,
-        cluster: bool,
     },
     Mapa {
         wide: bool,
@@ -822,6 +823,11 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// Whether a load or store may come in parts, one element after the other: a vector that others may see meanwhile.
+    pub(crate) fn comes_in_elements(&self) -> bool {
+        matches!(self, Op::Load(access) | Op::Store(access) if access.lanes > 1 && access.sem.order != Order::Weak)
+    }
+
     /// Whether it is one of `wgmma`.
     pub(crate) fn is_of_warpgroups(&self) -> bool {
         matches!(self, Op::Wgmma | Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait)

@@ -35,6 +35,9 @@ pub(crate) struct Inst {
     pub(crate) imm: i64,
 }
 
+/// Slot of the address of a load or store.
+pub(crate) const ADDRESS: usize = 8;
+
 impl Inst {
     pub(crate) fn new(op: Op) -> Inst {
         Inst { op, guard: None, r: [0; SLOTS], classes: 0, defs: 0, imm: 0 }
@@ -59,6 +62,13 @@ impl Inst {
         self.r[slot] = reg;
         self.classes |= code << (2 * slot);
         self.defs |= u16::from(def) << slot;
+    }
+
+    /// Whether a load or store writes the register of its own address.
+    pub(crate) fn loads_over_its_address(&self) -> bool {
+        let is_address =
+            |slot: usize| self.class(slot) == self.class(ADDRESS) && self.r[slot] == self.r[ADDRESS];
+        (0..ADDRESS).any(|slot| self.defs >> slot & 1 == 1 && is_address(slot))
     }
 
     /// Whether a slot holds a register.

@@ -3,15 +3,20 @@
 //! Every access is checked for bounds and alignment, and with checks on for uninitialised bytes and races. A generic
 //! address is resolved by the window that it lies in.
 
-use crate::check::cell::{Cell, Event, Judge, READING, ReaderLists, Strength, WHOLE};
+use std::ops::Range;
+
+use rand::RngExt;
+
+use crate::check::cell::{Cell, Event, Judge, READING, ReaderLists, Strength, Strong, WHOLE};
 use crate::check::reads::{Mark, Read};
 use crate::check::view::Who;
 use crate::finding::Kind;
-use crate::isa::{Access, Element, Inst, Op, Order, Place, Sem};
+use crate::isa::{ADDRESS, Access, Element, Inst, Op, Order, Place, Sem};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, window};
 
 use super::Machine;
 use super::regs::{Row64, lanes};
+use super::state::Made;
 use super::step::{Flow, Running};
 
 /// Set in [`Cell::init`] of shared memory that is an mbarrier.
@@ -65,12 +70,20 @@ impl Problem {
 
 impl Access {
     fn strength(&self) -> Strength {
-        strength(self.sem)
+        strength(self.sem, self.element.bytes)
     }
 }
 
-pub(super) fn strength(sem: Sem) -> Strength {
-    (sem.order != Order::Weak).then_some(sem.scope)
+/// Of an access to elements of so many bytes.
+pub(super) fn strength(sem: Sem, bytes: u8) -> Strength {
+    (sem.order != Order::Weak).then_some(Strong { scope: sem.scope, bytes })
+}
+
+/// What of an access is made now: these elements, by the lanes that are active.
+struct Turn {
+    elements: Range<u8>,
+    /// Whether nothing is left of it.
+    last: bool,
 }
 
 /// The bytes of a word, one bit each, that an access of `bytes` at `address` touches.
@@ -116,7 +129,7 @@ impl Machine<'_> {
         let who = run.who | lane as u32;
         let (place, address) = match place {
             Place::Generic => match window(address) {
-                Some(SHARED_WINDOW) => (Place::Shared, address & 0xffff_ffff),
+                Some(SHARED_WINDOW) => (Place::SharedCluster, address & 0xffff_ffff),
                 Some(LOCAL_WINDOW) => (Place::Local, address & 0xffff_ffff),
                 Some(PARAM_WINDOW) => (Place::Param, address & 0xffff_ffff),
                 _ => (Place::Global, address),
@@ -130,7 +143,8 @@ impl Machine<'_> {
         }
         match place {
             Place::Global | Place::Const | Place::Generic => self.resolve_global(address, bytes, run, who),
-            Place::Shared => self.resolve_shared(address, bytes, run, lane),
+            Place::Shared => self.resolve_shared(true, address, bytes, run, lane),
+            Place::SharedCluster => self.resolve_shared(false, address, bytes, run, lane),
             Place::Local => {
                 let end = run.warp.local.len() as u64 * 4;
                 // A program that only follows pointers cannot be told which variable it meant: the whole frame counts.
@@ -183,8 +197,16 @@ impl Machine<'_> {
         None
     }
 
+    /// `own`: no other block's memory can be meant.
     #[inline]
-    fn resolve_shared(&mut self, address: u64, bytes: u32, run: &Running<'_>, lane: usize) -> Option<Spot> {
+    fn resolve_shared(
+        &mut self,
+        own: bool,
+        address: u64,
+        bytes: u32,
+        run: &Running<'_>,
+        lane: usize,
+    ) -> Option<Spot> {
         let who = run.who | lane as u32;
         let (rank, offset) = (address >> RANK_SHIFT, address & ((1 << RANK_SHIFT) - 1));
         let block = if rank == 0 {
@@ -198,6 +220,12 @@ impl Machine<'_> {
             }
             cluster.first + rank as usize - 1
         };
+        if own && block != run.block {
+            let message =
+                "an access to another block's memory, which `shared::cluster` reaches, not `shared`";
+            self.fault_at(Kind::OutOfBounds, run.pc, who, message, "shared", address, bytes);
+            return None;
+        }
         let size = u64::from(self.blocks[block].shared_bytes);
         if offset + u64::from(bytes) > size {
             let message = format!("an access at {offset} of the block's {size} bytes of shared memory");
@@ -297,14 +325,60 @@ impl Machine<'_> {
     #[inline(always)]
     pub(super) fn load(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Flow {
         run.warp.touch(run.active);
-        let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
+        let address = Self::addresses(run, inst, ADDRESS, access.address64, inst.imm);
         if self.load_words(inst, access, &address, run) {
             return Flow::Next;
         }
-        self.load_each(inst, access, &address, run)
+        let turn = self.turn(inst, access, run);
+        self.load_each(inst, access, &address, &turn, run)
     }
 
-    fn load_each(&mut self, inst: &Inst, access: Access, address: &Row64, run: &mut Running<'_>) -> Flow {
+    /// A strong access is one for each lane and element, and PTX promises no order of them: on a random schedule some are made, and what others
+    /// do comes between them and the rest. Either each of some lanes makes all of its own, or all make one after the other.
+    fn turn(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Turn {
+        let whole = Turn { elements: 0..access.lanes, last: true };
+        let Some(random) = self.random.as_mut().filter(|_| access.sem.order != Order::Weak) else {
+            return whole;
+        };
+        let active = run.active;
+        let made = &mut run.group_mut().made;
+        if *made == Made::default() {
+            // A lane that loads over its address has it no longer.
+            made.by_lane = inst.loads_over_its_address() || random.random();
+        }
+        let left = active & !made.lanes;
+        let all = left.is_power_of_two() || random.random();
+        let now = if all { left } else { left & random.random::<u32>() };
+        let count = if made.by_lane { access.lanes } else { 1 };
+        let elements = made.element..made.element + count;
+        made.lanes |= now;
+        if now == left {
+            (made.lanes, made.element) = (0, elements.end);
+        }
+        let last = made.element == access.lanes;
+        if last {
+            *made = Made::default();
+        }
+        run.active = now;
+        Turn { elements, last }
+    }
+
+    /// What is left of an access comes in another turn.
+    fn turn_again(run: &mut Running<'_>) -> Flow {
+        let pc = run.pc;
+        run.group_mut().pc = pc;
+        run.warp.looks_again = true; // it gets on
+        Flow::Yield
+    }
+
+    fn load_each(
+        &mut self,
+        inst: &Inst,
+        access: Access,
+        address: &Row64,
+        turn: &Turn,
+        run: &mut Running<'_>,
+    ) -> Flow {
         let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
         let mut before: Option<(u64, usize)> = None;
         for lane in lanes(run.active) {
@@ -317,7 +391,7 @@ impl Machine<'_> {
                 self.check_read(spot, bytes, access.strength(), run, lane, same.is_some());
             }
             before = Some((address[lane], lane));
-            for n in 0..access.lanes {
+            for n in turn.elements.clone() {
                 let at = u32::from(n) * u32::from(access.element.bytes);
                 let value = self.read_element(spot, at, access.element.bytes, run, lane);
                 set_register(run, inst, usize::from(n), lane, value, access);
@@ -325,6 +399,9 @@ impl Machine<'_> {
             if access.sem.order != Order::Weak {
                 self.observe(spot, access.sem, run, lane);
             }
+        }
+        if !turn.last {
+            return Self::turn_again(run);
         }
         if access.sem.order == Order::Weak { Flow::Next } else { self.looked(run) }
     }
@@ -344,13 +421,14 @@ impl Machine<'_> {
     }
 
     pub(super) fn store(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Flow {
-        let address = Self::addresses(run, inst, 8, access.address64, inst.imm);
+        let address = Self::addresses(run, inst, ADDRESS, access.address64, inst.imm);
         let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
         self.events += 1;
         run.warp.touch(run.active);
         if self.store_words(inst, access, &address, run) {
             return Flow::Next;
         }
+        let turn = self.turn(inst, access, run);
         for lane in lanes(run.active) {
             let Some(spot) = self.resolve(access.place, address[lane], bytes, bytes, run, lane) else {
                 return Flow::Changed;
@@ -363,7 +441,7 @@ impl Machine<'_> {
             } else {
                 self.mark_written(spot, bytes);
             }
-            for n in 0..access.lanes {
+            for n in turn.elements.clone() {
                 let at = u32::from(n) * u32::from(access.element.bytes);
                 let value = if access.wide {
                     run.regs().a64(inst, usize::from(n))[lane]
@@ -378,7 +456,7 @@ impl Machine<'_> {
                 self.unpublish(spot);
             }
         }
-        Flow::Next
+        if turn.last { Flow::Next } else { Self::turn_again(run) }
     }
 
     /// Whether the space can be written.
@@ -671,10 +749,10 @@ impl Machine<'_> {
                 self.fault(Kind::Misuse, run.pc, run.first(), "a generic address of 32 bits");
                 return Flow::Changed;
             }
-            Op::IsSpace { place, wide, cluster } => {
+            Op::IsSpace { place, wide } => {
                 let a = if wide { run.regs().a64(inst, 1) } else { run.regs().a(inst, 1).map(u64::from) };
                 let base = window_of(place);
-                let own = |address: u64| cluster || (address & 0xffff_ffff) >> RANK_SHIFT == 0;
+                let own = |address: u64| (address & 0xffff_ffff) >> RANK_SHIFT == 0;
                 let found = super::regs::bits(|l| match place {
                     Place::Global => window(a[l]).is_none(),
                     Place::Const => false,
@@ -721,7 +799,7 @@ impl Machine<'_> {
 
 fn window_of(place: Place) -> u64 {
     match place {
-        Place::Shared => SHARED_WINDOW,
+        Place::Shared | Place::SharedCluster => SHARED_WINDOW,
         Place::Local => LOCAL_WINDOW,
         Place::Param => PARAM_WINDOW,
         _ => 0,
@@ -732,7 +810,7 @@ pub(super) fn space(place: Place) -> &'static str {
     match place {
         Place::Generic | Place::Global => "global",
         Place::Const => "const",
-        Place::Shared => "shared",
+        Place::Shared | Place::SharedCluster => "shared",
         Place::Local => "local",
         Place::Param => "param",
     }

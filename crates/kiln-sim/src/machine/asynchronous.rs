@@ -363,11 +363,11 @@ impl Machine<'_> {
         let to = Self::addresses(run, inst, 0, to64, 0);
         let mbar = Self::addresses(run, inst, 8, mbar64, 0);
         for lane in lanes(run.active) {
-            let Some(spot) = self.resolve(Place::Shared, to[lane], bytes, bytes, run, lane) else {
+            let Some(spot) = self.resolve(Place::SharedCluster, to[lane], bytes, bytes, run, lane) else {
                 return Flow::Changed;
             };
             let Spot::Shared(block, offset) = spot else { return Flow::Changed };
-            let Some(at) = self.mbarrier_at(Place::Shared, mbar[lane], run, lane) else {
+            let Some(at) = self.mbarrier_at(Place::SharedCluster, mbar[lane], run, lane) else {
                 return Flow::Changed;
             };
             let Some(number) = self.mbarrier_number(at.0, at.1, run, lane) else { return Flow::Changed };
@@ -399,11 +399,12 @@ impl Machine<'_> {
         let from = Self::addresses(run, inst, 1, bulk.from64, 0);
         let sizes = run.regs().a(inst, 2);
         let mbars = if inst.has(3) { Self::addresses(run, inst, 3, bulk.mbar64, 0) } else { [0; 32] };
-        let multicast = matches!(bulk.kind, BulkKind::GlobalToShared { multicast: true });
+        let multicast = matches!(bulk.kind, BulkKind::GlobalToShared { multicast: true, .. });
         let masks = if multicast { run.regs().a(inst, 4) } else { [0; 32] };
         let (to_place, from_place) = match bulk.kind {
-            BulkKind::GlobalToShared { .. } => (Place::Shared, Place::Global),
-            BulkKind::SharedToCluster => (Place::Shared, Place::Shared),
+            BulkKind::GlobalToShared { own: true, .. } => (Place::Shared, Place::Global),
+            BulkKind::GlobalToShared { own: false, .. } => (Place::SharedCluster, Place::Global),
+            BulkKind::SharedToCluster => (Place::SharedCluster, Place::Shared),
             BulkKind::SharedToGlobal => (Place::Global, Place::Shared),
         };
         for lane in lanes(run.active) {
@@ -441,7 +442,7 @@ impl Machine<'_> {
                 copies(run, lane).bulk_open.push(BulkStore { id, index, offset: at, bytes });
                 continue;
             };
-            let Some(mbar) = self.mbarrier_at(Place::Shared, mbars[lane], run, lane) else {
+            let Some(mbar) = self.mbarrier_at(Place::SharedCluster, mbars[lane], run, lane) else {
                 return Flow::Changed;
             };
             let cluster = &self.clusters[self.blocks[run.block].cluster];

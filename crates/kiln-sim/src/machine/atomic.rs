@@ -1,5 +1,6 @@
 //! `atom` and `red`.
 
+use crate::check::cell::Strong;
 use crate::isa::{Atom, AtomOp, AtomType, HalfType, Inst, Scope};
 use crate::num::{Round, float};
 
@@ -121,7 +122,7 @@ impl Machine<'_> {
                 return Flow::Changed;
             }
             // Atomics are strong even where they order nothing: at least of their own block's scope.
-            let strong = strength(atom.sem).or(Some(Scope::Cta));
+            let strong = strength(atom.sem, bytes).or(Some(Strong { scope: Scope::Cta, bytes }));
             if self.launch.checks {
                 self.check_read(spot, width, strong, run, lane, false);
                 self.check_write(spot, width, strong, run, lane);

@@ -32,7 +32,7 @@ impl Machine<'_> {
             return Flow::Changed;
         }
         let address = Self::addresses(run, inst, 1, sem.address64, 0);
-        let place = if sem.generic { Place::Generic } else { Place::Shared };
+        let place = if sem.generic { Place::Generic } else { Place::SharedCluster }; // another block's is told below
         let mut results = 0;
         let mut learnt: Vec<(Rc<View>, u32)> = Vec::new();
         for lane in lanes(run.active) {
@@ -293,7 +293,9 @@ impl Machine<'_> {
         let Some(mbar) = self.blocks[block].mbars.get_mut(&offset) else { return };
         let waited = std::mem::replace(&mut mbar.waited, true);
         mbar.pending -= count.min(mbar.pending);
-        mbar.expected -= u32::from(drop).min(mbar.expected);
+        if drop {
+            mbar.expected -= count.min(mbar.expected);
+        }
         if let Some((from, wide, view)) = known {
             let Arrivals { own, all } = &mut mbar.arrivals;
             if from == number {

@@ -33,7 +33,6 @@ mod words;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rayon::prelude::*;
 
@@ -60,6 +59,12 @@ pub enum Schedule {
     Fixed,
     /// Random, from a seed.
     Seeded(u64),
+}
+
+impl Schedule {
+    fn is_random(self) -> bool {
+        matches!(self, Schedule::Seeded(_))
+    }
 }
 
 /// A launch, as the machine needs it.
@@ -125,7 +130,7 @@ impl Launch<'_> {
         let share = clusters.div_ceil(workers);
         let run = |worker: u64| {
             let range = worker * share..((worker + 1) * share).min(clusters);
-            let mut machine = Machine::new(self, &snapshot, worker);
+            let mut machine = Machine::new(self, &snapshot);
             machine.run_clusters(range);
             machine.end()
         };
@@ -200,8 +205,11 @@ pub(crate) struct Machine<'a> {
     mbarriers: u32,
     findings: Vec<Finding>,
     seen: HashMap<(Kind, u32, u32), ()>,
+    /// Of a random schedule.
     random: Option<SmallRng>,
     instructions: u64,
+    /// How many there were when the blocks that run now began.
+    turn_began: u64,
     /// Stores, arrivals and the like: whether anything still happens.
     events: u64,
     stopped: bool,
@@ -209,13 +217,7 @@ pub(crate) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn new(launch: &'a Launch<'a>, memory: &'a [Arc<Allocation>], worker: u64) -> Machine<'a> {
-        let random = match launch.schedule {
-            Schedule::Fixed => None,
-            Schedule::Seeded(seed) => {
-                Some(SmallRng::seed_from_u64(seed ^ worker << 32 ^ launch.number << 40))
-            }
-        };
+    fn new(launch: &'a Launch<'a>, memory: &'a [Arc<Allocation>]) -> Machine<'a> {
         Machine {
             launch,
             memory,
@@ -233,8 +235,9 @@ impl<'a> Machine<'a> {
             mbarriers: 0,
             findings: Vec::new(),
             seen: HashMap::new(),
-            random,
+            random: None,
             instructions: 0,
+            turn_began: 0,
             events: 0,
             stopped: false,
             printed: String::new(),

@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-use rand::RngExt;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::check::shared::SharedShadow;
 use crate::check::view::{MAX_BLOCKS, View};
 use crate::finding::{Finding, Kind};
 
-use super::Machine;
 use super::report::place;
 use super::state::{Barrier, Block, Cluster, Wait, Warp};
 use super::wgmma::Products;
+use super::{Machine, Schedule};
 
 /// Instructions that a warp may execute at a stretch on the fixed schedule.
 const SLICE: u32 = 4096;
@@ -23,12 +24,14 @@ const TOGETHER: u64 = 4;
 impl Machine<'_> {
     /// Runs clusters, by number.
     pub(super) fn run_clusters(&mut self, range: Range<u64>) {
-        let most =
-            match (self.launch.cooperative, self.launch.function().communicates && self.random.is_some()) {
-                (true, _) => u64::MAX,
-                (false, true) => TOGETHER,
-                (false, false) => 1,
-            };
+        let most = match (
+            self.launch.cooperative,
+            self.launch.function().communicates && self.launch.schedule.is_random(),
+        ) {
+            (true, _) => u64::MAX,
+            (false, true) => TOGETHER,
+            (false, false) => 1,
+        };
         let mut at = range.start;
         while at < range.end && !self.stopped {
             let end = range.end.min(at.saturating_add(most));
@@ -37,9 +40,18 @@ impl Machine<'_> {
             for cluster in at..end {
                 self.place_cluster(cluster);
             }
+            self.begin_turn(at);
             self.run_blocks();
             at = end;
         }
+    }
+
+    /// What runs together draws its own random numbers and has its own fuel: neither depends on which worker it falls to.
+    fn begin_turn(&mut self, cluster: u64) {
+        if let Schedule::Seeded(seed) = self.launch.schedule {
+            self.random = Some(SmallRng::seed_from_u64(seed ^ cluster << 32 ^ self.launch.number << 40));
+        }
+        self.turn_began = self.instructions;
     }
 
     fn place_cluster(&mut self, number: u64) {
@@ -123,15 +135,20 @@ impl Machine<'_> {
             if self.events != quiet.0 {
                 quiet = (self.events, self.instructions);
             }
-            if self.instructions - quiet.1 > IDLE || self.instructions > self.launch.fuel {
+            if self.instructions - quiet.1 > IDLE || self.spent() > self.launch.fuel {
                 return self.out_of_fuel(&warps);
             }
         }
     }
 
+    /// Instructions since these blocks began.
+    fn spent(&self) -> u64 {
+        self.instructions - self.turn_began
+    }
+
     /// What a warp may execute at a stretch: no more than one instruction beyond the fuel.
     fn slice(&self, most: u32) -> u32 {
-        let left = self.launch.fuel.saturating_sub(self.instructions).saturating_add(1);
+        let left = self.launch.fuel.saturating_sub(self.spent()).saturating_add(1);
         u32::try_from(left).unwrap_or(u32::MAX).min(most)
     }
 
@@ -196,7 +213,7 @@ impl Machine<'_> {
     }
 
     fn out_of_fuel(&mut self, warps: &[(usize, usize)]) {
-        let message = format!("no end after {} instructions", self.instructions);
+        let message = format!("no end after {} instructions", self.spent());
         self.waiting(warps, Kind::OutOfFuel, &message);
     }
 

@@ -63,6 +63,15 @@ pub(super) struct Group {
     pub(super) base: Base,
     pub(super) stack: Vec<Frame>,
     pub(super) wait: Wait,
+    pub(super) made: Made,
+}
+
+/// What has been made of a strong access that a group makes bit by bit: by these lanes, the element of this number, or all of their elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Made {
+    pub(super) lanes: u32,
+    pub(super) element: u8,
+    pub(super) by_lane: bool,
 }
 
 /// A `cp.async` under way.
@@ -177,6 +186,7 @@ impl Warp {
             base: Base::default(),
             stack: Vec::new(),
             wait: Wait::Nothing,
+            made: Made::default(),
         });
         warp
     }

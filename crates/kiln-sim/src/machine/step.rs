@@ -14,7 +14,7 @@ use crate::isa::{CODE_BASE, CODE_STEP, Inst, Op, Special};
 
 use super::Machine;
 use super::regs::{LANES, Regs, lanes};
-use super::state::{Base, Frame, Group, Wait, Warp};
+use super::state::{Base, Frame, Group, Made, Wait, Warp};
 
 /// The vector instructions of this machine, asked for once.
 static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
@@ -202,10 +202,15 @@ impl Machine<'_> {
     /// Joins the groups at one place with equal call stacks; whether there were any.
     fn join(&mut self, warp: &mut Warp, index: usize, pc: u32) -> bool {
         warp.groups[index].pc = pc;
+        // What one has made of an access the other has not.
+        if warp.groups[index].made != Made::default() {
+            return false;
+        }
         let other = warp.groups.iter().enumerate().position(|(n, group)| {
             n != index
                 && group.pc == pc
                 && matches!(group.wait, Wait::Nothing | Wait::Lanes { .. })
+                && group.made == Made::default()
                 && group.stack == warp.groups[index].stack
         });
         let Some(other) = other else { return false };

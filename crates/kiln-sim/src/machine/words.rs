@@ -184,7 +184,7 @@ impl Machine<'_> {
         run: &Running<'_>,
     ) -> Option<Row> {
         let base = match place {
-            Place::Shared => 0,
+            Place::Shared | Place::SharedCluster => 0,
             Place::Generic => SHARED_WINDOW,
             _ => return None,
         };

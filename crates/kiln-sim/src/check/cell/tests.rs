@@ -122,7 +122,8 @@ fn more_readers_than_are_kept_apart_still_count() {
 fn strong_accesses_need_scopes_that_include_each_other() {
     let nothing = View::default();
     let write = |world: &mut World, who, scope| {
-        World::judge(who, 1, &nothing, Some(scope)).write(&mut world.cell, &mut world.lists)
+        World::judge(who, 1, &nothing, Some(Strong { scope, bytes: 4 }))
+            .write(&mut world.cell, &mut world.lists)
     };
     for (other, scope, races) in [
         (thread(0, 9), Scope::Cta, false),
@@ -138,6 +139,37 @@ fn strong_accesses_need_scopes_that_include_each_other() {
         write(&mut world, thread(0, 0), scope);
         assert!(world.read(other, 1, &nothing).is_some(), "a weak read races with any unordered write");
     }
+}
+
+/// A tag beside a value: who polls the tag alone is not promised the value.
+#[test]
+fn strong_accesses_of_other_sizes_are_not_strong_to_each_other() {
+    let nothing = View::default();
+    let judge = |who, bytes| World::judge(who, 1, &nothing, Some(Strong { scope: Scope::Gpu, bytes }));
+    for (written, read) in [(8, 8), (4, 4), (8, 4), (4, 8), (2, 4)] {
+        let mut world = World::new();
+        judge(thread(0, 0), written).write(&mut world.cell, &mut world.lists);
+        let race = judge(thread(1, 0), read).read(&mut world.cell, &mut world.lists);
+        assert_eq!(race.is_some(), written != read, "{written} and {read} bytes");
+        let mut world = World::new();
+        judge(thread(1, 0), read).read(&mut world.cell, &mut world.lists);
+        judge(thread(2, 0), read).read(&mut world.cell, &mut world.lists);
+        let race = judge(thread(0, 0), written).write(&mut world.cell, &mut world.lists);
+        assert_eq!(race.is_some(), written != read, "{read} and {written} bytes");
+    }
+}
+
+/// A weak read that whoever writes knows of does not make weak the strong ones that came after it.
+#[test]
+fn a_strong_read_stands_for_the_weak_one_that_it_knows_of() {
+    let nothing = View::default();
+    let mut world = World::new();
+    world.read(thread(0, 3), 2, &nothing);
+    let knows_itself = knows(&[(Level::Block(0), 5)]);
+    let strong = Some(Strong { scope: Scope::Gpu, bytes: 4 });
+    World::judge(thread(0, 3), 9, &knows_itself, strong).read(&mut world.cell, &mut world.lists);
+    let race = World::judge(thread(1, 0), 10, &nothing, strong).write(&mut world.cell, &mut world.lists);
+    assert_eq!(race, None);
 }
 
 #[test]

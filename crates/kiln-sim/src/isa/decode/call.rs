@@ -67,6 +67,10 @@ impl Decoder<'_> {
         arguments: &[Operand],
         words: usize,
     ) -> Result<()> {
+        let wrong = "expected the parameters that the driver's function has";
+        if results.len() != usize::from(op == Op::Print) {
+            return self.invalid(wrong);
+        }
         let mut inst = Inst::new(op);
         let mut slot = 0;
         for result in results {
@@ -79,8 +83,8 @@ impl Decoder<'_> {
         for argument in arguments {
             given.extend(self.argument_words(argument)?);
         }
-        if given.len() < words || results.len() != usize::from(op == Op::Print) {
-            return self.invalid("expected the parameters that the driver's function has");
+        if given.len() < words {
+            return self.invalid(wrong);
         }
         for word in &given[..words] {
             inst.set(slot, RegClass::R32, *word, false);

@@ -1,8 +1,8 @@
 //! Loads, stores, atomics and asynchronous copies.
 
 use crate::isa::{
-    Access, Atom, AtomOp, AtomType, Bulk, BulkKind, Element, HalfType, Inst, Int, Int2, Int3, MbarSem, Op,
-    Order, Place, RegClass, Scope, Sem,
+    ADDRESS, Access, Atom, AtomOp, AtomType, Bulk, BulkKind, Element, HalfType, Inst, Int, Int2, Int3,
+    MbarSem, Op, Order, Place, RegClass, Scope, Sem,
 };
 use crate::ptx::ast::Operand;
 
@@ -11,9 +11,6 @@ use super::mods::Mods;
 use super::moves::place;
 use super::names::Variable;
 use super::{Decoder, Result};
-
-/// Slot of the address of a load or store.
-const ADDRESS: usize = 8;
 
 fn element(word: &str) -> Option<Element> {
     let (bytes, signed) = match word {
@@ -154,12 +151,11 @@ impl Decoder<'_> {
             return self.invalid(format!("a vector of {lanes} times {} bytes", element.bytes));
         }
         let sem = mods.sem().unwrap_or(Sem::WEAK);
-        let place = mods.pick(|part| place(part).or((part == "shared::cluster").then_some(Place::Shared)));
+        let place = mods.pick(place);
         mods.take("param::func");
         let hints = mods.skip_hints();
         if sem.order != Order::Weak {
-            self.communicates |=
-                !matches!(place, Some(Place::Shared | Place::Local | Place::Param | Place::Const));
+            self.communicates |= matches!(place, None | Some(Place::Generic | Place::Global));
         }
         Ok((element, lanes, place.unwrap_or(Place::Generic), sem, hints.policy))
     }
@@ -411,7 +407,7 @@ impl Decoder<'_> {
         let scope = mods.scope();
         // The scope stands beside the order or, in older code, without one.
         let sem = sem.unwrap_or(Sem { order: Order::Relaxed, scope: scope.unwrap_or(Scope::Gpu) });
-        let place = mods.pick(|part| place(part).or((part == "shared::cluster").then_some(Place::Shared)));
+        let place = mods.pick(place);
         let place = place.unwrap_or(Place::Generic);
         let hints = mods.skip_hints();
         self.communicates |= matches!(place, Place::Generic | Place::Global);
@@ -443,6 +439,9 @@ impl Decoder<'_> {
             return self.invalid(format!("type `.{word}`"));
         };
         let lanes = lanes(mods);
+        if lanes > 4 {
+            return self.invalid(format!("a vector of {lanes}"));
+        }
         mods.take("weak");
         if !mods.take("shared::cluster") || !mods.take("mbarrier::complete_tx::bytes") {
             return self.unsupported("a form that does not complete on an mbarrier of the cluster");
@@ -576,8 +575,9 @@ impl Decoder<'_> {
         let (mbar_completes, grouped) = (mods.take("mbarrier::complete_tx::bytes"), mods.take("bulk_group"));
         let hints = mods.skip_hints();
         let kind = match (to, from, mbar_completes, grouped) {
-            ("shared::cluster" | "shared::cta", "global", true, false) => {
-                BulkKind::GlobalToShared { multicast }
+            ("shared::cluster", "global", true, false) => BulkKind::GlobalToShared { multicast, own: false },
+            ("shared::cta", "global", true, false) if !multicast => {
+                BulkKind::GlobalToShared { multicast, own: true }
             }
             ("shared::cluster", "shared::cta", true, false) if !multicast => BulkKind::SharedToCluster,
             ("global", "shared::cta", false, true) if !multicast => BulkKind::SharedToGlobal,

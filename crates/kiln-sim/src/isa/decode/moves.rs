@@ -18,14 +18,10 @@ impl Decoder<'_> {
                 self.simple(Op::Cvta { place, to, wide: bits == 64 }, bits, &[bits], operands)?;
             }
             "isspacep" => {
-                let cluster = mods.take("shared::cluster");
-                let found = mods.pick(place);
-                let Some(place) = found.or(cluster.then_some(Place::Shared)) else {
-                    return self.unsupported("state space");
-                };
+                let Some(place) = mods.pick(place) else { return self.unsupported("state space") };
                 let [p, a] = operands else { return self.invalid("expected 2 operands") };
                 let (class, reg, bits) = self.any_register(a, 32)?;
-                let mut inst = Inst::new(Op::IsSpace { place, wide: bits == 64, cluster });
+                let mut inst = Inst::new(Op::IsSpace { place, wide: bits == 64 });
                 inst.set(1, class, reg, false);
                 let p = self.predicate(p)?;
                 inst.set(0, RegClass::Pred, p, true);
@@ -126,6 +122,7 @@ pub(super) fn place(word: &str) -> Option<Place> {
         "global" => Place::Global,
         "const" => Place::Const,
         "shared" | "shared::cta" => Place::Shared,
+        "shared::cluster" => Place::SharedCluster,
         "local" => Place::Local,
         "param" | "param::entry" => Place::Param,
         _ => return None,

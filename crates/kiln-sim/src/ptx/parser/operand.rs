@@ -7,9 +7,6 @@ use super::{Parser, Result};
 impl Parser<'_> {
     /// One operand, with what a `|` joins to it.
     pub(super) fn operand(&mut self, depth: u32) -> Result<Operand> {
-        if depth > 8 {
-            return self.expected("an operand that is not nested so deeply");
-        }
         let first = self.single(depth)?;
         if self.take_sign('|') {
             return Ok(Operand::Pair(Box::new(first), Box::new(self.single(depth)?)));
@@ -18,6 +15,9 @@ impl Parser<'_> {
     }
 
     fn single(&mut self, depth: u32) -> Result<Operand> {
+        if depth > 8 {
+            return self.expected("an operand that is not nested so deeply");
+        }
         match self.peek().cloned() {
             Some(Token::Word("_")) => {
                 self.at += 1;

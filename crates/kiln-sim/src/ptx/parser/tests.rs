@@ -108,6 +108,8 @@ fn errors_name_the_line_what_was_expected_and_what_was_found() {
 
 #[test]
 fn deep_nesting_is_an_error_and_no_overflow() {
-    let text = format!("{HEAD}.visible .entry k() {{ mov.u32 %r1, {}1; }}", "{".repeat(100_000));
-    assert!(error(&text).contains("nested"));
+    for sign in ["{", "(", "[", "!", "[(", "!["] {
+        let text = format!("{HEAD}.visible .entry k() {{ mov.u32 %r1, {}1; }}", sign.repeat(300_000));
+        assert!(error(&text).contains("nested"), "{sign}");
+    }
 }
