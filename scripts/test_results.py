@@ -189,11 +189,20 @@ class Ladder(unittest.TestCase):
 
     def test_every_rung_is_shown_and_the_last_model_takes_all(self):
         row, big, small = self.row, "784-128-10", "784-16-10"
-        rows = [row(big, "resident, f32", 2.0), row(big, "1_single_block", error="needs more"), row(small, "1_single_block", 9.0)]
-        shown = "784-128-10, µs a step: resident, f32 2.00 (x 1.00), 1_single_block: needs more; 784-16-10, µs a step: 1_single_block 9.00 (x 4.50)"
+        rows = [row(big, "resident, f32", 2.0), row(big, "1_single_block", error="needs 400000 bytes of shared memory a block, of 232448"), row(small, "1_single_block", 9.0)]
+        shown = "784-128-10, µs a step: resident, f32 2.00 (x 1.00), 1_single_block: needs 400000 bytes of shared memory a block, of 232448; 784-16-10, µs a step: 1_single_block 9.00 (x 4.50)"
         self.assertEqual(speed.ladder_of(rows, 90), shown)
         with self.assertRaisesRegex(RuntimeError, "2_cluster_sync: no such kernel"):
             speed.ladder_of([*rows, row(small, "2_cluster_sync", error="no such kernel")], 90)
+        # On no model is what fails taken for what does not fit.
+        with self.assertRaisesRegex(RuntimeError, "784-128-10, resident, tf32: an illegal address"):
+            speed.ladder_of([*rows, row(big, "resident, tf32", error="an illegal address")], 90)
+
+    def test_what_does_not_fit_is_missed_where_it_should_fit(self):
+        rows = [self.row("784-16-10", "1_single_block", error="needs 163552 bytes of shared memory a block, of 101376")]
+        self.assertIn("needs 163552", speed.ladder_of(rows, 120))
+        with self.assertRaises(RuntimeError):
+            speed.ladder_of(rows, 90)
 
     def test_clusters_are_missed_where_there_should_be_some(self):
         rows = [self.row("784-16-10", "2_cluster_sync", error="needs clusters: sm_90 or newer")]
@@ -318,9 +327,11 @@ class Determinism(unittest.TestCase):
 
 
 class Simulator(unittest.TestCase):
-    def found(self, engine: str, packed: list[str]) -> dict:
-        """The entry of the step on a device, with a pack for these architectures, where one of two tests saves what is expected."""
+    def found(self, engine: str, packed: list[str], *before: dict) -> dict:
+        """The entry of the step on a device, after others, with a pack for these architectures, where one of two tests saves what is
+        expected."""
         recorded = Recorded(self)
+        recorded.record["steps"] += before
         recorded.record["gpu"], recorded.pack = engine, recorded.work / "pack"
         for test, folders in {"a": ["expected", "outputs"], "b": ["expected"]}.items():
             for folder in folders:
@@ -338,6 +349,10 @@ class Simulator(unittest.TestCase):
         entry = self.found("NVIDIA L4, sm_89, 58 multiprocessors", ["sm_80", "sm_90"])
         self.assertEqual(records.verdict(entry), "skipped")
         self.assertTrue(entry["reason"].endswith("of sm_89: scripts/gpu-pack --architectures sm_89"), entry)
+
+    def test_tests_that_had_no_time_have_saved_less(self):
+        entry = self.found("NVIDIA H200, sm_90, 132 multiprocessors", ["sm_90"], dict(step=check.KERNELS, ok=False, incomplete=True))
+        self.assertEqual(records.verdict(entry), "incomplete")
 
 
 class Steps(unittest.TestCase):
@@ -690,8 +705,9 @@ class Walk(unittest.TestCase):
 
 
 class Compiled(unittest.TestCase):
-    def found(self, script: str, seconds: float = 1000) -> dict:
+    def found(self, script: str, seconds: float = 1000, mode: str = "Default") -> dict:
         recorded = Recorded(self, seconds)
+        recorded.smi = lambda _query: mode
         recorded.bin.mkdir()
         kiln = recorded.bin / "kiln"
         kiln.write_text(f"#!/bin/sh\n{script}\n")
@@ -708,6 +724,12 @@ class Compiled(unittest.TestCase):
             entry = self.found(f"echo '{report(**verdicts)}'; exit 1")
             self.assertEqual((records.verdict(entry), entry["reason"].count(why)), ("FAILED", 3))
         self.assertEqual(self.found(f"echo '{no_data}'; exit 1")["result"], "of f32, tf32, bf16")
+
+    def test_a_device_for_one_process_has_one_at_a_time(self):
+        script = f"""mkdir "$0.lock" || exit 1; sleep 0.2; rmdir "$0.lock"
+            echo '{json.dumps(dict(checks=[dict(name="kernels 0", verdict="ok", detail="f32: 5")]))}'"""
+        self.assertEqual(records.verdict(self.found(script, mode="Exclusive_Process")), "ok")
+        self.assertEqual(records.verdict(self.found(script)), "FAILED")
 
     def test_what_had_no_time_is_incomplete(self):
         entry = self.found("sleep 20", seconds=0.5)
@@ -850,12 +872,18 @@ class Seeds(unittest.TestCase):
 
 
 class Sanitizer(unittest.TestCase):
-    def found(self, engine: str, command: list, *, code: int = 0, out: str = "", error: str = "") -> dict:
-        recorded = Recorded(self)
+    def found(self, engine: str, command: list, *, code: int = 0, out: str = "", error: str = "", tool: str = "memcheck", version: str = "2026.3.0") -> dict:
+        recorded, self.lines = Recorded(self), []
         recorded.record["gpu"] = engine
-        recorded.run = lambda line, limit_s: subprocess.CompletedProcess(line, code, out, error)
+
+        def run(line: list, limit_s: float) -> subprocess.CompletedProcess:
+            self.lines.append(line)
+            told = {"--version": f"NVIDIA (R) Compute Sanitizer\nVersion {version}\n", "--help": "  --num-cuda-barriers arg\n"}.get(line[1])
+            return subprocess.CompletedProcess(line, 0, told, "") if told else subprocess.CompletedProcess(line, code, out, error)
+
+        recorded.run = run
         with unittest.mock.patch.object(records.shutil, "which", lambda tool: f"/usr/bin/{tool}"):
-            return recorded.took("compute-sanitizer", lambda: recorded.sanitizer("memcheck", *command))
+            return recorded.took("compute-sanitizer", lambda: recorded.sanitizer(tool, *command))
 
     H200, A100 = (f"NVIDIA {name} multiprocessors" for name in ("H200, sm_90, 132", "A100, sm_80, 108"))
 
@@ -887,12 +915,35 @@ class Sanitizer(unittest.TestCase):
 
     def test_errors_and_silence_fail(self):
         entry = self.found(self.H200, ["parity"], code=9, out="========= ERROR SUMMARY: 3 errors\n")
-        self.assertEqual((entry["ok"], entry["reason"]), (False, "exit code 9; ========= ERROR SUMMARY: 3 errors"))
+        self.assertEqual((entry["ok"], entry["reason"], entry["version"]), (False, "========= ERROR SUMMARY: 3 errors", "2026.3"))
         entry = self.found(self.H200, ["parity"], code=2, error="error: no such flag\n")
         self.assertEqual((entry["ok"], entry["reason"]), (False, "exit code 2; error: no such flag"))
         self.assertFalse(self.found(self.H200, ["parity"])["ok"])
         entry = self.found(self.H200, ["parity"], code=1, out="========= Error: Device not supported\n")
         self.assertEqual(records.verdict(entry), "skipped")
+        entry = self.found(self.H200, ["parity"], code=1, error="error: resident engine: blocks: expected room for 16, found 8\n")
+        self.assertEqual(records.verdict(entry), "skipped")
+
+    def test_hazards_count_though_the_tool_ends_well(self):
+        clean = "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n"
+        resident = ["parity", "--engine", "resident"]
+        entry = self.found(self.H200, resident, tool="racecheck", out=clean)
+        self.assertEqual((records.verdict(entry), entry["version"]), ("ok", "2026.3"))
+        self.assertEqual(self.lines[-1][3:5], ["--num-cuda-barriers", 16])
+        self.assertEqual(records.verdict(self.found(self.H200, resident, tool="racecheck", out=clean.replace("0 hazards", "1 hazards"))), "FAILED")
+        lost = "========= Warning: Detected overflow of tracked cuda::barrier structures. Results might be incorrect.\n"
+        self.assertEqual(records.verdict(self.found(self.H200, resident, tool="synccheck", out=lost + clean)), "incomplete")
+        self.found(self.H200, resident, out=clean)
+        self.assertNotIn("--num-cuda-barriers", self.lines[-1])
+
+    def test_what_an_old_tool_is_known_to_be_wrong_about_is_not_found_out(self):
+        hazards = dict(code=9, out="========= RACECHECK SUMMARY: 2 hazards displayed (2 errors, 0 warnings)\n", version="2025.3.0")
+        for tool, command, verdict in [
+            ("racecheck", ["parity", "--engine", "resident"], "incomplete"),
+            ("racecheck", ["parity", "--engine", "graph"], "FAILED"),
+            ("memcheck", ["parity", "--engine", "resident"], "FAILED"),
+        ]:
+            self.assertEqual(records.verdict(self.found(self.H200, command, tool=tool, **hazards)), verdict, (tool, command))
 
 
 class Records(unittest.TestCase):

@@ -13,7 +13,7 @@ import time
 import programs
 from programs import TimedOut, reason_of
 
-from .record import GOLDEN, OUTPUTS, PRECISIONS, ROOT, Failed, Incomplete, Record, Skipped, printed_by
+from .record import GOLDEN, KERNELS, OUTPUTS, PRECISIONS, ROOT, Failed, Incomplete, Record, Skipped, printed_by
 
 # Parts of the names of tests that are left out, by binary: they set up a device of their own.
 LEFT_OUT = {
@@ -62,7 +62,9 @@ class Correctness(Record):
                 failed = [check["detail"] for check in checks if check["verdict"] != "ok"] or ["no kernels"]
             return f"{precision}: {'; '.join(failed)}" if failed else None
 
-        with concurrent.futures.ThreadPoolExecutor(len(PRECISIONS)) as pool:
+        # A device that takes one process alone is not shared by three.
+        alone = self.smi("compute_mode") == "Exclusive_Process"
+        with concurrent.futures.ThreadPoolExecutor(1 if alone else len(PRECISIONS)) as pool:
             try:
                 wrong = [outcome for outcome in pool.map(outcome, PRECISIONS) if outcome]
             except BaseException:
@@ -135,6 +137,8 @@ class Correctness(Record):
         packed = self.pack / OUTPUTS.format(architecture)
         if not packed.exists():
             raise Skipped(f"the pack has no outputs of the simulator of {architecture}: scripts/gpu-pack --architectures {architecture}")
+        if any(step["step"] == KERNELS and step.get("incomplete") for step in self.record["steps"]):
+            raise Incomplete(f"the step before has not come to all tests: {KERNELS}")
         if not self.outputs.exists():
             raise Skipped("the tests of the kernels have saved nothing: they run in a step before")
         expected = self.work / "expected"

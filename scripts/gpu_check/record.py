@@ -66,6 +66,9 @@ class Record:
         self.env = dict(os.environ, KILN_DATA=str(self.data), KILN_GOLDEN=str(GOLDEN), KILN_TEST_GPU="1")
         # Every test opens the device anew: what the driver compiles must be kept, wherever the home folder is.
         self.env.setdefault("CUDA_CACHE_PATH", str(self.work / "cache"))
+        # One device, and the same for all: others may be full, or of another kind.
+        self.env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        self.env.setdefault("CUDA_VISIBLE_DEVICES", "0")
         # The end of what the last command has printed, and how many of each kind did not end.
         self.told, self.endless = "", collections.Counter()
         for folder in (self.bin, self.data, self.outputs):
@@ -241,11 +244,13 @@ class Record:
         return {"report": report}
 
     def smi(self, query: str) -> str | None:
-        """What nvidia-smi answers, where it is there."""
+        """What nvidia-smi answers of the device, where it is there. A part of one it does not know by that name."""
         if self.dry or not shutil.which("nvidia-smi"):
             return None
+        first = self.env.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        of_device = [] if first.startswith("MIG") else ["-i", first]
         try:
-            line = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+            line = ["nvidia-smi", *of_device, f"--query-gpu={query}", "--format=csv,noheader"]
             return subprocess.run(line, capture_output=True, text=True, timeout=30).stdout.strip()
         except subprocess.TimeoutExpired:
             return None
