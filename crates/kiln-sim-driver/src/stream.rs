@@ -190,6 +190,7 @@ impl Session {
 
     pub(crate) fn query_event(&mut self, event: Handle) -> Outcome {
         let (context, point) = self.event_point(event)?;
+        self.not_while_capturing("cuEventQuery")?;
         self.query(context, &point)
     }
 

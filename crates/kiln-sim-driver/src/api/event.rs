@@ -45,7 +45,6 @@ calls! {
     }
 
     fn cuEventQuery(event: Handle) |session| {
-        session.not_while_capturing("cuEventQuery")?;
         session.query_event(event)
     }
 

@@ -71,6 +71,13 @@ fn a_capture_forbids_queries_and_unloading() {
             assert_eq!(ended, CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
             assert_eq!(forbidden(), CUresult::CUDA_SUCCESS);
         }
+        // That the event itself was recorded in the capture is told first.
+        stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+        let within = stream.record_event(None).unwrap();
+        // SAFETY: the event lives.
+        let queried = unsafe { sys::cuEventQuery(within.cu_event()) };
+        assert_eq!(queried, CUresult::CUDA_ERROR_CAPTURED_EVENT);
+        let _ = stream.end_capture(CUgraphInstantiate_flags(0));
     });
     program.run_clean(&[]);
 }
