@@ -168,6 +168,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::IdxErrorKind;
 
     /// A folder with a tiny data set in the files of MNIST.
     fn tiny(train: u8, labels: u8) -> tempfile::TempDir {
@@ -213,7 +214,10 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(is_present(Source::Mnist, dir.path()));
         let error = load(Source::Mnist, dir.path()).unwrap_err();
-        assert!(matches!(&error, Error::Idx(IdxError::Io { path: found, .. }) if *found == path), "{error}");
+        assert!(
+            matches!(&error, Error::Idx(IdxError { path: found, kind: IdxErrorKind::Io(_) }) if *found == path),
+            "{error}"
+        );
     }
 
     #[test]

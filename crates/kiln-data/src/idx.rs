@@ -22,49 +22,46 @@ pub struct Images {
     pub width: usize,
 }
 
+/// An IDX file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {kind}", path.display())]
+pub struct IdxError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub kind: IdxErrorKind,
+}
+
 /// The ways in which an IDX file can be wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum IdxError {
+pub enum IdxErrorKind {
     /// It cannot be opened or read, or its compression is broken.
-    #[error("{}: could not be read: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    #[error("could not be read: {0}")]
+    Io(#[from] io::Error),
     /// It ends before its header does.
-    #[error("{}: expected a header of {expected} bytes, found {found} bytes in all", path.display())]
+    #[error("expected a header of {expected} bytes, found {found} bytes in all")]
     Header {
-        /// The file.
-        path: PathBuf,
         /// Bytes of the header.
         expected: usize,
         /// Bytes of the file.
         found: usize,
     },
     /// Its first two bytes are not zero.
-    #[error("{}: expected the IDX magic 0x0000, raw or in gzip, found 0x{found:04x}", path.display())]
+    #[error("expected the IDX magic 0x0000, raw or in gzip, found 0x{found:04x}")]
     Magic {
-        /// The file.
-        path: PathBuf,
         /// The first two bytes.
         found: u16,
     },
     /// Its elements are not unsigned bytes.
-    #[error("{}: expected elements of type 0x08 (unsigned bytes), found type 0x{found:02x}", path.display())]
+    #[error("expected elements of type 0x08 (unsigned bytes), found type 0x{found:02x}")]
     Type {
-        /// The file.
-        path: PathBuf,
         /// The third byte.
         found: u8,
     },
     /// It has another number of dimensions: labels where images should be, say.
-    #[error("{}: expected {expected} dimensions ({what}), found {found}", path.display())]
+    #[error("expected {expected} dimensions ({what}), found {found}")]
     Dimensions {
-        /// The file.
-        path: PathBuf,
         /// `images` or `labels`.
         what: &'static str,
         /// 3 for images, 1 for labels.
@@ -73,36 +70,28 @@ pub enum IdxError {
         found: u8,
     },
     /// A dimension is zero, or all together are more than [`BYTES_MAX`].
-    #[error("{}: expected dimensions of 1 or more and at most {BYTES_MAX} elements, found {found:?}", path.display())]
+    #[error("expected dimensions of 1 or more and at most {BYTES_MAX} elements, found {found:?}")]
     Size {
-        /// The file.
-        path: PathBuf,
         /// The dimensions as the header has them.
         found: Vec<u32>,
     },
     /// It holds fewer elements than its header says.
-    #[error("{}: truncated: expected {expected} bytes after the header, found {found}", path.display())]
+    #[error("truncated: expected {expected} bytes after the header, found {found}")]
     Truncated {
-        /// The file.
-        path: PathBuf,
         /// The product of the dimensions.
         expected: u64,
         /// What follows the header.
         found: u64,
     },
     /// Something follows the elements that its header announces.
-    #[error("{}: expected {expected} bytes after the header, found more", path.display())]
+    #[error("expected {expected} bytes after the header, found more")]
     Trailing {
-        /// The file.
-        path: PathBuf,
         /// The product of the dimensions.
         expected: u64,
     },
     /// A label names a class that does not exist.
-    #[error("{}: label {index}: expected a class below {classes}, found {found}", path.display())]
+    #[error("label {index}: expected a class below {classes}, found {found}")]
     Label {
-        /// The file.
-        path: PathBuf,
         /// Which label, from 0.
         index: usize,
         /// How many classes there are.
@@ -118,62 +107,69 @@ pub const BYTES_MAX: u64 = 1 << 32;
 /// Reads images: an IDX file of unsigned bytes in three dimensions.
 ///
 /// # Errors
-/// [`IdxError`], one variant for each way in which the file can be wrong.
+/// [`IdxError`], of one kind for each way in which the file can be wrong.
 pub fn read_images(path: &Path) -> Result<Images, IdxError> {
-    let (sizes, pixels) = read(path, "images", 3)?;
-    Ok(Images { pixels, count: sizes[0], height: sizes[1], width: sizes[2] })
+    of(path, read(path, "images", 3)).map(|(sizes, pixels)| Images {
+        pixels,
+        count: sizes[0],
+        height: sizes[1],
+        width: sizes[2],
+    })
 }
 
 /// Reads labels: an IDX file of unsigned bytes in one dimension, each below `classes`.
 ///
 /// # Errors
-/// [`IdxError`], one variant for each way in which the file can be wrong.
+/// [`IdxError`], of one kind for each way in which the file can be wrong.
 pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u8>, IdxError> {
-    let (_, labels) = read(path, "labels", 1)?;
+    let (_, labels) = of(path, read(path, "labels", 1))?;
     match labels.iter().position(|&label| usize::from(label) >= classes) {
-        Some(index) => Err(IdxError::Label { path: path.into(), index, classes, found: labels[index] }),
+        Some(index) => of(path, Err(IdxErrorKind::Label { index, classes, found: labels[index] })),
         None => Ok(labels),
     }
 }
 
-fn read(path: &Path, what: &'static str, dimensions: u8) -> Result<(Vec<usize>, Vec<u8>), IdxError> {
-    let io = |source| IdxError::Io { path: path.into(), source };
-    let mut file = open(path).map_err(io)?;
+fn of<T>(path: &Path, read: Result<T, IdxErrorKind>) -> Result<T, IdxError> {
+    read.map_err(|kind| IdxError { path: path.into(), kind })
+}
+
+fn read(path: &Path, what: &'static str, dimensions: u8) -> Result<(Vec<usize>, Vec<u8>), IdxErrorKind> {
+    let mut file = open(path)?;
 
     let header_bytes = 4 + 4 * usize::from(dimensions);
     let mut header = Vec::with_capacity(header_bytes);
-    file.by_ref().take(header_bytes as u64).read_to_end(&mut header).map_err(io)?;
-    let short = || IdxError::Header { path: path.into(), expected: header_bytes, found: header.len() };
+    file.by_ref().take(header_bytes as u64).read_to_end(&mut header)?;
+    let short = |_| IdxErrorKind::Header { expected: header_bytes, found: header.len() };
     let mut fields = header.as_slice();
     // What is there is checked before what is missing: a text file should be told its magic, not its length.
-    let magic = fields.read_u16::<BigEndian>().map_err(|_| short())?;
+    let magic = fields.read_u16::<BigEndian>().map_err(short)?;
     if magic != 0 {
-        return Err(IdxError::Magic { path: path.into(), found: magic });
+        return Err(IdxErrorKind::Magic { found: magic });
     }
-    let element = fields.read_u8().map_err(|_| short())?;
+    let element = fields.read_u8().map_err(short)?;
     if element != 0x08 {
-        return Err(IdxError::Type { path: path.into(), found: element });
+        return Err(IdxErrorKind::Type { found: element });
     }
-    let found = fields.read_u8().map_err(|_| short())?;
+    let found = fields.read_u8().map_err(short)?;
     if found != dimensions {
-        return Err(IdxError::Dimensions { path: path.into(), what, expected: dimensions, found });
+        return Err(IdxErrorKind::Dimensions { what, expected: dimensions, found });
     }
     let mut sizes = vec![0u32; usize::from(dimensions)];
-    fields.read_u32_into::<BigEndian>(&mut sizes).map_err(|_| short())?;
+    fields.read_u32_into::<BigEndian>(&mut sizes).map_err(short)?;
     let elements = sizes.iter().try_fold(1u64, |product, &n| product.checked_mul(u64::from(n)));
     let expected = match elements {
         Some(elements) if (1..=BYTES_MAX).contains(&elements) => elements,
-        _ => return Err(IdxError::Size { path: path.into(), found: sizes }),
+        _ => return Err(IdxErrorKind::Size { found: sizes }),
     };
 
     // The buffer grows with what arrives, never with what the header promises.
     let mut bytes = Vec::new();
-    file.by_ref().take(expected).read_to_end(&mut bytes).map_err(io)?;
+    file.by_ref().take(expected).read_to_end(&mut bytes)?;
     if (bytes.len() as u64) < expected {
-        return Err(IdxError::Truncated { path: path.into(), expected, found: bytes.len() as u64 });
+        return Err(IdxErrorKind::Truncated { expected, found: bytes.len() as u64 });
     }
-    if file.read(&mut [0]).map_err(io)? != 0 {
-        return Err(IdxError::Trailing { path: path.into(), expected });
+    if file.read(&mut [0])? != 0 {
+        return Err(IdxErrorKind::Trailing { expected });
     }
     Ok((sizes.into_iter().map(|n| n as usize).collect(), bytes))
 }
@@ -230,7 +226,7 @@ mod tests {
     fn a_missing_file_is_named() {
         let error = read_images(Path::new("no/such/file")).unwrap_err();
         assert!(
-            matches!(error, IdxError::Io { .. }) && error.to_string().contains("no/such/file"),
+            matches!(error.kind, IdxErrorKind::Io(_)) && error.to_string().contains("no/such/file"),
             "{error}"
         );
     }
@@ -240,7 +236,7 @@ mod tests {
         for keep in [0, 1, 3, 4, 15] {
             let error = images(|bytes| bytes.truncate(keep)).unwrap_err();
             assert!(
-                matches!(error, IdxError::Header { expected: 16, found, .. } if found == keep),
+                matches!(error.kind, IdxErrorKind::Header { expected: 16, found, .. } if found == keep),
                 "{error}"
             );
         }
@@ -249,52 +245,58 @@ mod tests {
     #[test]
     fn a_wrong_magic() {
         let error = images(|bytes| bytes[0] = b'<').unwrap_err();
-        assert!(matches!(error, IdxError::Magic { found: 0x3c00, .. }), "{error}");
+        assert!(matches!(error.kind, IdxErrorKind::Magic { found: 0x3c00, .. }), "{error}");
     }
 
     #[test]
     fn a_wrong_element_type() {
         let error = images(|bytes| bytes[2] = 0x0d).unwrap_err();
-        assert!(matches!(error, IdxError::Type { found: 0x0d, .. }), "{error}");
+        assert!(matches!(error.kind, IdxErrorKind::Type { found: 0x0d, .. }), "{error}");
     }
 
     #[test]
     fn images_and_labels_swapped() {
         let error = labels(&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 7]).unwrap_err();
-        assert!(matches!(error, IdxError::Dimensions { expected: 1, found: 3, .. }), "{error}");
+        assert!(matches!(error.kind, IdxErrorKind::Dimensions { expected: 1, found: 3, .. }), "{error}");
         let error = images(|bytes| bytes[3] = 1).unwrap_err();
-        assert!(matches!(error, IdxError::Dimensions { expected: 3, found: 1, .. }), "{error}");
+        assert!(matches!(error.kind, IdxErrorKind::Dimensions { expected: 3, found: 1, .. }), "{error}");
     }
 
     #[test]
     fn absurd_sizes_are_refused_before_anything_is_allocated() {
         for sizes in [[0u8; 12], [255; 12]] {
             let error = images(|bytes| bytes[4..16].copy_from_slice(&sizes)).unwrap_err();
-            assert!(matches!(error, IdxError::Size { .. }), "{error}");
+            assert!(matches!(error.kind, IdxErrorKind::Size { .. }), "{error}");
         }
         // 4 GiB announced, 12 bytes there: found truncated after reading 12 bytes.
         let large = [0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0];
         let error = images(|bytes| bytes[4..16].copy_from_slice(&large)).unwrap_err();
-        assert!(matches!(error, IdxError::Truncated { expected: BYTES_MAX, found: 12, .. }), "{error}");
+        assert!(
+            matches!(error.kind, IdxErrorKind::Truncated { expected: BYTES_MAX, found: 12, .. }),
+            "{error}"
+        );
     }
 
     #[test]
     fn lengths_are_checked_to_the_byte() {
         let error = images(|bytes| bytes.truncate(27)).unwrap_err();
-        assert!(matches!(error, IdxError::Truncated { expected: 12, found: 11, .. }), "{error}");
+        assert!(matches!(error.kind, IdxErrorKind::Truncated { expected: 12, found: 11, .. }), "{error}");
         let error = images(|bytes| bytes.push(0)).unwrap_err();
-        assert!(matches!(error, IdxError::Trailing { expected: 12, .. }), "{error}");
+        assert!(matches!(error.kind, IdxErrorKind::Trailing { expected: 12, .. }), "{error}");
     }
 
     #[test]
     fn a_label_beyond_the_classes() {
         let error = labels(&[0, 0, 8, 1, 0, 0, 0, 3, 9, 10, 5]).unwrap_err();
-        assert!(matches!(error, IdxError::Label { index: 1, found: 10, classes: 10, .. }), "{error}");
+        assert!(
+            matches!(error.kind, IdxErrorKind::Label { index: 1, found: 10, classes: 10, .. }),
+            "{error}"
+        );
     }
 
     #[test]
     fn broken_compression_is_an_error_of_the_file() {
         let error = images(|bytes| *bytes = vec![0x1f, 0x8b, 8, 0, 1, 2, 3]).unwrap_err();
-        assert!(matches!(error, IdxError::Io { .. }), "{error}");
+        assert!(matches!(error.kind, IdxErrorKind::Io(_)), "{error}");
     }
 }

@@ -25,7 +25,7 @@ mod whole_file;
 
 pub use dataset::{Dataset, Error, Split, default_dir, is_present, load, missing};
 pub use fetch::{Attempt, FetchError, Fetcher, Progress, fetch, others};
-pub use idx::{BYTES_MAX, IdxError, Images, read_images, read_labels};
+pub use idx::{BYTES_MAX, IdxError, IdxErrorKind, Images, read_images, read_labels};
 pub use order::Shuffle;
 pub use source::{Source, SourceFile};
 pub use whole_file::{SyncedFile, WholeFile};

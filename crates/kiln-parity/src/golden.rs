@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::optimizer::{GoldenOptimizer, GoldenSchedule};
@@ -81,47 +82,44 @@ pub struct Golden {
     pub final_f64: Vec<GoldenTensor<f64>>,
 }
 
+/// A recording that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {kind}", path.display())]
+pub struct GoldenError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub kind: GoldenErrorKind,
+}
+
 /// The ways in which a recording can be wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum GoldenError {
+pub enum GoldenErrorKind {
     /// It cannot be read.
-    #[error("{}: could not be read: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    #[error("could not be read: {0}")]
+    Io(#[from] io::Error),
     /// It is larger than any recording.
-    #[error("{}: expected at most {BYTES_MAX} bytes, found {found}", path.display())]
+    #[error("expected at most {BYTES_MAX} bytes, found {found}")]
     Large {
-        /// The file.
-        path: PathBuf,
         /// Its length.
         found: u64,
     },
     /// It is no safetensors file, or a truncated one.
-    #[error("{}: expected a safetensors file: {reason}", path.display())]
+    #[error("expected a safetensors file: {reason}")]
     Format {
-        /// The file.
-        path: PathBuf,
         /// What the reader found.
         reason: String,
     },
     /// Its metadata lacks a key.
-    #[error("{}: metadata: {key} is missing", path.display())]
+    #[error("metadata: {key} is missing")]
     MetadataMissing {
-        /// The file.
-        path: PathBuf,
         /// The key.
         key: &'static str,
     },
     /// A value of its metadata does not say what it should.
-    #[error("{}: metadata: {key}: expected {expected}, found {found:?}", path.display())]
+    #[error("metadata: {key}: expected {expected}, found {found:?}")]
     Metadata {
-        /// The file.
-        path: PathBuf,
         /// The key.
         key: &'static str,
         /// What it should be.
@@ -130,18 +128,14 @@ pub enum GoldenError {
         found: String,
     },
     /// It lacks a tensor.
-    #[error("{}: tensor {name} is missing", path.display())]
+    #[error("tensor {name} is missing")]
     TensorMissing {
-        /// The file.
-        path: PathBuf,
         /// The tensor.
         name: String,
     },
     /// A tensor has another type or shape.
-    #[error("{}: tensor {name}: expected {expected}, found {found}", path.display())]
+    #[error("tensor {name}: expected {expected}, found {found}")]
     Tensor {
-        /// The file.
-        path: PathBuf,
         /// The tensor.
         name: String,
         /// Type and shape that the metadata calls for.
@@ -150,10 +144,8 @@ pub enum GoldenError {
         found: String,
     },
     /// A tensor holds NaN or infinity.
-    #[error("{}: tensor {name}: expected finite values, found {found} at index {index}", path.display())]
+    #[error("tensor {name}: expected finite values, found {found} at index {index}")]
     NotFinite {
-        /// The file.
-        path: PathBuf,
         /// The tensor.
         name: String,
         /// Index into the tensor, row-major.
@@ -162,10 +154,8 @@ pub enum GoldenError {
         found: f64,
     },
     /// The order names a sample that is not used.
-    #[error("{}: order: position {position}: expected a sample below {samples}, found {found}", path.display())]
+    #[error("order: position {position}: expected a sample below {samples}, found {found}")]
     Order {
-        /// The file.
-        path: PathBuf,
         /// Index into the order.
         position: usize,
         /// How many samples there are.
@@ -179,25 +169,24 @@ impl Golden {
     /// Reads a recording.
     ///
     /// # Errors
-    /// [`GoldenError`], one variant for each way in which the file can be wrong.
+    /// [`GoldenError`], of one kind for each way in which the file can be wrong.
     pub fn read(path: &Path) -> Result<Self, GoldenError> {
-        let io = |source| GoldenError::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
-        let large = |found| GoldenError::Large { path: path.into(), found };
-        let size = file.metadata().map_err(io)?.len();
+        Self::read_kind(path).map_err(|kind| GoldenError { path: path.into(), kind })
+    }
+
+    fn read_kind(path: &Path) -> Result<Self, GoldenErrorKind> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
         if size > BYTES_MAX {
-            return Err(large(size));
+            return Err(GoldenErrorKind::Large { found: size });
         }
         // A device or a pipe has no size, and may have no end.
-        let bytes = read_at_most(BYTES_MAX, file).map_err(io)?.ok_or_else(|| large(BYTES_MAX + 1))?;
-        let format = |error: safetensors::SafeTensorError| GoldenError::Format {
-            path: path.into(),
-            reason: error.to_string(),
-        };
+        let bytes = read_at_most(BYTES_MAX, file)?.ok_or(GoldenErrorKind::Large { found: BYTES_MAX + 1 })?;
+        let format = |error: SafeTensorError| GoldenErrorKind::Format { reason: error.to_string() };
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(format)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(format)?;
         let metadata = metadata.metadata().clone().unwrap_or_default();
-        Reader { path, metadata, tensors }.golden()
+        Reader { metadata, tensors }.golden()
     }
 }
 
@@ -210,13 +199,12 @@ fn read_at_most(most: u64, from: impl Read) -> io::Result<Option<Vec<u8>>> {
 
 /// A file being read.
 struct Reader<'a> {
-    path: &'a Path,
     metadata: HashMap<String, String>,
     tensors: SafeTensors<'a>,
 }
 
 impl Reader<'_> {
-    fn golden(&self) -> Result<Golden, GoldenError> {
+    fn golden(&self) -> Result<Golden, GoldenErrorKind> {
         let layers = self.layers()?;
         let [steps, batch, samples] = [self.count("steps")?, self.count("batch")?, self.count("samples")?];
         let loss = match self.text("loss")? {
@@ -263,17 +251,17 @@ impl Reader<'_> {
         })
     }
 
-    fn text(&self, key: &'static str) -> Result<&str, GoldenError> {
-        let missing = || GoldenError::MetadataMissing { path: self.path.into(), key };
+    fn text(&self, key: &'static str) -> Result<&str, GoldenErrorKind> {
+        let missing = || GoldenErrorKind::MetadataMissing { key };
         self.metadata.get(key).map(String::as_str).ok_or_else(missing)
     }
 
-    fn bad(&self, key: &'static str, expected: &str, found: &str) -> GoldenError {
+    fn bad(&self, key: &'static str, expected: &str, found: &str) -> GoldenErrorKind {
         let (expected, found) = (expected.to_owned(), found.to_owned());
-        GoldenError::Metadata { path: self.path.into(), key, expected, found }
+        GoldenErrorKind::Metadata { key, expected, found }
     }
 
-    fn count(&self, key: &'static str) -> Result<usize, GoldenError> {
+    fn count(&self, key: &'static str) -> Result<usize, GoldenErrorKind> {
         let text = self.text(key)?;
         match text.parse() {
             Ok(count) if count > 0 => Ok(count),
@@ -281,7 +269,7 @@ impl Reader<'_> {
         }
     }
 
-    fn layers(&self) -> Result<Vec<usize>, GoldenError> {
+    fn layers(&self) -> Result<Vec<usize>, GoldenErrorKind> {
         let text = self.text("layers")?;
         match serde_json::from_str::<Vec<usize>>(text) {
             Ok(layers) if layers.len() >= 2 && !layers.contains(&0) => Ok(layers),
@@ -290,19 +278,19 @@ impl Reader<'_> {
     }
 
     /// How the learning rate changes, where the metadata says that it does.
-    fn schedule(&self) -> Result<Option<GoldenSchedule>, GoldenError> {
+    fn schedule(&self) -> Result<Option<GoldenSchedule>, GoldenErrorKind> {
         let Some(text) = self.metadata.get("schedule") else { return Ok(None) };
         let expected = |e| format!("type and arguments of one of torch.optim.lr_scheduler ({e})");
         let parsed = serde_json::from_str(text).map_err(|e| self.bad("schedule", &expected(e), text))?;
         Ok(Some(parsed))
     }
 
-    fn order(&self, steps: usize, batch: usize, samples: usize) -> Result<Vec<u32>, GoldenError> {
+    fn order(&self, steps: usize, batch: usize, samples: usize) -> Result<Vec<u32>, GoldenErrorKind> {
         let view = self.view("order", Dtype::I32, &[steps, batch])?;
         let index = |(position, bytes): (usize, &[u8])| {
             let found = i32::from_le_bytes(bytes.try_into().unwrap_or_default());
             let inside = u32::try_from(found).ok().filter(|&row| (row as usize) < samples);
-            inside.ok_or_else(|| GoldenError::Order { path: self.path.into(), position, samples, found })
+            inside.ok_or(GoldenErrorKind::Order { position, samples, found })
         };
         view.data().chunks_exact(4).enumerate().map(index).collect()
     }
@@ -312,8 +300,8 @@ impl Reader<'_> {
         &self,
         prefix: &str,
         layers: &[usize],
-        read: impl Fn(&Self, &str, &[usize]) -> Result<Vec<T>, GoldenError>,
-    ) -> Result<Vec<GoldenTensor<T>>, GoldenError> {
+        read: impl Fn(&Self, &str, &[usize]) -> Result<Vec<T>, GoldenErrorKind>,
+    ) -> Result<Vec<GoldenTensor<T>>, GoldenErrorKind> {
         let mut tensors = Vec::new();
         for (i, width) in layers.windows(2).enumerate() {
             for (kind, shape) in [("weight", vec![width[1], width[0]]), ("bias", vec![width[1]])] {
@@ -325,7 +313,7 @@ impl Reader<'_> {
         Ok(tensors)
     }
 
-    fn f32s(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, GoldenError> {
+    fn f32s(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, GoldenErrorKind> {
         let view = self.view(name, Dtype::F32, shape)?;
         let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap_or_default());
         let values: Vec<f32> = view.data().chunks_exact(4).map(value).collect();
@@ -333,7 +321,7 @@ impl Reader<'_> {
         Ok(values)
     }
 
-    fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, GoldenError> {
+    fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, GoldenErrorKind> {
         let view = self.view(name, Dtype::F64, shape)?;
         let value = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap_or_default());
         let values: Vec<f64> = view.data().chunks_exact(8).map(value).collect();
@@ -341,7 +329,7 @@ impl Reader<'_> {
         Ok(values)
     }
 
-    fn all_finite(&self, name: &str, mut values: impl Iterator<Item = f64>) -> Result<(), GoldenError> {
+    fn all_finite(&self, name: &str, mut values: impl Iterator<Item = f64>) -> Result<(), GoldenErrorKind> {
         let mut bad = None;
         let index = values.position(|value| {
             bad = Some(value);
@@ -349,22 +337,21 @@ impl Reader<'_> {
         });
         match (index, bad) {
             (Some(index), Some(found)) => {
-                Err(GoldenError::NotFinite { path: self.path.into(), name: name.to_owned(), index, found })
+                Err(GoldenErrorKind::NotFinite { name: name.to_owned(), index, found })
             }
             _ => Ok(()),
         }
     }
 
     /// A tensor of this type and shape. The file's reader has checked that its bytes are as many.
-    fn view(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<TensorView<'_>, GoldenError> {
-        let missing = |_| GoldenError::TensorMissing { path: self.path.into(), name: name.to_owned() };
+    fn view(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<TensorView<'_>, GoldenErrorKind> {
+        let missing = |_| GoldenErrorKind::TensorMissing { name: name.to_owned() };
         let view = self.tensors.tensor(name).map_err(missing)?;
         if view.dtype() == dtype && view.shape() == shape {
             return Ok(view);
         }
         let describe = |dtype: Dtype, shape: &[usize]| format!("{dtype} {shape:?}");
-        Err(GoldenError::Tensor {
-            path: self.path.into(),
+        Err(GoldenErrorKind::Tensor {
             name: name.to_owned(),
             expected: describe(dtype, shape),
             found: describe(view.dtype(), view.shape()),

@@ -11,5 +11,5 @@ mod optimizer;
 
 pub use close::{Mismatch, Worst, close, gamma};
 pub use compare::{BOUND, Bounds, CompareError, Comparison, Gap, Recording, Report, compare};
-pub use golden::{Golden, GoldenData, GoldenError, GoldenLoss, GoldenTensor};
+pub use golden::{Golden, GoldenData, GoldenError, GoldenErrorKind, GoldenLoss, GoldenTensor};
 pub use optimizer::{GoldenAdamW, GoldenOptimizer, GoldenSchedule, GoldenSgd};
