@@ -267,6 +267,11 @@ fn span(steps: &Range<usize>) -> String {
 }
 
 impl Error {
+    /// Whether a device has too little memory for samples, which need not be on it: [`crate::Placement::Streamed`].
+    pub fn lacks_memory_for_samples(&self) -> bool {
+        matches!(self, Error::DeviceMemory { what, .. } if crate::graph::is_of_samples(what))
+    }
+
     /// The same error, said of these steps where it is the device's.
     pub(crate) fn during(self, steps: Range<usize>) -> Self {
         match self {

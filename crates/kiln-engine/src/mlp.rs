@@ -1,5 +1,7 @@
 //! The model: its widths, parameters and their names.
 
+use std::collections::HashMap;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -57,19 +59,28 @@ impl Mlp {
     /// # Errors
     /// [`Error::Layers`]; [`Error::TensorMissing`], [`Error::TensorShape`] or [`Error::TensorValue`] for a tensor
     /// that is absent, of another shape, or not finite.
-    pub fn from_tensors(layers: &[usize], given: &[Tensor]) -> Result<Self, Error> {
+    pub fn from_tensors(layers: &[usize], given: impl IntoIterator<Item = Tensor>) -> Result<Self, Error> {
+        let mut given = given.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+        Self::take_from(layers, &mut given)
+    }
+
+    /// The same from tensors by their names, of which those of the model are taken.
+    ///
+    /// # Errors
+    /// As for [`Mlp::from_tensors`].
+    pub fn take_from(layers: &[usize], given: &mut HashMap<String, Tensor>) -> Result<Self, Error> {
         let mut tensors = Vec::new();
         for (name, shape, _) in parameter_shapes(layers)? {
-            let Some(tensor) = given.iter().find(|t| t.name == name) else {
+            let Some(tensor) = given.remove(&name) else {
                 return Err(Error::TensorMissing { name, layers: layers.to_vec() });
             };
             if tensor.shape != shape {
-                return Err(Error::TensorShape { name, expected: shape, found: tensor.shape.clone() });
+                return Err(Error::TensorShape { name, expected: shape, found: tensor.shape });
             }
             if shape.iter().product::<usize>() != tensor.data.len() {
                 return Err(Error::TensorShape { name, expected: shape, found: vec![tensor.data.len()] });
             }
-            tensors.push(tensor.clone());
+            tensors.push(tensor);
         }
         let model = Self { layers: layers.to_vec(), tensors };
         model.check_finite()?;
@@ -203,18 +214,18 @@ mod tests {
         assert!(matches!(absurd, Err(Error::OutOfMemory { .. })), "{absurd:?}");
 
         let tensors = Mlp::new(&[3, 2], 0).unwrap().tensors().to_vec();
-        assert!(Mlp::from_tensors(&[3, 2], &tensors).is_ok());
-        let missing = Mlp::from_tensors(&[3, 2, 2], &tensors);
+        assert!(Mlp::from_tensors(&[3, 2], tensors.clone()).is_ok());
+        let missing = Mlp::from_tensors(&[3, 2, 2], tensors.clone());
         assert!(matches!(missing, Err(Error::TensorMissing { name, .. }) if name == "fc2.weight"));
-        let shape = Mlp::from_tensors(&[2, 3], &tensors);
+        let shape = Mlp::from_tensors(&[2, 3], tensors.clone());
         assert!(matches!(shape, Err(Error::TensorShape { .. })));
         let mut short = tensors.clone();
         short[1].data.pop();
-        let found = Mlp::from_tensors(&[3, 2], &short);
+        let found = Mlp::from_tensors(&[3, 2], short);
         assert!(matches!(found, Err(Error::TensorShape { name, .. }) if name == "fc1.bias"));
         let mut nan = tensors;
         nan[0].data[4] = f32::NAN;
-        let found = Mlp::from_tensors(&[3, 2], &nan);
+        let found = Mlp::from_tensors(&[3, 2], nan);
         assert!(matches!(found, Err(Error::TensorValue { index: 4, .. })));
     }
 

@@ -1,11 +1,10 @@
 //! `checkpoint.safetensors`: all that a run goes on from. Parameters under PyTorch's names, what the optimizer keeps of each under
 //! `momentum_buffer.fc1.weight`, `exp_avg.fc1.weight`, ..; the run's settings are metadata, and its metrics so far a text.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kiln_data::Source;
 use kiln_engine::{Loss, Mlp, Optimizer, Precision, Schedule, Tensor, TrainingState};
 use serde::{Deserialize, Serialize};
@@ -116,7 +115,7 @@ impl Checkpoint {
     }
 
     /// The checkpoint of a file.
-    pub(crate) fn of(Contents { tensors, mut texts, metadata }: Contents) -> anyhow::Result<Self> {
+    pub(crate) fn of(Contents { mut tensors, mut texts, metadata }: Contents) -> anyhow::Result<Self> {
         let field = |name: &str| {
             metadata.get(name).with_context(|| format!("expected metadata {name:?}, found none"))
         };
@@ -139,12 +138,8 @@ impl Checkpoint {
         );
         check_metrics(&metrics, epoch)?;
 
-        let mut tensors: HashMap<String, Tensor> =
-            tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
         let layers: Vec<usize> = settings.layers.iter().map(|width| width.get()).collect();
-        let parameters: Vec<Tensor> =
-            tensors.extract_if(|name, _| name.starts_with("fc")).map(|(_, tensor)| tensor).collect();
-        let model = Mlp::from_tensors(&layers, &parameters)?;
+        let model = Mlp::take_from(&layers, &mut tensors)?;
         let mut moment = |moment: &str| {
             let of = |parameter: &Tensor| {
                 let name = format!("{moment}.{}", parameter.name);
@@ -156,8 +151,9 @@ impl Checkpoint {
         };
         let moments =
             settings.optimizer.moments().iter().map(|name| moment(name)).collect::<anyhow::Result<_>>()?;
-        let more = parameters.len() - model.tensors().len() + tensors.len() + texts.len();
-        ensure!(more == 0, "expected no other tensors than those of the run, found {more} more");
+        if let Some(other) = tensors.keys().chain(texts.keys()).min() {
+            bail!("expected no other tensors than those of the run, found {other}");
+        }
         Ok(Self { settings, epoch, metrics, state: TrainingState { model, moments, steps } })
     }
 }
@@ -180,6 +176,8 @@ fn check_metrics(metrics: &str, epochs: usize) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use kiln_engine::{AdamW, Curve, OneCycle, Sgd};
 
     use super::*;
@@ -274,7 +272,7 @@ mod tests {
                 "expected a tensor momentum_buffer.fc1.weight, found none",
             ),
             (changed(|c| c.settings.layers[0] = NonZeroUsize::MIN), "fc1.weight: expected shape [3, 1]"),
-            (changed(|c| c.settings.layers.truncate(2)), "found 4 more"),
+            (changed(|c| c.settings.layers.truncate(2)), "than those of the run, found fc2.bias"),
             (changed(|c| c.settings.layers.clear()), "layers: expected two or more"),
         ];
         for (found, expected) in cases {

@@ -33,7 +33,7 @@ pub(crate) fn of(error: &anyhow::Error, resident: bool) -> Option<String> {
             "the graph engine needs less (--engine graph of `kiln train`, `sweep` and `parity`): it keeps one copy of the data on the GPU, or none \
              with --placement streamed; nvidia-smi shows what else is on the GPU"
         }
-        Error::DeviceMemory { what: "the data set" | "labels" | "targets", .. } => {
+        error if error.lacks_memory_for_samples() => {
             "--placement streamed keeps the data on the host and copies it in chunks"
         }
         Error::DeviceMemory { .. } => {

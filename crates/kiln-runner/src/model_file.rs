@@ -27,23 +27,24 @@ fn read(path: &Path) -> anyhow::Result<(Mlp, HashMap<String, String>)> {
         let metadata = [("loss", settings.loss.to_string()), ("dataset", settings.dataset.to_string())];
         return Ok((state.model, metadata.map(|(key, value)| (key.to_owned(), value)).into()));
     }
-    let Contents { tensors, texts, metadata } = contents;
+    let Contents { mut tensors, texts, metadata } = contents;
     if let Some(name) = texts.keys().next() {
         bail!("tensor {name}: expected F32, found U8");
     }
     let layers = layers(&tensors)?;
-    if let Some(other) = tensors.iter().find(|t| !belongs(&t.name, layers.len() - 1)) {
-        bail!("tensor {}: expected only fc1..fc{} with weight and bias", other.name, layers.len() - 1);
+    let model = Mlp::take_from(&layers, &mut tensors)?;
+    if let Some(other) = tensors.keys().min() {
+        bail!("tensor {other}: expected only fc1..fc{} with weight and bias", model.depth());
     }
-    Ok((Mlp::from_tensors(&layers, &tensors)?, metadata))
+    Ok((model, metadata))
 }
 
 /// The widths, read off the weights' shapes.
-fn layers(tensors: &[Tensor]) -> anyhow::Result<Vec<usize>> {
+fn layers(tensors: &HashMap<String, Tensor>) -> anyhow::Result<Vec<usize>> {
     let mut layers: Vec<usize> = Vec::new();
     for i in 1.. {
         let name = format!("fc{i}.weight");
-        let Some(weight) = tensors.iter().find(|t| t.name == name) else { break };
+        let Some(weight) = tensors.get(&name) else { break };
         let &[outputs, inputs] = weight.shape.as_slice() else {
             bail!("tensor {name}: expected a shape (out, in), found {:?}", weight.shape);
         };
@@ -57,10 +58,6 @@ fn layers(tensors: &[Tensor]) -> anyhow::Result<Vec<usize>> {
     }
     ensure!(!layers.is_empty(), "expected a tensor fc1.weight, found {} tensors without it", tensors.len());
     Ok(layers)
-}
-
-fn belongs(name: &str, depth: usize) -> bool {
-    (1..=depth).any(|i| name == format!("fc{i}.weight") || name == format!("fc{i}.bias"))
 }
 
 #[cfg(test)]

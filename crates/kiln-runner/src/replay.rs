@@ -67,12 +67,12 @@ impl<'a> Replay<'a> {
     /// Where it makes no model, or MNIST is wanted and missing or too short.
     pub fn job(&self) -> anyhow::Result<Job<'a>> {
         let golden = self.golden;
-        let init: Vec<Tensor> = golden
-            .init
-            .iter()
-            .map(|t| Tensor { name: t.name.clone(), shape: t.shape.clone(), data: t.data.clone() })
-            .collect();
-        let model = Mlp::from_tensors(&golden.layers, &init)?;
+        let init = golden.init.iter().map(|t| Tensor {
+            name: t.name.clone(),
+            shape: t.shape.clone(),
+            data: t.data.clone(),
+        });
+        let model = Mlp::from_tensors(&golden.layers, init)?;
         let loss = match golden.loss {
             GoldenLoss::CrossEntropy => Loss::CrossEntropy,
             GoldenLoss::MeanSquaredError => Loss::MeanSquaredError,

@@ -17,7 +17,8 @@ const HEADER_MAX: u64 = 100_000_000;
 /// What a file holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Contents {
-    pub(crate) tensors: Vec<Tensor>,
+    /// By their names.
+    pub(crate) tensors: HashMap<String, Tensor>,
     /// Tensors of bytes that are UTF-8, by their names: text that may be longer than a header.
     pub(crate) texts: HashMap<String, String>,
     pub(crate) metadata: HashMap<String, String>,
@@ -128,7 +129,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Contents> {
             Dtype::F32 => {
                 let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
                 let shape = view.shape().to_vec();
-                contents.tensors.push(Tensor { name, shape, data: data.collect() });
+                let tensor = Tensor { name: name.clone(), shape, data: data.collect() };
+                contents.tensors.insert(name, tensor);
             }
             Dtype::U8 => {
                 let text = std::str::from_utf8(view.data()).with_context(|| format!("tensor {name}"))?;

@@ -91,6 +91,16 @@ impl<'d> Data<'d> {
     }
 }
 
+/// What the memory of samples is for, where all are on the device.
+const OF_INPUTS: &str = "the data set";
+const OF_LABELS: &str = "labels";
+const OF_VALUES: &str = "targets";
+
+/// Whether memory for this is for samples, which could be streamed.
+pub(crate) fn is_of_samples(what: &str) -> bool {
+    [OF_INPUTS, OF_LABELS, OF_VALUES].contains(&what)
+}
+
 /// Samples that lie on the device.
 pub(super) struct Resident {
     inputs: ResidentInputs,
@@ -111,12 +121,12 @@ impl Resident {
     /// Copies samples to the device.
     pub(super) fn new(gpu: &Gpu, samples: &Samples<'_>) -> Result<Self, Error> {
         let inputs = match samples.inputs() {
-            Inputs::Pixels(pixels) => ResidentInputs::Pixels(Buffer::with(gpu, "the data set", pixels)?),
-            Inputs::Floats(floats) => ResidentInputs::Floats(Buffer::with(gpu, "the data set", floats)?),
+            Inputs::Pixels(pixels) => ResidentInputs::Pixels(Buffer::with(gpu, OF_INPUTS, pixels)?),
+            Inputs::Floats(floats) => ResidentInputs::Floats(Buffer::with(gpu, OF_INPUTS, floats)?),
         };
         let targets = match samples.targets() {
-            Targets::Labels(labels) => ResidentTargets::Labels(Buffer::with(gpu, "labels", labels)?),
-            Targets::Values(values) => ResidentTargets::Values(Buffer::with(gpu, "targets", values)?),
+            Targets::Labels(labels) => ResidentTargets::Labels(Buffer::with(gpu, OF_LABELS, labels)?),
+            Targets::Values(values) => ResidentTargets::Values(Buffer::with(gpu, OF_VALUES, values)?),
         };
         Ok(Self { inputs, targets })
     }

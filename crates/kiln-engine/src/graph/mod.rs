@@ -28,6 +28,7 @@ use crate::{
 };
 use arenas::{Arenas, Purpose};
 use capture::Captured;
+pub(crate) use feed::is_of_samples;
 use feed::{Data, Feed};
 use net::{Net, adamw_options};
 pub(crate) use net::{scalars, sgd_options};

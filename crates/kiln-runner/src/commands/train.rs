@@ -32,21 +32,13 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     files::refuse(&folder, "sweep.jsonl", "a sweep")?;
     // Read when no other run writes it any more.
     let from = resume.map(|path| Resumed::load(path, &mut train)).transpose()?;
-    let arguments = &train;
-    let initial = match &from {
-        Some(from) => from.checkpoint.state.model.clone(),
-        None => Mlp::new(&arguments.widths(), arguments.seed)?,
-    };
 
+    let arguments = &train;
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let job = match &from {
-        Some(from) => from.job(initial, train)?,
-        None => arguments.job(initial, train)?,
-    };
-    let settings = match &from {
-        Some(from) => from.checkpoint.settings.clone(),
-        None => settings(arguments, &job),
+    let (settings, job) = match &from {
+        Some(from) => from.job(train)?,
+        None => new(arguments, train)?,
     };
     let done = from.as_ref().map_or(0, |from| from.checkpoint.epoch);
     check_profile(&settings, done, arguments.profile_steps)?;
@@ -80,17 +72,21 @@ impl Resumed {
         Ok(Self { path, checkpoint })
     }
 
-    fn job<'d>(&self, model: Mlp, train: Samples<'d>) -> anyhow::Result<Job<'d>> {
-        let Settings { dataset, loss, optimizer, schedule, samples, .. } = self.checkpoint.settings;
+    /// What the run is, and what is left of it.
+    fn job<'d>(&self, train: Samples<'d>) -> anyhow::Result<(Settings, Job<'d>)> {
+        let settings = self.checkpoint.settings.clone();
+        let Settings { dataset, loss, optimizer, schedule, samples, .. } = settings;
         let (name, found) = (self.path.display(), train.len());
         ensure!(found == samples, "{name}: a run on {samples} samples of {dataset}, found {found}");
-        Ok(Job { model, loss, optimizer, schedule, train })
+        let model = self.checkpoint.state.model.clone();
+        Ok((settings, Job { model, loss, optimizer, schedule, train }))
     }
 }
 
-/// What a run is that begins with a job.
-fn settings(arguments: &TrainArgs, job: &Job<'_>) -> Settings {
-    Settings {
+/// A run that begins.
+fn new<'d>(arguments: &TrainArgs, train: Samples<'d>) -> anyhow::Result<(Settings, Job<'d>)> {
+    let job = arguments.job(Mlp::new(&arguments.widths(), arguments.seed)?, train)?;
+    let settings = Settings {
         dataset: arguments.dataset,
         layers: arguments.layers.clone(),
         loss: job.loss,
@@ -101,7 +97,8 @@ fn settings(arguments: &TrainArgs, job: &Job<'_>) -> Settings {
         seed: arguments.seed,
         samples: job.train.len(),
         precision: arguments.engine.gpu.precision(),
-    }
+    };
+    Ok((settings, job))
 }
 
 /// Steps to profile are steps of this run that are still to come.
