@@ -133,7 +133,12 @@ impl Driver {
             Work::Launch(launch) => self.launch(gpu, stamp, launch),
             Work::Copy(copy) => self.copy(context, gpu, stamp, copy),
             Work::Fill(fill) => self.fill(gpu, stamp, fill),
-            Work::Allocate(address) => self.claim(stamp, *address).map(|()| 0),
+            Work::Allocate(address) => {
+                if let Some((device, bytes)) = self.block(*address) {
+                    device.allocated_by(*address, bytes, stamp);
+                }
+                Ok(0)
+            }
             Work::Free(address) => self.free(stamp, *address),
             Work::Host(_) | Work::Nothing => Ok(0),
         }
@@ -224,25 +229,32 @@ impl Driver {
             note("cuMemFreeAsync", &format!("{address:#x} was freed before"));
             return Err(Failure::Refused(Status::INVALID_VALUE));
         }
-        self.claim(stamp, address)?;
+        self.check_free(stamp, address)?;
         self.release(address).map_err(Failure::Refused)?;
         Ok(0)
     }
 
-    /// The allocation or the end of a block: to whatever touches it without order, that is a write.
-    fn claim(&mut self, stamp: &Stamp, address: u64) -> Result<(), Failure> {
-        let Some(bytes) = self.memory.starting(address).map(|block| block.bytes) else { return Ok(()) };
-        let device: &Device = &self.gpus[self.gpu_with(address, 0)].device;
-        let claimed = device.claim(address, bytes, stamp);
-        self.settle(claimed)
+    /// The end of a block: to whatever touches it without order, that is a write.
+    fn check_free(&mut self, stamp: &Stamp, address: u64) -> Result<(), Failure> {
+        let Some((device, bytes)) = self.block(address) else { return Ok(()) };
+        let checked = device.may_be_freed_by(address, bytes, stamp);
+        self.settle(checked)
+    }
+
+    /// Where a block lies, and its bytes.
+    fn block(&self, address: u64) -> Option<(&Device, u64)> {
+        let bytes = self.memory.starting(address)?.bytes;
+        Some((&self.gpus[self.gpu_with(address, 0)].device, bytes))
     }
 
     /// The host frees a block of a pool now, which on a GPU waits for nothing: what it has not waited for is not ordered before.
-    pub(crate) fn claim_for_host(&mut self, context: Handle, address: u64, call: &str) -> Outcome {
+    pub(crate) fn check_free_by_host(&mut self, context: Handle, address: u64, call: &str) -> Outcome {
         let line = self.order.open();
         let stamp = self.order.issue(line, &Point::default(), Arc::from(call));
+        // Which the host itself has done.
+        Arc::make_mut(&mut self.order.host).advance(line, stamp.number);
         self.order.timelines.retire(line);
-        self.claim(&stamp, address).map_err(|failure| match failure {
+        self.check_free(&stamp, address).map_err(|failure| match failure {
             Failure::Refused(status) => status,
             Failure::Broken(status) => {
                 self.fail(context, status);

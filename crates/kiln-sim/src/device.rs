@@ -32,7 +32,8 @@ pub struct Config {
     pub checks: bool,
     /// Order of what is unordered.
     pub schedule: Schedule,
-    /// Instructions of a warp that blocks which run together may execute: those of a cluster, or of a whole launch where all communicate.
+    /// Instructions of a warp that blocks which run together may execute: those of a cluster, or of a cooperative launch; on a random schedule,
+    /// those of four clusters where blocks communicate.
     pub fuel: u64,
     /// Host threads that run blocks; 0 for all cores.
     pub threads: usize,
@@ -179,7 +180,7 @@ impl Device {
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
         let bytes = self.memory.find(address).map_or(0, |memory| memory.bytes);
         self.memory.free(address)?;
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).forget(address, bytes);
+        self.history().forget(address, bytes);
         Ok(())
     }
 
@@ -230,19 +231,35 @@ impl Device {
         if !self.config.checks {
             return Ok(());
         }
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut history = self.history();
         match history.record_range(address, bytes, write, stamp) {
             None => Ok(()),
             Some(conflict) => Err(Fault::Findings(vec![self.conflict(&conflict, stamp)])),
         }
     }
 
-    /// Notes that memory becomes somebody's, or nobody's: to whatever accesses it without order, that is a write. It stays as it is.
+    /// Notes that memory is there from an operation on: to whatever accesses it without order, that is a write.
+    pub fn allocated_by(&self, address: u64, bytes: u64, stamp: &Stamp) {
+        if self.config.checks {
+            self.history().allocate(address, bytes, &Arc::new(stamp.clone()));
+        }
+    }
+
+    /// Looks whether memory may be freed by an operation: to whatever has accessed it without order, that is a write.
     ///
     /// # Errors
     /// A race with another operation.
-    pub fn claim(&self, address: u64, bytes: u64, stamp: &Stamp) -> Result<(), Fault> {
-        self.record(address, bytes, true, &Arc::new(stamp.clone()))
+    pub fn may_be_freed_by(&self, address: u64, bytes: u64, stamp: &Stamp) -> Result<(), Fault> {
+        let conflict =
+            self.history().end(address, bytes, &Arc::new(stamp.clone())).filter(|_| self.config.checks);
+        match conflict {
+            None => Ok(()),
+            Some(conflict) => Err(Fault::Findings(vec![self.conflict(&conflict, stamp)])),
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn conflict(&self, conflict: &Conflict, stamp: &Stamp) -> Finding {
@@ -395,7 +412,7 @@ impl Device {
         *self.printed() += &printed;
         if self.config.checks {
             let stamp = Arc::new(stamp.clone());
-            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut history = self.history();
             for touched in shadows.iter().flat_map(EndedShadow::accesses) {
                 let found = history.record(touched.address, &touched.reads, &touched.writes, &stamp);
                 let known =

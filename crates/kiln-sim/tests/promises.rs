@@ -93,9 +93,32 @@ fn lanes_and_elements_of_a_strong_access_come_in_any_order() {
     assert!(is_torn(&message("st.relaxed.gpu.global.v2.b32 [%q], {7, 1};", "%p+4", "%q-256")));
     // A tag before its value, in one vector.
     assert!(is_torn(&message("st.relaxed.gpu.global.v2.b32 [%q], {1, 7};", "%q-256", "%q-252")));
+    // And after it.
+    assert!(is_torn(&message("st.relaxed.gpu.global.v2.b32 [%q], {7, 1};", "%q-252", "%q-256")));
     // The same with an order of its own.
     let ordered = "st.relaxed.gpu.global.b32 [%q+4], 7; st.release.gpu.global.b32 [%q], 1;";
     assert!(!is_torn(&message(ordered, "%q-256", "%q-252")));
+}
+
+#[test]
+fn lanes_of_an_atomic_come_in_any_order() {
+    let message = |tagged: &str| {
+        format!(
+            "mul.wide.u32 %q, %t, 8; add.u64 %q, %p, %q;
+            @!%w bra poll;
+            mov.b64 %r, {{7, 1}}; atom.exch.relaxed.gpu.global.b64 %r, [%q], %r;
+            bra end;
+            poll: ld.relaxed.gpu.global.b64 %state, [{tagged}];
+            mov.b64 {{%a, %b}}, %state; setp.eq.u32 %done, %b, 0;
+            @%done bra poll;
+            ld.relaxed.gpu.global.b64 %state, [%q-256]; mov.b64 {{%a, %b}}, %state;
+            sub.u32 %t, %t, 32; mul.wide.u32 %q, %t, 4; add.u64 %q, %p, %q;
+            st.global.u32 [%q+256], %a;
+            end:"
+        )
+    };
+    assert!(is_torn(&message("%p")));
+    assert!(!is_torn(&message("%q-256")));
 }
 
 /// A value with its tag in each element, as the resident engine's grids have it: lanes that are done leave the others behind, which ask again.

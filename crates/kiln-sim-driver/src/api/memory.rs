@@ -65,7 +65,7 @@ fn free(session: &mut Session, call: &str, address: u64, wanted: impl Fn(Kind) -
     session.wait(end.pending());
     session.surface(owner)?;
     if pool.is_some() {
-        session.claim_for_host(owner, address, call)?;
+        session.check_free_by_host(owner, address, call)?;
     }
     session.release(address)
 }

@@ -301,12 +301,13 @@ impl Judge<'_> {
         let code = strength_code(self.strength);
         match cell.readers {
             Readers::One if cell.read_who == warp => {
-                if cell.read_time == self.now || !self.me_knows_warp(cell.read_time) {
-                    cell.read_set |= lane;
-                    cell.read_strength = weaker(cell.read_strength, code);
+                cell.read_set = if cell.read_time == self.now || !self.me_knows_warp(cell.read_time) {
+                    cell.read_set | lane
                 } else {
-                    (cell.read_set, cell.read_strength) = (lane, code);
-                }
+                    lane
+                };
+                // Who writes strongly need not know of either: a weak read before this one still counts.
+                cell.read_strength = weaker(cell.read_strength, code);
             }
             Readers::None => self.sole_reader(cell, warp, lane, code),
             _ if self.knows_readers(cell, lists) => {

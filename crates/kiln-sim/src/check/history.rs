@@ -6,7 +6,7 @@
 //!
 //! Errs towards reports: cells are four bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::stamp::Stamp;
@@ -24,6 +24,8 @@ struct Record {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pages: HashMap<u64, Vec<Record>>,
+    /// Allocations that came in their turn, by their first address: to each of their pages they are the first write.
+    allocated: BTreeMap<u64, (u64, Arc<Stamp>)>,
 }
 
 /// A conflict between operations: where, and with which.
@@ -45,6 +47,12 @@ fn clear(bits: &mut Bits, by: &Bits) {
     bits.iter_mut().zip(by).for_each(|(x, y)| *x &= !y);
 }
 
+/// The allocation that a page is of, if it came in its turn.
+fn allocation_of(allocated: &BTreeMap<u64, (u64, Arc<Stamp>)>, page: u64) -> Option<Arc<Stamp>> {
+    let (base, (bytes, stamp)) = allocated.range(..page + PAGE).next_back()?;
+    (base + bytes > page).then(|| stamp.clone())
+}
+
 impl History {
     /// Records what an operation accessed of a page; the first conflict with an operation that it does not come after.
     pub(crate) fn record(
@@ -54,7 +62,11 @@ impl History {
         writes: &Bits,
         stamp: &Arc<Stamp>,
     ) -> Option<Conflict> {
-        let records = self.pages.entry(page).or_default();
+        let allocated = &self.allocated;
+        let records = self.pages.entry(page).or_insert_with(|| {
+            let all = |stamp| Record { stamp, reads: [0; CELLS / 64], writes: [u64::MAX; CELLS / 64] };
+            allocation_of(allocated, page).map(all).into_iter().collect()
+        });
         let mut conflict = None;
         for record in records.iter_mut() {
             if !Arc::ptr_eq(&record.stamp, stamp) && !stamp.follows(&record.stamp) {
@@ -116,8 +128,41 @@ impl History {
         conflict
     }
 
+    /// Notes that memory is there from an operation on. It takes no room for pages that nobody touches.
+    pub(crate) fn allocate(&mut self, address: u64, bytes: u64, stamp: &Arc<Stamp>) {
+        self.allocated.insert(address, (bytes, stamp.clone()));
+    }
+
+    /// The first conflict of an operation that writes to all of a range, which is then to be forgotten.
+    pub(crate) fn end(&self, address: u64, bytes: u64, stamp: &Arc<Stamp>) -> Option<Conflict> {
+        let conflict = |page: u64, record: &Record| {
+            let touched: Bits = std::array::from_fn(|n| record.reads[n] | record.writes[n]);
+            let cell = and(&touched, &[u64::MAX; CELLS / 64]).filter(|_| !stamp.follows(&record.stamp))?;
+            let earlier_writes = record.writes.iter().any(|bits| *bits != 0);
+            Some(Conflict { address: page + 4 * cell as u64, earlier: record.stamp.clone(), earlier_writes })
+        };
+        let numbers = address / PAGE..(address + bytes).div_ceil(PAGE);
+        let pages: Vec<u64> = if bytes / PAGE > self.pages.len() as u64 {
+            self.pages.keys().copied().filter(|page| numbers.contains(&(page / PAGE))).collect()
+        } else {
+            numbers.map(|number| number * PAGE).collect()
+        };
+        let of = |page: u64| {
+            self.pages.get(&page).into_iter().flatten().rev().find_map(|record| conflict(page, record))
+        };
+        // The lowest, whatever the order of the map, and there the newest.
+        let found = pages.into_iter().filter_map(of);
+        let untouched = || {
+            let (_, allocated) = self.allocated.get(&address)?;
+            let earlier = (!stamp.follows(allocated)).then(|| allocated.clone())?;
+            Some(Conflict { address, earlier, earlier_writes: true })
+        };
+        found.min_by_key(|conflict| conflict.address).or_else(untouched)
+    }
+
     /// Forgets a range that was freed.
     pub(crate) fn forget(&mut self, address: u64, bytes: u64) {
+        self.allocated.remove(&address);
         let last = (address + bytes).div_ceil(PAGE);
         if bytes / PAGE > self.pages.len() as u64 {
             self.pages.retain(|page, _| *page < address / PAGE * PAGE || *page >= last * PAGE);
@@ -164,6 +209,28 @@ mod tests {
         assert!(history.record_range(0x5000, 9000, false, &stamp(1, 1, &[])).is_none());
         assert!(history.record_range(0x5000, 9000, true, &stamp(2, 1, &[(0, 1), (1, 1)])).is_none());
         assert!(history.record_range(0x7000, 4, false, &stamp(1, 2, &[(1, 1)])).is_some());
+    }
+
+    /// It is the first write to every page, and takes no room for those that nobody touches.
+    #[test]
+    fn an_allocation_is_a_write_to_all_of_it() {
+        let mut history = History::default();
+        let allocation = stamp(0, 1, &[]);
+        history.allocate(0x5000, 1 << 40, &allocation);
+        assert!(history.pages.is_empty());
+        let early = history.record_range(0x7_0000_0000, 4, false, &stamp(1, 1, &[])).unwrap();
+        assert!(early.earlier_writes && Arc::ptr_eq(&early.earlier, &allocation));
+        assert!(history.record_range(0x8_0000_0000, 4, true, &stamp(1, 2, &[(0, 1), (1, 1)])).is_none());
+        assert!(
+            history.record_range(0x5000 + (1 << 40), 4, true, &stamp(1, 3, &[(1, 2)])).is_none(),
+            "beyond it"
+        );
+        assert_eq!(history.pages.len(), 3);
+        let free = |after: &[(usize, u64)]| history.end(0x5000, 1 << 40, &stamp(2, 1, after));
+        assert_eq!(free(&[(0, 1), (1, 1)]).unwrap().address, 0x8_0000_0000);
+        assert!(free(&[(0, 1), (1, 2)]).is_none());
+        history.forget(0x5000, 1 << 40);
+        assert!(history.record_range(0x7_0000_0000, 4, false, &stamp(3, 1, &[])).is_none());
     }
 
     #[test]

@@ -80,10 +80,10 @@ pub(super) fn strength(sem: Sem, bytes: u8) -> Strength {
 }
 
 /// What of an access is made now: these elements, by the lanes that are active.
-struct Turn {
+pub(super) struct Turn {
     elements: Range<u8>,
     /// Whether nothing is left of it.
-    last: bool,
+    pub(super) last: bool,
 }
 
 /// The bytes of a word, one bit each, that an access of `bytes` at `address` touches.
@@ -329,33 +329,35 @@ impl Machine<'_> {
         if self.load_words(inst, access, &address, run) {
             return Flow::Next;
         }
-        let turn = self.turn(inst, access, run);
+        let turn = self.turn(access.sem.order, access.lanes, inst.loads_over_its_address(), run);
         self.load_each(inst, access, &address, &turn, run)
     }
 
     /// A strong access is one for each lane and element, and PTX promises no order of them: on a random schedule some are made, and what others
-    /// do comes between them and the rest. Either each of some lanes makes all of its own, or all make one after the other.
-    fn turn(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Turn {
-        let whole = Turn { elements: 0..access.lanes, last: true };
-        let Some(random) = self.random.as_mut().filter(|_| access.sem.order != Order::Weak) else {
-            return whole;
+    /// do comes between them and the rest. Either each of some lanes makes all of its own, or all make one after the other. `over`: a
+    /// lane has its address no longer when it has made one.
+    pub(super) fn turn(&mut self, order: Order, count: u8, over: bool, run: &mut Running<'_>) -> Turn {
+        let Some(random) = self.random.as_mut().filter(|_| order != Order::Weak) else {
+            return Turn { elements: 0..count, last: true };
         };
         let active = run.active;
         let made = &mut run.group_mut().made;
         if *made == Made::default() {
-            // A lane that loads over its address has it no longer.
-            made.by_lane = inst.loads_over_its_address() || random.random();
+            (made.by_lane, made.descending) = (over || random.random(), random.random());
         }
         let left = active & !made.lanes;
         let all = left.is_power_of_two() || random.random();
         let now = if all { left } else { left & random.random::<u32>() };
-        let count = if made.by_lane { access.lanes } else { 1 };
-        let elements = made.element..made.element + count;
+        let elements = match (made.by_lane, made.descending) {
+            (true, _) => 0..count,
+            (false, false) => made.elements..made.elements + 1,
+            (false, true) => count - 1 - made.elements..count - made.elements,
+        };
         made.lanes |= now;
         if now == left {
-            (made.lanes, made.element) = (0, elements.end);
+            (made.lanes, made.elements) = (0, made.elements + elements.len() as u8);
         }
-        let last = made.element == access.lanes;
+        let last = made.elements == count;
         if last {
             *made = Made::default();
         }
@@ -364,7 +366,7 @@ impl Machine<'_> {
     }
 
     /// What is left of an access comes in another turn.
-    fn turn_again(run: &mut Running<'_>) -> Flow {
+    pub(super) fn turn_again(run: &mut Running<'_>) -> Flow {
         let pc = run.pc;
         run.group_mut().pc = pc;
         run.warp.looks_again = true; // it gets on
@@ -379,7 +381,8 @@ impl Machine<'_> {
         turn: &Turn,
         run: &mut Running<'_>,
     ) -> Flow {
-        let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
+        let width = u32::from(access.element.bytes);
+        let (bytes, now) = (width * u32::from(access.lanes), width * turn.elements.len() as u32);
         let mut before: Option<(u64, usize)> = None;
         for lane in lanes(run.active) {
             // Lanes that read what the lane before read are checked like it, and need no second look.
@@ -388,16 +391,17 @@ impl Machine<'_> {
                 return Flow::Changed;
             };
             if self.launch.checks {
-                self.check_read(spot, bytes, access.strength(), run, lane, same.is_some());
+                let first = spot.moved(width * u32::from(turn.elements.start));
+                self.check_read(first, now, access.strength(), run, lane, same.is_some());
             }
             before = Some((address[lane], lane));
             for n in turn.elements.clone() {
-                let at = u32::from(n) * u32::from(access.element.bytes);
+                let at = width * u32::from(n);
                 let value = self.read_element(spot, at, access.element.bytes, run, lane);
                 set_register(run, inst, usize::from(n), lane, value, access);
-            }
-            if access.sem.order != Order::Weak {
-                self.observe(spot, access.sem, run, lane);
+                if access.sem.order != Order::Weak {
+                    self.observe(spot.moved(at), access.sem, run, lane);
+                }
             }
         }
         if !turn.last {
@@ -422,13 +426,14 @@ impl Machine<'_> {
 
     pub(super) fn store(&mut self, inst: &Inst, access: Access, run: &mut Running<'_>) -> Flow {
         let address = Self::addresses(run, inst, ADDRESS, access.address64, inst.imm);
-        let bytes = u32::from(access.element.bytes) * u32::from(access.lanes);
+        let width = u32::from(access.element.bytes);
+        let bytes = width * u32::from(access.lanes);
         self.events += 1;
         run.warp.touch(run.active);
         if self.store_words(inst, access, &address, run) {
             return Flow::Next;
         }
-        let turn = self.turn(inst, access, run);
+        let turn = self.turn(access.sem.order, access.lanes, false, run);
         for lane in lanes(run.active) {
             let Some(spot) = self.resolve(access.place, address[lane], bytes, bytes, run, lane) else {
                 return Flow::Changed;
@@ -436,24 +441,26 @@ impl Machine<'_> {
             if !self.may_write(spot, access.place, address[lane], bytes, run, lane) {
                 return Flow::Changed;
             }
+            let (first, now) =
+                (spot.moved(width * u32::from(turn.elements.start)), width * turn.elements.len() as u32);
             if self.launch.checks {
-                self.check_write(spot, bytes, access.strength(), run, lane);
+                self.check_write(first, now, access.strength(), run, lane);
             } else {
-                self.mark_written(spot, bytes);
+                self.mark_written(first, now);
             }
             for n in turn.elements.clone() {
-                let at = u32::from(n) * u32::from(access.element.bytes);
+                let at = width * u32::from(n);
                 let value = if access.wide {
                     run.regs().a64(inst, usize::from(n))[lane]
                 } else {
                     u64::from(run.regs().a(inst, usize::from(n))[lane])
                 };
                 self.write_element(spot, at, access.element.bytes, value, run, lane);
-            }
-            if access.sem.order != Order::Weak {
-                self.publish(spot, access.sem, run, lane, false);
-            } else if let Spot::Global(..) | Spot::Shared(..) = spot {
-                self.unpublish(spot);
+                if access.sem.order != Order::Weak {
+                    self.publish(spot.moved(at), access.sem, run, lane, false);
+                } else if let Spot::Global(..) | Spot::Shared(..) = spot {
+                    self.unpublish(spot.moved(at));
+                }
             }
         }
         if turn.last { Flow::Next } else { Self::turn_again(run) }

@@ -1,7 +1,7 @@
 //! `atom` and `red`.
 
 use crate::check::cell::Strong;
-use crate::isa::{Atom, AtomOp, AtomType, HalfType, Inst, Scope};
+use crate::isa::{Atom, AtomOp, AtomType, HalfType, Inst, Order, Scope};
 use crate::num::{Round, float};
 
 use super::Machine;
@@ -114,6 +114,9 @@ impl Machine<'_> {
         let bytes = atom.ty.bytes();
         let is_wide = bytes == 8;
         let width = u32::from(bytes);
+        // A packed pair is two accesses to its halves (PTX ISA, "Packed Data Types").
+        let element = if matches!(atom.ty, AtomType::Half2(_)) { 2 } else { bytes };
+        let turn = self.turn(Order::Relaxed, 1, true, run);
         for lane in lanes(run.active) {
             let Some(spot) = self.resolve(atom.place, address[lane], width, width, run, lane) else {
                 return Flow::Changed;
@@ -122,7 +125,7 @@ impl Machine<'_> {
                 return Flow::Changed;
             }
             // Atomics are strong even where they order nothing: at least of their own block's scope.
-            let strong = strength(atom.sem, bytes).or(Some(Strong { scope: Scope::Cta, bytes }));
+            let strong = strength(atom.sem, element).or(Some(Strong { scope: Scope::Cta, bytes: element }));
             if self.launch.checks {
                 self.check_read(spot, width, strong, run, lane, false);
                 self.check_write(spot, width, strong, run, lane);
@@ -149,6 +152,6 @@ impl Machine<'_> {
                 }
             }
         }
-        Flow::Next
+        if turn.last { Flow::Next } else { Self::turn_again(run) }
     }
 }

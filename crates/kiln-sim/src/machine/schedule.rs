@@ -142,7 +142,7 @@ impl Machine<'_> {
     }
 
     /// Instructions since these blocks began.
-    fn spent(&self) -> u64 {
+    pub(super) fn spent(&self) -> u64 {
         self.instructions - self.turn_began
     }
 

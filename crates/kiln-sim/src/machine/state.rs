@@ -66,12 +66,16 @@ pub(super) struct Group {
     pub(super) made: Made,
 }
 
-/// What has been made of a strong access that a group makes bit by bit: by these lanes, the element of this number, or all of their elements.
+/// What has been made of a strong access that a group makes bit by bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Made {
+    /// Elements that all lanes have made, and lanes that have made the next.
+    pub(super) elements: u8,
     pub(super) lanes: u32,
-    pub(super) element: u8,
+    /// A lane makes all of its elements at once.
     pub(super) by_lane: bool,
+    /// The last element is the first.
+    pub(super) descending: bool,
 }
 
 /// A `cp.async` under way.

@@ -338,8 +338,9 @@ impl Machine<'_> {
         let cluster = &self.clusters[block.cluster];
         let dims = launch.block;
         let first = run.warp.index * 32;
-        let clock = self.instructions;
         let function = launch.function();
+        // Blocks that do not communicate may be another worker's: their time is their own.
+        let clock = if function.communicates { self.instructions } else { self.spent() };
         let value = |lane: usize| -> u64 {
             let thread = first + lane as u32;
             let (clusters, rank) = (launch.clusters(), block.rank);
