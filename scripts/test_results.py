@@ -204,6 +204,10 @@ class Ladder(unittest.TestCase):
         with self.assertRaises(RuntimeError):
             speed.ladder_of(rows, 90)
 
+    def test_what_there_is_nothing_to_compare_with_has_no_ratio(self):
+        rows = [self.row("784-16-10", "resident, f32", error="resident engine: no"), dict(self.row("784-16-10", "1_single_block", 9.0), ratio=None)]
+        self.assertEqual(speed.ladder_of(rows, 120), "784-16-10, µs a step: resident, f32: resident engine: no, 1_single_block 9.00")
+
     def test_clusters_are_missed_where_there_should_be_some(self):
         rows = [self.row("784-16-10", "2_cluster_sync", error="needs clusters: sm_90 or newer")]
         self.assertIn("needs clusters", speed.ladder_of(rows, 80))
@@ -762,8 +766,9 @@ class Device(unittest.TestCase):
         self.assertEqual((entry["reason"], "gpu" in record), ("devices: failed: no driver", False))
 
     def test_a_device_that_cannot_be_used_is_told_beside_one_that_can(self):
-        entry, record = self.found([*self.CHECKS, ("device 0", "warning", "sm_70 is too old"), ("device 1", "ok", "NVIDIA L4, sm_89, 58")])
-        self.assertEqual(entry["reason"], "device 0: warning: sm_70 is too old; CUDA_VISIBLE_DEVICES names another")
+        for checks in [[("device 0", "warning", "sm_70 is too old"), ("device 1", "ok", "NVIDIA L4, sm_89, 58")], [("device 0", "failed", "sm_70 is too old")]]:
+            entry, record = self.found([*self.CHECKS, *checks])
+            self.assertEqual(entry["reason"], f"device 0: {checks[0][1]}: sm_70 is too old; CUDA_VISIBLE_DEVICES names another")
 
     def test_a_record_of_today_is_not_written_over(self):
         self.found(self.CHECKS)

@@ -224,7 +224,7 @@ class Record:
         report = [f"{check['name']}: {check['verdict']}: {check['detail']}" for check in checks]
         found = next((check["detail"] for check in checks if check["name"] == "device 0" and check["verdict"] == "ok"), None)
         # What trains is the first device, though another would do.
-        other = [check for check in checks if check["name"] == "device 0" and check["verdict"] == "warning" and not self.dry]
+        other = [check for check in checks if check["name"] == "device 0" and check["verdict"] != "ok" and not self.dry]
         wrong = [line for line, check in zip(report, checks) if check["verdict"] == "failed" or check in other]
         wrong = "; ".join(wrong) + ("; CUDA_VISIBLE_DEVICES names another" if other else "")
         if not found:

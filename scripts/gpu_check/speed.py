@@ -155,7 +155,9 @@ def ladder_of(rows: list[dict], capability: int) -> str:
         raise RuntimeError("; ".join(f"{row['model']}, {row['variant']}: {row['error']}" for row in wrong))
 
     def shown(row: dict) -> str:
-        return f"{row['variant']}: {row['error']}" if row["error"] else f"{row['variant']} {row['us_per_step']:.2f} (x {row['ratio']:.2f})"
+        if row["error"]:
+            return f"{row['variant']}: {row['error']}"
+        return f"{row['variant']} {row['us_per_step']:.2f}" + ("" if row["ratio"] is None else f" (x {row['ratio']:.2f})")
 
     return "; ".join(f"{model}, µs a step: " + ", ".join(shown(row) for row in rows if row["model"] == model) for model in models)
 

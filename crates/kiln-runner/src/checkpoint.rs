@@ -90,19 +90,11 @@ pub(crate) fn bytes(
     tensor_file::bytes(parameters.chain(moments), &[(METRICS, metrics)], metadata)
 }
 
-fn no_checkpoint(path: &Path) -> String {
-    format!("{}: not a checkpoint that kiln can go on from", path.display())
-}
-
 impl Checkpoint {
     /// Reads what [`bytes`] has made.
     pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
-        Self::read(path).with_context(|| no_checkpoint(path))
-    }
-
-    /// Refuses what is no file, in the words of [`Checkpoint::load`].
-    pub(crate) fn expect_file(path: &Path) -> anyhow::Result<()> {
-        tensor_file::open(path).map(drop).with_context(|| no_checkpoint(path))
+        Self::read(path)
+            .with_context(|| format!("{}: not a checkpoint that kiln can go on from", path.display()))
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {

@@ -390,7 +390,7 @@ pub(crate) struct GpuArgs {
     /// takes less memory and changes nothing but roundings [default: whole batches]
     #[arg(long, value_name = "N")]
     pub(crate) micro_batch: Option<NonZeroUsize>,
-    /// Rows of a chunk with --placement streamed, at most [default: what 64 MiB hold]
+    /// Rows of a chunk of samples that are streamed, at most [default: what 64 MiB hold]
     #[arg(long, value_name = "N")]
     pub(crate) chunk_rows: Option<NonZeroUsize>,
 }

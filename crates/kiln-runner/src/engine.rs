@@ -105,8 +105,8 @@ fn no_two_engines(gpu: &GpuArgs, profile: Option<StepRange>) -> Result<(), Usage
 }
 
 fn chunks_are_streamed(gpu: &GpuArgs) -> Result<(), Usage> {
-    if gpu.placement != PlacementChoice::Streamed && gpu.chunk_rows.is_some() {
-        return Err(Usage::new("--chunk-rows has no effect without --placement streamed"));
+    if gpu.placement == PlacementChoice::Resident && gpu.chunk_rows.is_some() {
+        return Err(Usage::new("--chunk-rows has no effect with --placement resident"));
     }
     Ok(())
 }

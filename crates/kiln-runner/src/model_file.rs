@@ -103,6 +103,12 @@ mod tests {
             error_of(folder.path(), &good[..cut]);
         }
         error_of(folder.path(), &[&u64::MAX.to_le_bytes()[..], b"{}"].concat());
+        // A file that tells no size, and has bytes.
+        let text = format!("{:#}", load(Path::new("/proc/self/status")).unwrap_err());
+        assert!(
+            text.contains("expected a header of at most 0 bytes") || text.contains("No such file"),
+            "{text}"
+        );
         // A terabyte that takes no disk: its header is read, and no more.
         let path = folder.path().join("sparse");
         for (start, why) in

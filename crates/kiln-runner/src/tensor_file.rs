@@ -109,11 +109,11 @@ fn whole(mut file: File) -> anyhow::Result<(Metadata, Vec<u8>)> {
     let Ok(length) = bytes.as_slice().try_into().map(u64::from_le_bytes) else {
         bail!("expected 8 bytes that tell the header's length, found {size}");
     };
-    let max = HEADER_MAX.min(size - 8);
+    let max = HEADER_MAX.min(size.saturating_sub(8)); // a file that tells no size may have bytes
     ensure!(length <= max, "expected a header of at most {max} bytes, found {length}");
     file.by_ref().take(length).read_to_end(&mut bytes)?;
     let header: Metadata = serde_json::from_slice(&bytes[8..]).context("the header")?;
-    let expected = 8 + length + header.data_len() as u64;
+    let expected = (8 + length).saturating_add(header.data_len() as u64);
     ensure!(size == expected, "expected {expected} bytes, as the header has it, found {size}");
     file.take(expected - 8 - length).read_to_end(&mut bytes)?;
     Ok((header, bytes))

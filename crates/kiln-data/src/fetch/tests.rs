@@ -126,15 +126,18 @@ fn a_slow_line_takes_its_time() {
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.read(&mut [0; 4096]);
-            let answer = ok(&gzip(b"hello"));
-            for part in answer.chunks(answer.len().div_ceil(8)) {
-                let _ = stream.write_all(part);
+            let (body, answer) = (gzip(b"hello"), ok(&gzip(b"hello")));
+            let (head, body) = answer.split_at(answer.len() - body.len());
+            let _ = stream.write_all(head);
+            for part in body.chunks(body.len().div_ceil(8)) {
                 thread::sleep(Duration::from_millis(100));
+                let _ = stream.write_all(part);
             }
         }
     });
     let dir = tempfile::tempdir().unwrap();
-    let fetcher = fetcher(&[format!("http://{address}/")]);
+    let fetcher =
+        Fetcher { answer_timeout: Duration::from_secs(5), ..fetcher(&[format!("http://{address}/")]) };
     let (missing, attempts) = fetcher.fetch_files(&[HELLO], dir.path(), &mut |_| ()).unwrap();
     assert_eq!((missing.len(), attempts), (0, vec![]));
 }

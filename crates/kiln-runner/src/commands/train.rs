@@ -22,16 +22,14 @@ struct Resumed {
 }
 
 pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::Result<()> {
-    if let Some(path) = &resume {
-        Checkpoint::expect_file(path)?; // before a folder is made
-        train.out.get_or_insert_with(|| WholeFile::folder_of(path).to_path_buf());
-    }
+    let resumed = |train: &mut TrainArgs| resume.clone().map(|path| Resumed::load(path, train)).transpose();
+    resumed(&mut train)?; // what cannot go on makes no folder
     let folder = train.folder();
     let output = Output::in_folder(&folder);
     let _lock = files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
     files::refuse(&folder, "sweep.jsonl", "a sweep")?;
-    // Read when no other run writes it any more.
-    let from = resume.map(|path| Resumed::load(path, &mut train)).transpose()?;
+    // As it is when no other run writes it any more.
+    let from = resumed(&mut train)?;
 
     let arguments = &train;
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
@@ -69,6 +67,7 @@ impl Resumed {
         }
         (arguments.dataset, arguments.batch) = (settings.dataset, settings.batch);
         arguments.engine.gpu.precision = Some(settings.precision);
+        arguments.out.get_or_insert_with(|| WholeFile::folder_of(&path).to_path_buf());
         Ok(Self { path, checkpoint })
     }
 
