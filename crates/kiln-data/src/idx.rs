@@ -175,7 +175,7 @@ fn read(path: &Path, what: &'static str, dimensions: u8) -> Result<(Vec<usize>, 
 }
 
 /// The bytes of a file, uncompressed if it begins as gzip does.
-fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+pub(crate) fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     // A pipe would be waited for.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("expected a plain file"));

@@ -1,14 +1,13 @@
 //! One file: from a stream to its place, checked, or not at all.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::Progress;
 use crate::dataset::find;
+use crate::idx::open;
 use crate::{SourceFile, WholeFile};
 
 /// Takes a chunk and the bytes so far, the chunk's included.
@@ -76,16 +75,9 @@ fn check(file: &SourceFile, bytes: u64, sha256: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the right file is there already: in the place where it is looked for, raw or compressed.
+/// Whether the right file is there already, as it would be read: raw or compressed, and no pipe.
 pub(super) fn is_installed(file: &SourceFile, folder: &Path) -> bool {
-    // What is no file is not opened: a pipe would be waited for.
-    let Some(path) = find(folder, file.name).filter(|path| path.is_file()) else { return false };
-    let Ok(opened) = File::open(&path) else { return false };
-    if path.ends_with(file.name) {
-        is_right(file, opened)
-    } else {
-        is_right(file, MultiGzDecoder::new(io::BufReader::new(opened)))
-    }
+    find(folder, file.name).is_some_and(|path| open(&path).is_ok_and(|opened| is_right(file, opened)))
 }
 
 fn is_right(file: &SourceFile, mut reader: impl Read) -> bool {
