@@ -95,8 +95,8 @@ impl View for Data<'_> {
     }
 }
 
-/// Whether a file is there that can be opened, and not a pipe, which would be waited for.
-pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
+/// Opens a file that is no pipe, which would be waited for.
+fn open(path: &Path) -> anyhow::Result<File> {
     ensure!(fs::metadata(path)?.is_file(), "expected a plain file");
     Ok(File::open(path)?)
 }

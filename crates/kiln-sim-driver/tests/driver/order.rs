@@ -1,10 +1,10 @@
 //! What orders two operations, and that nothing else does.
 
 use std::ffi::c_void;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use cudarc::driver::sys::{self, CUresult};
-use cudarc::driver::{CudaStream, DevicePtrMut};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 
 use crate::child::Program;
 use crate::program::{code, device};
@@ -158,16 +158,22 @@ fn memory_of_a_pool_is_freed_when_the_host_has_waited() {
     program.run_clean(&[]);
 }
 
+/// A word of zero that no event of cudarc's orders, and its address.
+fn untracked_word() -> (Arc<CudaStream>, CudaSlice<u32>, u64) {
+    let (context, stream) = device();
+    // SAFETY: as above.
+    unsafe { context.disable_event_tracking() };
+    let mut y = stream.alloc_zeros::<u32>(1).unwrap();
+    let address = y.device_ptr_mut(&stream).0;
+    stream.synchronize().unwrap();
+    (stream, y, address)
+}
+
 /// To the default stream a wait for an event is an operation, which orders all streams that block.
 #[test]
 fn a_wait_of_the_default_stream_orders_those_that_block() {
     let program = Program::new(|| {
-        let (context, stream) = device();
-        // SAFETY: as above.
-        unsafe { context.disable_event_tracking() };
-        let mut y = stream.alloc_zeros::<u32>(1).unwrap();
-        let address = y.device_ptr_mut(&stream).0;
-        stream.synchronize().unwrap();
+        let (stream, _y, address) = untracked_word();
         let event = stream.record_event(None).unwrap();
         let (mut blocking, mut read) = ([std::ptr::null_mut(); 2], 0_u32);
         // SAFETY: the handles are valid until they are destroyed, and the address lies in y.
@@ -187,12 +193,7 @@ fn a_wait_of_the_default_stream_orders_those_that_block() {
 #[test]
 fn the_default_stream_waits_for_those_that_block_and_no_others() {
     let program = Program::new(|| {
-        let (context, stream) = device();
-        // SAFETY: as above.
-        unsafe { context.disable_event_tracking() };
-        let mut y = stream.alloc_zeros::<u32>(1).unwrap();
-        let address = y.device_ptr_mut(&stream).0;
-        stream.synchronize().unwrap();
+        let (stream, _y, address) = untracked_word();
         let mut blocking = std::ptr::null_mut();
         // SAFETY: the handle is valid until it is destroyed below, and the address lies in y.
         unsafe {

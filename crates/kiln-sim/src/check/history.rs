@@ -141,17 +141,11 @@ impl History {
             let earlier_writes = record.writes.iter().any(|bits| *bits != 0);
             Some(Conflict { address: page + 4 * cell as u64, earlier: record.stamp.clone(), earlier_writes })
         };
-        let numbers = address / PAGE..(address + bytes).div_ceil(PAGE);
-        let pages: Vec<u64> = if bytes / PAGE > self.pages.len() as u64 {
-            self.pages.keys().copied().filter(|page| numbers.contains(&(page / PAGE))).collect()
-        } else {
-            numbers.map(|number| number * PAGE).collect()
-        };
         let of = |page: u64| {
             self.pages.get(&page).into_iter().flatten().rev().find_map(|record| conflict(page, record))
         };
         // The lowest, whatever the order of the map, and there the newest.
-        let found = pages.into_iter().filter_map(of);
+        let found = self.pages_of(address, bytes).into_iter().filter_map(of);
         let untouched = || {
             let (_, allocated) = self.allocated.get(&address)?;
             let earlier = (!stamp.follows(allocated)).then(|| allocated.clone())?;
@@ -160,16 +154,21 @@ impl History {
         found.min_by_key(|conflict| conflict.address).or_else(untouched)
     }
 
+    /// The pages of a range, but for some that nobody has touched.
+    fn pages_of(&self, address: u64, bytes: u64) -> Vec<u64> {
+        let numbers = address / PAGE..(address + bytes).div_ceil(PAGE);
+        if bytes / PAGE > self.pages.len() as u64 {
+            self.pages.keys().copied().filter(|page| numbers.contains(&(page / PAGE))).collect()
+        } else {
+            numbers.map(|number| number * PAGE).collect()
+        }
+    }
+
     /// Forgets a range that was freed.
     pub(crate) fn forget(&mut self, address: u64, bytes: u64) {
         self.allocated.remove(&address);
-        let last = (address + bytes).div_ceil(PAGE);
-        if bytes / PAGE > self.pages.len() as u64 {
-            self.pages.retain(|page, _| *page < address / PAGE * PAGE || *page >= last * PAGE);
-        } else {
-            (address / PAGE..last).for_each(|number| {
-                self.pages.remove(&(number * PAGE));
-            });
+        for page in self.pages_of(address, bytes) {
+            self.pages.remove(&page);
         }
     }
 }

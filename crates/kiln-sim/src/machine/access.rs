@@ -86,6 +86,14 @@ pub(super) struct Turn {
     pub(super) last: bool,
 }
 
+impl Turn {
+    /// Where these elements of so many bytes lie in an access at `spot`, and their bytes in all.
+    #[inline]
+    fn part(&self, spot: Spot, width: u32) -> (Spot, u32) {
+        (spot.moved(width * u32::from(self.elements.start)), width * self.elements.len() as u32)
+    }
+}
+
 /// The bytes of a word, one bit each, that an access of `bytes` at `address` touches.
 #[inline(always)]
 pub(super) fn byte_bits(address: u64, bytes: u32) -> u8 {
@@ -382,7 +390,7 @@ impl Machine<'_> {
         run: &mut Running<'_>,
     ) -> Flow {
         let width = u32::from(access.element.bytes);
-        let (bytes, now) = (width * u32::from(access.lanes), width * turn.elements.len() as u32);
+        let bytes = width * u32::from(access.lanes);
         let mut before: Option<(u64, usize)> = None;
         for lane in lanes(run.active) {
             // Lanes that read what the lane before read are checked like it, and need no second look.
@@ -391,7 +399,7 @@ impl Machine<'_> {
                 return Flow::Changed;
             };
             if self.launch.checks {
-                let first = spot.moved(width * u32::from(turn.elements.start));
+                let (first, now) = turn.part(spot, width);
                 self.check_read(first, now, access.strength(), run, lane, same.is_some());
             }
             before = Some((address[lane], lane));
@@ -441,8 +449,7 @@ impl Machine<'_> {
             if !self.may_write(spot, access.place, address[lane], bytes, run, lane) {
                 return Flow::Changed;
             }
-            let (first, now) =
-                (spot.moved(width * u32::from(turn.elements.start)), width * turn.elements.len() as u32);
+            let (first, now) = turn.part(spot, width);
             if self.launch.checks {
                 self.check_write(first, now, access.strength(), run, lane);
             } else {

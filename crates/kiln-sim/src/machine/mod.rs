@@ -209,7 +209,7 @@ pub(crate) struct Machine<'a> {
     random: Option<SmallRng>,
     instructions: u64,
     /// How many there were when the blocks that run now began.
-    turn_began: u64,
+    blocks_began: u64,
     /// Stores, arrivals and the like: whether anything still happens.
     events: u64,
     stopped: bool,
@@ -237,7 +237,7 @@ impl<'a> Machine<'a> {
             seen: HashMap::new(),
             random: None,
             instructions: 0,
-            turn_began: 0,
+            blocks_began: 0,
             events: 0,
             stopped: false,
             printed: String::new(),

@@ -40,18 +40,18 @@ impl Machine<'_> {
             for cluster in at..end {
                 self.place_cluster(cluster);
             }
-            self.begin_turn(at);
+            self.begin_blocks(at);
             self.run_blocks();
             at = end;
         }
     }
 
     /// What runs together draws its own random numbers and has its own fuel: neither depends on which worker it falls to.
-    fn begin_turn(&mut self, cluster: u64) {
+    fn begin_blocks(&mut self, cluster: u64) {
         if let Schedule::Seeded(seed) = self.launch.schedule {
             self.random = Some(SmallRng::seed_from_u64(seed ^ cluster << 32 ^ self.launch.number << 40));
         }
-        self.turn_began = self.instructions;
+        self.blocks_began = self.instructions;
     }
 
     fn place_cluster(&mut self, number: u64) {
@@ -143,7 +143,7 @@ impl Machine<'_> {
 
     /// Instructions since these blocks began.
     pub(super) fn spent(&self) -> u64 {
-        self.instructions - self.turn_began
+        self.instructions - self.blocks_began
     }
 
     /// What a warp may execute at a stretch: no more than one instruction beyond the fuel.
