@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod engine;
 mod optimization;
 
 use std::num::NonZeroUsize;
@@ -9,11 +10,9 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
-use kiln_engine::{
-    Choices, GraphOptions, Job, Loss, Mlp, Placement, Precision, ResidentOptions, Samples, StepRange,
-    Submission, Team,
-};
+use kiln_engine::{Job, Loss, Mlp, Precision, Samples, StepRange};
 
+pub(crate) use engine::{EngineArgs, EngineChoice, EngineFlag, EngineOptions};
 pub(crate) use optimization::OptimizerArgs;
 
 /// Trains multilayer perceptrons, and proves that their gradients are right.
@@ -304,11 +303,8 @@ pub(crate) struct ParityArgs {
     /// What replays them
     #[arg(long, value_enum, default_value_t = ParityEngine::Host)]
     pub(crate) engine: ParityEngine,
-    /// Threads of the host engine [default: as many as help]
-    #[arg(long)]
-    pub(crate) threads: Option<NonZeroUsize>,
     #[command(flatten)]
-    pub(crate) gpu: GpuArgs,
+    pub(crate) options: EngineOptions,
     #[command(flatten)]
     pub(crate) data: DataDir,
 }
@@ -354,163 +350,6 @@ pub(crate) struct DataDir {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct EngineArgs {
-    /// What computes; auto takes the fastest that runs here, and says why
-    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
-    pub(crate) engine: EngineChoice,
-    /// Threads of the host engine, at most as many as the model keeps busy [default: as many as that]; results do not depend on it
-    #[arg(long)]
-    pub(crate) threads: Option<NonZeroUsize>,
-    #[command(flatten)]
-    pub(crate) gpu: GpuArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GpuArgs {
-    /// Number of the GPU
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub(crate) device: usize,
-    /// Matrix products on the GPU: f32, tf32 or bf16 [default: f32]
-    #[arg(long)]
-    pub(crate) precision: Option<Precision>,
-    /// How steps reach the GPU
-    #[arg(long, value_enum, default_value_t = SubmissionChoice::Captured)]
-    pub(crate) submission: SubmissionChoice,
-    /// Where the training samples are while the GPU trains
-    #[arg(long, value_enum, default_value_t = PlacementChoice::Auto)]
-    pub(crate) placement: PlacementChoice,
-    /// How the blocks of the resident engine work together [default: cluster where the GPU places one, otherwise, and on sm_120, grid]
-    #[arg(long, value_enum)]
-    pub(crate) team: Option<TeamChoice>,
-    /// Blocks that train a run on the resident engine, 8 or 16 [default: what suits the model and the GPU]
-    #[arg(long, value_name = "N", value_parser = blocks)]
-    pub(crate) blocks: Option<u32>,
-    /// Rows that the graph engine computes at once, at most: it adds up the gradients of the parts of a batch before it updates, which
-    /// takes less memory and changes nothing but roundings [default: whole batches]
-    #[arg(long, value_name = "N")]
-    pub(crate) micro_batch: Option<NonZeroUsize>,
-    /// Rows of a chunk of samples that are streamed, at most [default: what 64 MiB hold]
-    #[arg(long, value_name = "N")]
-    pub(crate) chunk_rows: Option<NonZeroUsize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PlacementChoice {
-    /// On the GPU if they fit, else streamed
-    Auto,
-    /// On the GPU
-    Resident,
-    /// On the host, copied in chunks beside the computation; the same results
-    Streamed,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TeamChoice {
-    /// A thread-block cluster, with messages between shared memories (sm_90 and newer)
-    Cluster,
-    /// Blocks of a cooperative grid, with an exchange by global memory
-    Grid,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SubmissionChoice {
-    /// Captured in CUDA graphs and replayed
-    Captured,
-    /// Kernel by kernel; the same results
-    Direct,
-    /// Kernel by kernel, waiting for each: an error names its kernel
-    Synchronous,
-}
-
-/// Those of some flags that are set.
-fn set<const N: usize>(flags: [(&'static str, bool); N]) -> Vec<&'static str> {
-    flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
-}
-
-impl EngineArgs {
-    /// Flags that are set and mean nothing where nothing is trained.
-    pub(crate) fn for_training(&self) -> Vec<&'static str> {
-        let mut flags = set([
-            ("--engine resident", self.engine == EngineChoice::Resident),
-            ("--submission", self.gpu.submission == SubmissionChoice::Direct), // evaluations are never captured
-            ("--chunk-rows", self.gpu.chunk_rows.is_some()),
-        ]);
-        flags.extend(self.gpu.for_resident());
-        flags
-    }
-}
-
-impl GpuArgs {
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision.unwrap_or(Precision::F32)
-    }
-
-    pub(crate) fn resident_options(&self, batch: usize) -> ResidentOptions {
-        let (device, precision, blocks) = (self.device, self.precision(), self.blocks);
-        let team = self.team.map(|team| match team {
-            TeamChoice::Cluster => Team::Cluster,
-            TeamChoice::Grid => Team::Grid,
-        });
-        ResidentOptions { device, precision, batch, team, blocks, epochs: None }
-    }
-
-    /// Flags that are set and have a meaning for the graph engine alone.
-    pub(crate) fn for_graph(&self) -> Vec<&'static str> {
-        set([
-            ("--submission", self.submission != SubmissionChoice::Captured),
-            ("--placement", self.placement == PlacementChoice::Streamed),
-            ("--chunk-rows", self.chunk_rows.is_some()),
-            ("--micro-batch", self.micro_batch.is_some()),
-        ])
-    }
-
-    /// Flags that are set and have a meaning for the resident engine alone.
-    pub(crate) fn for_resident(&self) -> Vec<&'static str> {
-        set([("--team", self.team.is_some()), ("--blocks", self.blocks.is_some())])
-    }
-
-    /// Flags that are set and have a meaning for both.
-    pub(crate) fn for_any_gpu(&self) -> Vec<&'static str> {
-        set([("--device", self.device > 0), ("--placement", self.placement == PlacementChoice::Resident)])
-    }
-
-    pub(crate) fn options(&self, profile: Option<StepRange>) -> GraphOptions {
-        let submission = match self.submission {
-            SubmissionChoice::Captured => Submission::Captured,
-            SubmissionChoice::Direct => Submission::Direct,
-            SubmissionChoice::Synchronous => Submission::Synchronous,
-        };
-        let placement = match self.placement {
-            PlacementChoice::Auto => Placement::Auto,
-            PlacementChoice::Resident => Placement::Resident,
-            PlacementChoice::Streamed => Placement::Streamed,
-        };
-        GraphOptions {
-            device: self.device,
-            precision: self.precision(),
-            submission,
-            placement,
-            profile,
-            chunk_rows: self.chunk_rows.map(NonZeroUsize::get),
-            micro_batch: self.micro_batch.map(NonZeroUsize::get),
-            choices: Choices::default(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EngineChoice {
-    /// resident where the job fits it, else graph where there is a GPU, else host
-    Auto,
-    /// The CPU
-    Host,
-    /// A GPU, with training steps captured in CUDA graphs
-    Graph,
-    /// A GPU, whole epochs in one launch: one hidden layer of at most 256 units
-    Resident,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ParityEngine {
     Host,
@@ -531,10 +370,6 @@ pub(crate) enum Split {
 /// A flag that a command shares with others and always refuses: there is a reason to tell, but nothing to offer.
 fn hidden(flag: Arg) -> Arg {
     flag.hide(true)
-}
-
-fn blocks(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|blocks| [8, 16].contains(blocks)).ok_or_else(|| "expected 8 or 16".to_owned())
 }
 
 fn at_least_zero(text: &str) -> Result<f64, String> {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use anyhow::{Context, anyhow, ensure};
 use kiln_engine::{Error, Job, Mlp, Precision, ResidentOptions, StepRange, Trainer, host_threads, probe};
 
-use crate::cli::{EngineArgs, EngineChoice, GpuArgs, PlacementChoice, Usage};
+use crate::cli::{EngineArgs, EngineChoice, EngineFlag, EngineOptions, Usage};
 
 /// A trainer for the job, of which a profiler may see some steps, and what it runs on and why. `batch` is how
 /// it will be trained, if it will.
@@ -17,8 +17,7 @@ pub(crate) fn trainer<'d>(
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let asked = "as asked".to_owned();
     if batch.is_none() {
-        let flags = arguments.for_training();
-        ensure!(flags.is_empty(), Usage::new(format!("{}: nothing is trained", no_effect(&flags))));
+        nothing_for_training(arguments)?;
     }
     every_flag_has_effect(arguments, profile)?;
     match arguments.engine {
@@ -31,69 +30,74 @@ pub(crate) fn trainer<'d>(
                     "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
                 )
             );
-            let options = resident_options(&job, batch, &arguments.gpu);
+            let options = resident_options(&job, batch, &arguments.options);
             let trainer = Trainer::resident(job, &options)?; // its errors name the engine
             let line = format!("{} ({asked})", trainer.describe());
             Ok((trainer, line))
         }
-        EngineChoice::Auto => match probe(arguments.gpu.device) {
+        EngineChoice::Auto => match probe(arguments.options.device) {
             Err(reason) => host(job, arguments, profile, &reason.to_string()),
             Ok(_) => on_gpu(job, batch, arguments, profile),
         },
     }
 }
 
+/// Refuses flags that mean nothing where nothing is trained.
+fn nothing_for_training(arguments: &EngineArgs) -> Result<(), Usage> {
+    let resident = (arguments.engine == EngineChoice::Resident).then_some("--engine resident");
+    let given = arguments.options.given();
+    let flags: Vec<_> = resident.into_iter().chain(names(&given, |flag| !flag.evaluates)).collect();
+    if flags.is_empty() {
+        return Ok(());
+    }
+    Err(Usage::new(format!("{}: nothing is trained", no_effect(&flags))))
+}
+
 /// Refuses flags that mean nothing to the engine that was asked for, or to any.
 fn every_flag_has_effect(arguments: &EngineArgs, profile: Option<StepRange>) -> Result<(), Usage> {
     let asked = match arguments.engine {
-        EngineChoice::Auto => return no_two_engines(&arguments.gpu, profile),
+        EngineChoice::Auto => return no_two_engines(&arguments.options, profile),
         EngineChoice::Host => "host",
         EngineChoice::Graph => "graph",
         EngineChoice::Resident => "resident",
     };
-    belongs_to(asked, arguments.threads, &arguments.gpu, " or auto")
+    belongs_to(asked, &arguments.options, " or auto")
 }
 
 /// Refuses flags that mean nothing to an engine; `or` ends the list of those that could be asked for instead.
-pub(crate) fn belongs_to(
-    asked: &str,
-    threads: Option<NonZeroUsize>,
-    gpu: &GpuArgs,
-    or: &str,
-) -> Result<(), Usage> {
-    if let Some((engines, flags)) = foreign(asked, threads, gpu).first() {
-        let (effect, engines) = (no_effect(flags), engines.join(", "));
+pub(crate) fn belongs_to(asked: &str, options: &EngineOptions, or: &str) -> Result<(), Usage> {
+    let given = options.given();
+    if let Some(EngineFlag { engines, .. }) = given.iter().find(|flag| !flag.engines.contains(&asked)) {
+        let flags: Vec<_> = names(&given, |flag| flag.engines == *engines).collect();
+        let (effect, engines) = (no_effect(&flags), engines.join(", "));
         return Err(Usage::new(format!("{effect} with --engine {asked}: expected --engine {engines}{or}")));
     }
-    chunks_are_streamed(gpu)
-}
-
-/// Flags that are set and mean nothing to an engine, beside the engines that they are for.
-fn foreign(
-    engine: &str,
-    threads: Option<NonZeroUsize>,
-    gpu: &GpuArgs,
-) -> Vec<(&'static [&'static str], Vec<&'static str>)> {
-    let threads = if threads.is_some() { vec!["--threads"] } else { vec![] };
-    let meant: [(&[&str], _); 4] = [
-        (&["host"], threads),
-        (&["graph"], gpu.for_graph()),
-        (&["resident"], gpu.for_resident()),
-        (&["graph", "resident"], gpu.for_any_gpu()),
-    ];
-    meant.into_iter().filter(|(engines, flags)| !engines.contains(&engine) && !flags.is_empty()).collect()
+    chunks_are_streamed(options)
 }
 
 /// What an engine says that was found, not asked for, of flags that are for others: the same command is good on another machine.
-pub(crate) fn unused(engine: &str, arguments: &EngineArgs) -> String {
-    let flags: Vec<&str> =
-        foreign(engine, arguments.threads, &arguments.gpu).into_iter().flat_map(|(_, flags)| flags).collect();
+pub(crate) fn unused(engine: &str, options: &EngineOptions) -> String {
+    let flags = for_others(engine, options);
     if flags.is_empty() { String::new() } else { format!("; {} on it", no_effect(&flags)) }
 }
 
+/// Flags that were given and mean nothing to an engine.
+pub(crate) fn for_others(engine: &str, options: &EngineOptions) -> Vec<&'static str> {
+    names(&options.given(), |flag| !flag.engines.contains(&engine)).collect()
+}
+
+/// Flags that were given and are for one engine alone.
+fn for_alone(engine: &str, options: &EngineOptions) -> Vec<&'static str> {
+    names(&options.given(), |flag| flag.engines == [engine]).collect()
+}
+
+fn names(flags: &[EngineFlag], of: impl Fn(&EngineFlag) -> bool) -> impl Iterator<Item = &'static str> {
+    flags.iter().filter(move |flag| of(flag)).map(|flag| flag.name)
+}
+
 /// Refuses flags of the graph engine beside flags of the resident one, where either may be taken.
-fn no_two_engines(gpu: &GpuArgs, profile: Option<StepRange>) -> Result<(), Usage> {
-    let (mut graph, resident) = (gpu.for_graph(), gpu.for_resident());
+fn no_two_engines(options: &EngineOptions, profile: Option<StepRange>) -> Result<(), Usage> {
+    let (mut graph, resident) = (for_alone("graph", options), for_alone("resident", options));
     graph.extend(profile.map(|_| "--profile-steps"));
     if !graph.is_empty() && !resident.is_empty() {
         let (graph, resident) = (graph.join(" and "), resident.join(" and "));
@@ -101,11 +105,11 @@ fn no_two_engines(gpu: &GpuArgs, profile: Option<StepRange>) -> Result<(), Usage
             "{graph} for --engine graph, {resident} for --engine resident: expected one engine's"
         )));
     }
-    chunks_are_streamed(gpu)
+    chunks_are_streamed(options)
 }
 
-fn chunks_are_streamed(gpu: &GpuArgs) -> Result<(), Usage> {
-    if gpu.placement == PlacementChoice::Resident && gpu.chunk_rows.is_some() {
+fn chunks_are_streamed(options: &EngineOptions) -> Result<(), Usage> {
+    if options.chunks_of_nothing() {
         return Err(Usage::new("--chunk-rows has no effect with --placement resident"));
     }
     Ok(())
@@ -126,14 +130,15 @@ fn on_gpu<'d>(
 ) -> anyhow::Result<(Trainer<'d>, String)> {
     let why_not = if batch.is_none() {
         None // nothing will be trained
-    } else if profile.is_some() || !arguments.gpu.for_graph().is_empty() {
+    } else if profile.is_some() || !for_alone("graph", &arguments.options).is_empty() {
         Some("options of the graph engine were given".to_owned())
     } else {
-        let options = resident_options(&job, batch, &arguments.gpu);
+        let options = resident_options(&job, batch, &arguments.options);
         match Trainer::resident(job.clone(), &options) {
             Ok(trainer) => {
                 let why = "a GPU is there that can run it, and it is made for this job";
-                let line = format!("{} ({why}{})", trainer.describe(), unused("resident", arguments));
+                let line =
+                    format!("{} ({why}{})", trainer.describe(), unused("resident", &arguments.options));
                 return Ok((trainer, line));
             }
             Err(Error::Resident { what, expected, found }) => {
@@ -156,10 +161,13 @@ pub(crate) fn for_sweep(
     arguments: &EngineArgs,
 ) -> anyhow::Result<Option<(ResidentOptions, bool)>> {
     every_flag_has_effect(arguments, None)?;
-    let options = resident_options(job, Some(batch), &arguments.gpu);
+    let options = resident_options(job, Some(batch), &arguments.options);
     Ok(match arguments.engine {
         EngineChoice::Resident => Some((options, true)),
-        EngineChoice::Auto if probe(arguments.gpu.device).is_ok() && arguments.gpu.for_graph().is_empty() => {
+        EngineChoice::Auto
+            if probe(arguments.options.device).is_ok()
+                && for_alone("graph", &arguments.options).is_empty() =>
+        {
             Some((options, false))
         }
         _ => None,
@@ -167,8 +175,8 @@ pub(crate) fn for_sweep(
 }
 
 /// Batches are no larger than the epoch.
-fn resident_options(job: &Job<'_>, batch: Option<NonZeroUsize>, gpu: &GpuArgs) -> ResidentOptions {
-    gpu.resident_options(batch.map_or(1, NonZeroUsize::get).min(job.train.len()))
+fn resident_options(job: &Job<'_>, batch: Option<NonZeroUsize>, options: &EngineOptions) -> ResidentOptions {
+    options.resident(batch.map_or(1, NonZeroUsize::get).min(job.train.len()))
 }
 
 fn graph<'d>(
@@ -177,8 +185,8 @@ fn graph<'d>(
     profile: Option<StepRange>,
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    let trainer = Trainer::graph(job, &arguments.gpu.options(profile)).context("the graph engine")?;
-    let line = format!("{} ({why}{})", trainer.describe(), unused("graph", arguments));
+    let trainer = Trainer::graph(job, &arguments.options.graph(profile)).context("the graph engine")?;
+    let line = format!("{} ({why}{})", trainer.describe(), unused("graph", &arguments.options));
     Ok((trainer, line))
 }
 
@@ -188,7 +196,7 @@ fn host<'d>(
     profile: Option<StepRange>,
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    let precision = arguments.gpu.precision();
+    let precision = arguments.options.precision();
     // Where the host was not asked for, it is the GPU that is missing.
     let refused = |text: String| match arguments.engine {
         EngineChoice::Host => Usage::new(text).into(),
@@ -202,9 +210,9 @@ fn host<'d>(
         let text = "on the host engine no kernels run that a CUDA profiler could see";
         return Err(refused(format!("--profile-steps needs a GPU (--engine graph): {text}")));
     }
-    let threads = threads_for(&job.model, arguments.threads);
+    let threads = threads_for(&job.model, arguments.options.threads);
     let trainer = Trainer::host(job, threads).context("the host engine")?;
-    let unused = unused("host", arguments);
+    let unused = unused("host", &arguments.options);
     let line = format!("{} on {} ({why}{unused})", trainer.describe(), cpu_name());
     Ok((trainer, line))
 }

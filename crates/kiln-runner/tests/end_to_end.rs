@@ -237,7 +237,7 @@ fn flags_without_effect_are_exit_code_2() {
         (
             &["profile"],
             &["--micro-batch", "4", "--threads", "2"],
-            "--micro-batch and --threads have no effect on the resident engine",
+            "--threads and --micro-batch have no effect on the resident engine",
         ),
         (&["profile"], &["--profile-steps", "1..2"], "--profile-steps is for kiln train"),
         (&["parity", golden], &["--precision", "bf16"], "--precision has no effect without a GPU"),

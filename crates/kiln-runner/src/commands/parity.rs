@@ -72,7 +72,7 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
         #[cfg(feature = "reference")]
         ParityEngine::ReferenceF64 => ("reference-f64", false),
     };
-    belongs_to(asked, arguments.threads, &arguments.gpu, "")?;
+    belongs_to(asked, &arguments.options, "")?;
     #[cfg(feature = "reference")]
     ensure!(
         !arguments.random
@@ -82,12 +82,12 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
         )
     );
     ensure!(
-        on_gpu || arguments.gpu.precision() == Precision::F32,
+        on_gpu || arguments.options.precision() == Precision::F32,
         Usage::new("--precision has no effect without a GPU: expected --engine graph or resident")
     );
     #[cfg(not(feature = "reference"))]
     ensure!(
-        arguments.gpu.precision() == Precision::F32,
+        arguments.options.precision() == Precision::F32,
         Usage::new(
             "--precision: tf32 and bf16 are compared with candle that rounds as they do: expected a build with --features reference"
         )
@@ -97,8 +97,8 @@ fn every_flag_has_effect(arguments: &ParityArgs) -> anyhow::Result<()> {
 
 /// What replays, and on what: results of the simulator are told from a GPU's.
 fn describe(arguments: &ParityArgs) -> anyhow::Result<String> {
-    let gpu = &arguments.gpu;
-    let on_gpu = |name| Ok(format!("{name}, {}, {}", probe(gpu.device)?, gpu.precision()));
+    let options = &arguments.options;
+    let on_gpu = |name| Ok(format!("{name}, {}, {}", probe(options.device)?, options.precision()));
     match arguments.engine {
         ParityEngine::Host => Ok(format!("host on {}", cpu_name())),
         ParityEngine::Graph => on_gpu("graph"),
@@ -111,15 +111,15 @@ fn describe(arguments: &ParityArgs) -> anyhow::Result<String> {
 }
 
 fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> anyhow::Result<Report> {
-    let (replay, gpu) = (Replay::new(golden, mnist), &arguments.gpu);
+    let (replay, options) = (Replay::new(golden, mnist), &arguments.options);
     #[cfg(feature = "reference")]
-    if gpu.precision() != Precision::F32 {
+    if options.precision() != Precision::F32 {
         return beside_rounding(&replay, golden.batch, arguments);
     }
     let run = match arguments.engine {
-        ParityEngine::Host => replay.host(arguments.threads),
-        ParityEngine::Graph => replay.graph(&gpu.options(None)),
-        ParityEngine::Resident => replay.resident(&gpu.resident_options(golden.batch)),
+        ParityEngine::Host => replay.host(options.threads),
+        ParityEngine::Graph => replay.graph(&options.graph(None)),
+        ParityEngine::Resident => replay.resident(&options.resident(golden.batch)),
         #[cfg(feature = "reference")]
         ParityEngine::ReferenceF32 => replay.reference(ReferencePrecision::F32),
         #[cfg(feature = "reference")]
@@ -133,8 +133,8 @@ fn run_one(golden: &Golden, mnist: Option<&Dataset>, arguments: &ParityArgs) -> 
 #[cfg(feature = "reference")]
 fn beside_rounding(replay: &Replay<'_>, batch: usize, arguments: &ParityArgs) -> anyhow::Result<Report> {
     match arguments.engine {
-        ParityEngine::Graph => replay.graph_beside_rounding(&arguments.gpu.options(None)),
-        ParityEngine::Resident => replay.resident_beside_rounding(&arguments.gpu.resident_options(batch)),
+        ParityEngine::Graph => replay.graph_beside_rounding(&arguments.options.graph(None)),
+        ParityEngine::Resident => replay.resident_beside_rounding(&arguments.options.resident(batch)),
         ParityEngine::Host | ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
             unreachable!("--precision has been refused")
         }

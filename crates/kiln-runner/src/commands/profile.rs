@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::data;
 use crate::cli::{EngineChoice, ProfileArgs, TrainArgs, Usage};
-use crate::engine::no_effect;
+use crate::engine::{for_others, no_effect};
 use crate::terminal::say;
 
 /// Samples of a profile, whose orders are made at once, and lie on the host twice: 512 MiB.
@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
     every_flag_has_effect(train_args)?;
     // First, since the orders of all epochs are made at once.
-    probe(train_args.engine.gpu.device)?;
+    probe(train_args.engine.options.device)?;
     let model = Mlp::new(&train_args.widths(), train_args.seed)?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let train = data::samples(&dataset.train)?;
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &ProfileArgs) -> anyhow::Result<()> {
     let job = train_args.job(model, train)?;
     let shuffle = Shuffle::new(train.len(), train_args.seed);
     let orders: Vec<_> = (0..epochs).map(|epoch| shuffle.epoch(epoch as u64)).collect();
-    let options = train_args.engine.gpu.resident_options(batch);
+    let options = train_args.engine.options.resident(batch);
     let profile =
         profile_phases(job, &options, &orders).context("the job cannot be profiled in one launch")?;
     if train_args.json { say_json(&profile) } else { say_table(&profile) }
@@ -47,8 +47,7 @@ fn every_flag_has_effect(arguments: &TrainArgs) -> anyhow::Result<()> {
         Usage::new("kiln profile is of the resident engine: expected --engine resident or auto")
     );
     ensure!(arguments.out.is_none(), Usage::new("--out has no effect: kiln profile writes nothing"));
-    let mut flags = arguments.engine.gpu.for_graph();
-    flags.extend(arguments.engine.threads.map(|_| "--threads"));
+    let flags = for_others("resident", &arguments.engine.options);
     ensure!(flags.is_empty(), Usage::new(format!("{} on the resident engine", no_effect(&flags))));
     Ok(())
 }

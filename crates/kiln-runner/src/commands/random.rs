@@ -49,7 +49,7 @@ struct Row {
 
 pub(crate) fn run(arguments: &ParityArgs) -> anyhow::Result<()> {
     let mut random = SmallRng::seed_from_u64(arguments.seed);
-    let beside = match arguments.gpu.precision() {
+    let beside = match arguments.options.precision() {
         EnginePrecision::F32 => "candle f32",
         EnginePrecision::Tf32 | EnginePrecision::Bf16 => "roundings",
     };
@@ -109,7 +109,7 @@ impl Case {
         let init: Vec<Vec<f64>> = model.tensors().iter().map(|t| doubles(&t.data)).collect();
         let (layers, of_loss, sgd) = (&self.layers, of_reference(loss), kiln_reference::Sgd::default());
         let reference = Reference::rounding(layers, &init, of_loss, sgd, operands.clone())?;
-        let beside = match arguments.gpu.precision() {
+        let beside = match arguments.options.precision() {
             EnginePrecision::F32 => Precision::F32,
             EnginePrecision::Tf32 | EnginePrecision::Bf16 => Precision::F64,
         };
@@ -142,11 +142,11 @@ impl Case {
             Loss::MeanSquaredError => Targets::Values(&self.values),
         };
         let train = Samples::floats(&self.inputs, self.layers[0], targets)?;
-        let threads = threads_for(&model, arguments.threads);
+        let threads = threads_for(&model, arguments.options.threads);
         let job = Job { model, loss, optimizer: Sgd::default().into(), schedule: Schedule::default(), train };
         let mut trainer = match arguments.engine {
-            ParityEngine::Graph => Trainer::graph(job, &arguments.gpu.options(None))?,
-            ParityEngine::Resident => Trainer::resident(job, &arguments.gpu.resident_options(ROWS))?,
+            ParityEngine::Graph => Trainer::graph(job, &arguments.options.graph(None))?,
+            ParityEngine::Resident => Trainer::resident(job, &arguments.options.resident(ROWS))?,
             ParityEngine::Host | ParityEngine::ReferenceF32 | ParityEngine::ReferenceF64 => {
                 Trainer::host(job, threads)?
             }
@@ -177,7 +177,7 @@ impl Case {
 
 /// How the engine that was asked for rounds the operands of a model of float inputs.
 fn operands(arguments: &ParityArgs, depth: usize) -> Operands {
-    let precision = arguments.gpu.precision();
+    let precision = arguments.options.precision();
     match arguments.engine {
         ParityEngine::Graph => operands_of_graph(precision, depth, false),
         ParityEngine::Resident => operands_of_resident(precision, false),

@@ -219,7 +219,11 @@ fn side_by_side<'d>(arguments: &SweepArgs, runs: &Jobs<'d>) -> anyhow::Result<Op
     match Sweep::resident(jobs, &options) {
         Ok(sweep) => {
             if !base.json {
-                say(&format!("Engine: {}{}", sweep.describe(), engine::unused("resident", &base.engine)))?;
+                say(&format!(
+                    "Engine: {}{}",
+                    sweep.describe(),
+                    engine::unused("resident", &base.engine.options)
+                ))?;
             }
             Ok(Some(sweep))
         }

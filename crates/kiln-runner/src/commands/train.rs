@@ -60,13 +60,13 @@ impl Resumed {
         let mut checkpoint = Checkpoint::load(&path)?;
         let settings = &mut checkpoint.settings;
         settings.epochs = arguments.epochs.unwrap_or(settings.epochs);
-        settings.precision = arguments.engine.gpu.precision.unwrap_or(settings.precision);
+        settings.precision = arguments.engine.options.precision.unwrap_or(settings.precision);
         if settings.epochs.get() < checkpoint.epoch {
             let (all, name, done) = (settings.epochs, path.display(), checkpoint.epoch);
             bail!(Usage::new(format!("--epochs {all}: {name} has {done} epochs behind it")));
         }
         (arguments.dataset, arguments.batch) = (settings.dataset, settings.batch);
-        arguments.engine.gpu.precision = Some(settings.precision);
+        arguments.engine.options.precision = Some(settings.precision);
         arguments.out.get_or_insert_with(|| WholeFile::folder_of(&path).to_path_buf());
         Ok(Self { path, checkpoint })
     }
@@ -95,7 +95,7 @@ fn new<'d>(arguments: &TrainArgs, train: Samples<'d>) -> anyhow::Result<(Setting
         epochs: arguments.epochs(),
         seed: arguments.seed,
         samples: job.train.len(),
-        precision: arguments.engine.gpu.precision(),
+        precision: arguments.engine.options.precision(),
     };
     Ok((settings, job))
 }
