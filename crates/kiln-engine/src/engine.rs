@@ -45,6 +45,22 @@ pub struct Trained {
     pub device_seconds: Option<f64>,
 }
 
+/// Epochs of a run, one after the other, and what ended them early, if something did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrainedEpochs {
+    /// Those that were trained.
+    pub epochs: Vec<Trained>,
+    /// Why the one after them is lost, and with it the run.
+    pub lost: Option<Error>,
+}
+
+impl TrainedEpochs {
+    /// All of them, where none is lost.
+    pub(crate) fn whole(self) -> Result<Vec<Trained>, Error> {
+        self.lost.map_or(Ok(self.epochs), Err)
+    }
+}
+
 /// What a model is worth on some samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
@@ -96,38 +112,29 @@ pub(crate) trait Engine {
     }
 
     /// Trains on at least the first of `orders`, an epoch each, and on all where there are no more than [`Engine::together`]
-    /// says. Gives an entry for each epoch; an error is the last. Where `stop` is set meanwhile, it may end after an epoch.
+    /// says, unless one is lost. Where `stop` is set meanwhile, it may end after an epoch.
     fn epochs(
         &mut self,
         orders: &[Vec<u32>],
         batch: usize,
         _stop: &AtomicBool,
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+    ) -> Result<TrainedEpochs, Error> {
         self.prepare(orders[0].len(), batch)?;
         let started = Instant::now();
         let epoch = self.epoch(&orders[0], batch, progress)?;
         let seconds = started.elapsed().as_secs_f64();
-        Ok(vec![Ok(Trained { epoch, seconds, device_seconds: None })])
+        let epochs = vec![Trained { epoch, seconds, device_seconds: None }];
+        Ok(TrainedEpochs { epochs, lost: None })
     }
 
-    /// How many epochs it can have under way while [`Engine::evaluate`] and [`Engine::model`] see an earlier one; none where it trains
-    /// and is looked at by turns.
-    fn ahead(&self) -> usize {
-        0
+    /// How it trains while [`Engine::evaluate`] and [`Engine::model`] see an earlier epoch; `None` where it trains and is looked at by
+    /// turns.
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        None
     }
 
-    /// Submits an epoch behind those that are under way, which are fewer than [`Engine::ahead`].
-    fn submit(&mut self, _order: &[u32], _batch: usize) -> Result<(), Error> {
-        unreachable!("no epoch may be under way")
-    }
-
-    /// Waits for the first of the epochs that are under way, which is seen from then on. After an error none is under way.
-    fn collect(&mut self) -> Result<Trained, Error> {
-        unreachable!("no epoch is under way")
-    }
-
-    /// Waits for all epochs that are under way, of which the last is seen from then on.
+    /// Waits for all epochs of its [`Pipeline`] that are under way, of which the last is seen from then on.
     fn settle(&mut self) -> Result<(), Error> {
         Ok(())
     }
@@ -156,4 +163,16 @@ pub(crate) trait Engine {
 
     /// Takes over what [`Engine::state`] gave for a job of the same layers and optimizer. No epoch is under way.
     fn restore(&mut self, state: &TrainingState) -> Result<(), Error>;
+}
+
+/// Epochs that are under way while an earlier one is looked at.
+pub(crate) trait Pipeline {
+    /// How many may be under way.
+    fn depth(&self) -> usize;
+
+    /// Submits an epoch, of `order` in batches of `batch`, behind those that are under way, which are fewer than [`Pipeline::depth`].
+    fn submit(&mut self, order: &[u32], batch: usize) -> Result<(), Error>;
+
+    /// Waits for the first of the epochs that are under way, which is seen from then on. After an error none is under way.
+    fn collect(&mut self) -> Result<Trained, Error>;
 }

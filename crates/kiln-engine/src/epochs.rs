@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Error, Evaluation, Mlp, Progress, Samples, Trained, Trainer, TrainingState};
+use crate::{Error, Evaluation, Mlp, Progress, Samples, Trained, TrainedEpochs, Trainer, TrainingState};
 
 /// The epochs of a [`Trainer::epochs`]. An engine may train several of them before the first is handed out; what
 /// [`Epochs::evaluate`], [`Epochs::model`] and [`Epochs::state`] answer is always for the one that was handed out last.
@@ -16,13 +16,13 @@ pub struct Epochs<'t, 'd> {
     begun: usize,
     all: usize,
     /// Trained and not yet handed out.
-    ready: VecDeque<Result<Trained, Error>>,
+    ready: VecDeque<Trained>,
     /// How many of the last that were trained are handed out.
     seen: usize,
     /// How many may be under way while the one that was handed out is evaluated, and the rows of those that are.
-    ahead: usize,
+    depth: usize,
     under_way: VecDeque<usize>,
-    /// Why the next could not be submitted.
+    /// Why the one after those that are ready or under way is lost, or could not be submitted.
     failed: Option<Error>,
     /// Whether the trainer has been made ready: an [`Epochs`] before it may have been forgotten.
     entered: bool,
@@ -33,7 +33,7 @@ impl Drop for Epochs<'_, '_> {
     fn drop(&mut self) {
         // What it cannot show or give back now, the next call will tell.
         let _ = self.trainer.settle();
-        let trained = self.seen + self.ready.iter().filter(|trained| trained.is_ok()).count();
+        let trained = self.seen + self.ready.len();
         if trained > self.seen {
             let _ = self.trainer.engine.look_at(trained - 1);
         }
@@ -56,7 +56,7 @@ impl<'t, 'd> Epochs<'t, 'd> {
             all,
             ready,
             seen: 0,
-            ahead: 0,
+            depth: 0,
             under_way: VecDeque::new(),
             failed: None,
             entered: false,
@@ -72,7 +72,7 @@ impl<'t, 'd> Epochs<'t, 'd> {
         self.trainer.check_evaluation(samples)?;
         self.enter()?;
         self.trainer.engine.keep(Some(samples))?;
-        self.ahead = self.trainer.engine.ahead();
+        self.depth = self.trainer.engine.pipeline().map_or(0, |pipeline| pipeline.depth());
         Ok(self)
     }
 
@@ -96,21 +96,16 @@ impl<'t, 'd> Epochs<'t, 'd> {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<Trained>, Error> {
         self.enter()?;
-        if self.ahead > 0 && self.ready.is_empty() {
+        if self.depth > 0 && self.ready.is_empty() {
             return self.next_of_many(stop, progress);
         }
-        if self.ready.is_empty() {
-            if self.begun == self.all || stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
+        if self.ready.is_empty() && self.begun < self.all && !stop.load(Ordering::Relaxed) {
             self.train(stop, progress)?;
         }
-        let trained = self.ready.pop_front().transpose()?;
-        if trained.is_some() {
-            self.trainer.engine.look_at(self.seen)?;
-            self.seen += 1;
-        }
-        Ok(trained)
+        let Some(trained) = self.ready.pop_front() else { return self.failed.take().map_or(Ok(None), Err) };
+        self.trainer.engine.look_at(self.seen)?;
+        self.seen += 1;
+        Ok(Some(trained))
     }
 
     /// The next epoch, where others are under way meanwhile. Those that are when `stop` is set are handed out, too.
@@ -120,8 +115,11 @@ impl<'t, 'd> Epochs<'t, 'd> {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<Trained>, Error> {
         self.submit(stop);
-        let Some(rows) = self.under_way.pop_front() else { return self.failed.take().map_or(Ok(None), Err) };
-        let trained = self.trainer.engine.collect().inspect_err(|_| {
+        let (Some(rows), Some(pipeline)) = (self.under_way.pop_front(), self.trainer.engine.pipeline())
+        else {
+            return self.failed.take().map_or(Ok(None), Err);
+        };
+        let trained = pipeline.collect().inspect_err(|_| {
             self.begun = self.all;
             self.under_way.clear();
         })?;
@@ -132,13 +130,11 @@ impl<'t, 'd> Epochs<'t, 'd> {
 
     /// Submits as many epochs as may be under way. What is wrong with one is told when those before it are handed out.
     fn submit(&mut self, stop: &AtomicBool) {
-        while self.under_way.len() < self.ahead && self.begun < self.all && !stop.load(Ordering::Relaxed) {
+        while self.under_way.len() < self.depth && self.begun < self.all && !stop.load(Ordering::Relaxed) {
             let order = (self.order)(self.begun);
-            let submitted = self
-                .trainer
-                .check_epoch(&order, self.batch)
-                .and_then(|()| self.trainer.engine.submit(&order, self.batch));
-            match submitted {
+            let checked = self.trainer.check_epoch(&order, self.batch);
+            let Some(pipeline) = self.trainer.engine.pipeline() else { return };
+            match checked.and_then(|()| pipeline.submit(&order, self.batch)) {
                 Ok(()) => self.under_way.push_back(order.len()),
                 Err(error) => {
                     self.failed = Some(error);
@@ -162,12 +158,9 @@ impl<'t, 'd> Epochs<'t, 'd> {
         }
         let trained = self.trainer.engine.epochs(&orders, self.batch, stop, progress);
         // Whatever came of it, there is no way back to an epoch that may have been trained.
-        self.begun = trained.as_ref().map_or(self.all, |trained| self.begun + trained.len());
-        self.ready = trained?.into();
-        self.seen = 0;
-        if self.ready.iter().any(Result::is_err) {
-            self.begun = self.all;
-        }
+        let TrainedEpochs { epochs, lost } = trained.inspect_err(|_| self.begun = self.all)?;
+        self.begun = if lost.is_some() { self.all } else { self.begun + epochs.len() };
+        (self.ready, self.failed, self.seen) = (epochs.into(), lost, 0);
         Ok(())
     }
 

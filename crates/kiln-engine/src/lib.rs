@@ -56,7 +56,7 @@ mod state;
 mod trainer;
 
 pub use choices::Choices;
-pub use engine::{Epoch, Evaluation, Gradients, Progress, Trained};
+pub use engine::{Epoch, Evaluation, Gradients, Progress, Trained, TrainedEpochs};
 pub use epochs::Epochs;
 pub use error::Error;
 pub use gpu::{

@@ -104,10 +104,10 @@ impl Ahead {
             ended[0] = self.ended; // with what lies between two launches
         }
         self.ended = ended[1];
-        let trained = span.end(&core.graph.gpu, &sizes, &ended)?.remove(0)?;
+        let epochs = span.end(&core.graph.gpu, &sizes, &ended)?.whole()?;
         span.show(&mut core.graph, 0)?;
         run.seen = steps;
-        Ok(trained)
+        Ok(epochs[0])
     }
 
     /// Has the engine wait for all epochs under way.

@@ -15,14 +15,14 @@ mod sweep;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Pipeline};
 use crate::gpu::resident::{Plan, RunRecord, Sizes, Training, active_runs, describe, planes, rows, train};
 use crate::gpu::{Buffer, Gpu, InputForm, Scalars, Source, Team, fault, passed, resident_modules};
 use crate::graph::Graph;
 use crate::nvtx::range;
 use crate::{
     Epoch, Error, Evaluation, Gradients, GraphOptions, Job, Mlp, Placement, Precision, Progress, Samples,
-    Schedule, Sgd, Trained, TrainingState,
+    Schedule, Sgd, Trained, TrainedEpochs, TrainingState,
 };
 use ahead::Ahead;
 pub use phases::{PhaseCycles, PhaseProfile, profile_phases};
@@ -316,10 +316,9 @@ impl<'d> Resident<'d> {
 }
 
 /// Gives each epoch its share of the host's seconds.
-fn share_out(trained: &mut [Result<Trained, Error>], seconds: f64) {
-    let mut good: Vec<&mut Trained> = trained.iter_mut().filter_map(|epoch| epoch.as_mut().ok()).collect();
-    let (count, all) = (good.len() as f64, good.iter().map(|trained| trained.seconds).sum::<f64>());
-    for trained in &mut good {
+fn share_out(epochs: &mut [Trained], seconds: f64) {
+    let (count, all) = (epochs.len() as f64, epochs.iter().map(|trained| trained.seconds).sum::<f64>());
+    for trained in epochs {
         // The device's clock may have ticked for none of them.
         trained.seconds = if all > 0.0 { seconds * trained.seconds / all } else { seconds / count };
     }
@@ -336,8 +335,8 @@ impl Engine for Resident<'_> {
         batch: usize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Epoch, Error> {
-        let mut trained = self.epochs(&[order.to_vec()], batch, &AtomicBool::new(false), progress)?;
-        trained.remove(0).map(|trained| trained.epoch)
+        let trained = self.epochs(&[order.to_vec()], batch, &AtomicBool::new(false), progress)?;
+        Ok(trained.whole()?[0].epoch)
     }
 
     fn epochs(
@@ -346,7 +345,7 @@ impl Engine for Resident<'_> {
         batch: usize,
         stop: &AtomicBool,
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+    ) -> Result<TrainedEpochs, Error> {
         let rows = orders[0].len();
         let batch = batch.min(rows);
         let alike = orders.iter().take_while(|order| order.len() == rows).count();
@@ -358,9 +357,10 @@ impl Engine for Resident<'_> {
         let epochs = self.core.train(&sizes, &self.runs, stop)?[0];
         self.launch = Launch { before: self.runs[0].steps, epoch: rows.div_ceil(batch) };
         let mut trained = self.runs[0].end(&self.core.graph.gpu, &sizes, epochs)?;
-        share_out(&mut trained, started.elapsed().as_secs_f64());
-        self.look_at(trained.len() - 1)?;
-        if let Some(Ok(last)) = trained.last() {
+        share_out(&mut trained.epochs, started.elapsed().as_secs_f64());
+        // One that is lost is seen as it is.
+        self.look_at(if trained.lost.is_some() { trained.epochs.len() } else { trained.epochs.len() - 1 })?;
+        if let (Some(last), None) = (trained.epochs.last(), &trained.lost) {
             progress(Progress { samples: rows, loss: last.epoch.loss });
         }
         Ok(trained)
@@ -370,28 +370,8 @@ impl Engine for Resident<'_> {
         self.core.together(rows, batch, 1)
     }
 
-    fn ahead(&self) -> usize {
-        ahead::EPOCHS
-    }
-
-    fn submit(&mut self, order: &[u32], batch: usize) -> Result<(), Error> {
-        let batch = batch.min(order.len());
-        self.core.check_launch(order.len(), batch, 1)?;
-        let ahead = match &mut self.ahead {
-            Some(ahead) => ahead,
-            none => none.insert(Ahead::new(&self.core)?),
-        };
-        ahead.submit(&mut self.core, &mut self.runs[0], order, batch)
-    }
-
-    fn collect(&mut self) -> Result<Trained, Error> {
-        let Some(ahead) = &mut self.ahead else { unreachable!("epochs are collected that were submitted") };
-        let trained = ahead.collect(&mut self.core, &mut self.runs[0]);
-        if trained.is_err() {
-            // It is told already why.
-            let _ = self.settle();
-        }
-        trained
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        Some(self)
     }
 
     fn settle(&mut self) -> Result<(), Error> {
@@ -444,6 +424,32 @@ impl Engine for Resident<'_> {
     fn restore(&mut self, state: &TrainingState) -> Result<(), Error> {
         self.core.graph.restore(state)?;
         self.runs[0].restore(&mut self.core.graph, state.steps)
+    }
+}
+
+impl Pipeline for Resident<'_> {
+    fn depth(&self) -> usize {
+        ahead::EPOCHS
+    }
+
+    fn submit(&mut self, order: &[u32], batch: usize) -> Result<(), Error> {
+        let batch = batch.min(order.len());
+        self.core.check_launch(order.len(), batch, 1)?;
+        let ahead = match &mut self.ahead {
+            Some(ahead) => ahead,
+            none => none.insert(Ahead::new(&self.core)?),
+        };
+        ahead.submit(&mut self.core, &mut self.runs[0], order, batch)
+    }
+
+    fn collect(&mut self) -> Result<Trained, Error> {
+        let Some(ahead) = &mut self.ahead else { unreachable!("epochs are collected that were submitted") };
+        let trained = ahead.collect(&mut self.core, &mut self.runs[0]);
+        if trained.is_err() {
+            // It is told already why.
+            let _ = self.settle();
+        }
+        trained
     }
 }
 

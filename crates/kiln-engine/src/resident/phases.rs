@@ -64,7 +64,7 @@ pub fn profile_phases(
     let times = Buffer::new(&core.graph.gpu, "cycles of phases", blocks * PHASES.len())?;
     let mut runs = [run];
     let trained = core.train_timed(&sizes, &runs, &AtomicBool::new(false), Some(&times))?[0];
-    let epochs = runs[0].end(&core.graph.gpu, &sizes, trained)?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let epochs = runs[0].end(&core.graph.gpu, &sizes, trained)?.whole()?;
     let mut cycles = vec![0u64; times.len()];
     times.download(&core.graph.gpu, &mut cycles)?;
     let steps: usize = epochs.iter().map(|trained| trained.epoch.steps).sum();

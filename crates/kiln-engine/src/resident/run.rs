@@ -3,7 +3,7 @@
 use crate::gpu::resident::{Run, Sizes};
 use crate::gpu::{Buffer, Gpu, Scalars, SgdOptions, batch_sums};
 use crate::graph::{Graph, scalars, sgd_options};
-use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained};
+use crate::{Epoch, Error, Optimizer, Schedule, Sgd, Trained, TrainedEpochs};
 
 /// What the buffer of snapshots holds, for a person.
 const SNAPSHOTS: &str = "parameters and velocities after each epoch";
@@ -138,14 +138,8 @@ impl RunState {
         }
     }
 
-    /// What the first `epochs` epochs came to, the last of which may be the error that a loss is not finite. Seconds are the
-    /// device's.
-    pub(super) fn end(
-        &mut self,
-        gpu: &Gpu,
-        sizes: &Sizes,
-        epochs: usize,
-    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+    /// What the first `epochs` epochs came to, up to one that has a loss that is not finite. Seconds are the device's.
+    pub(super) fn end(&mut self, gpu: &Gpu, sizes: &Sizes, epochs: usize) -> Result<TrainedEpochs, Error> {
         self.went_on(sizes, epochs);
         self.span.end(gpu, sizes, &self.span.ended(gpu, epochs)?)
     }
@@ -228,29 +222,24 @@ impl Span {
         Ok(sums)
     }
 
-    /// What the first epochs came to, the last of which may be the error that a loss is not finite. Seconds are the device's, of
-    /// times as [`Span::ended`] gives them.
-    pub(super) fn end(
-        &self,
-        gpu: &Gpu,
-        sizes: &Sizes,
-        ended: &[u64],
-    ) -> Result<Vec<Result<Trained, Error>>, Error> {
+    /// What the first epochs came to, up to one that has a loss that is not finite. Seconds are the device's, of times as
+    /// [`Span::ended`] gives them.
+    pub(super) fn end(&self, gpu: &Gpu, sizes: &Sizes, ended: &[u64]) -> Result<TrainedEpochs, Error> {
         let (rows, batch) = (sizes.rows as usize, sizes.batch as usize);
         let steps = rows.div_ceil(batch);
         let sums = self.sums(gpu, sizes, ended.len() - 1)?;
-        let mut results = Vec::new();
+        let mut trained = TrainedEpochs::default();
         for (sums, ends) in sums.chunks(steps).zip(ended.windows(2)) {
             let epoch = match Epoch::of_sums(sums, rows, batch) {
                 Ok(epoch) => epoch,
                 Err(error) => {
-                    results.push(Err(error));
+                    trained.lost = Some(error);
                     break;
                 }
             };
             let seconds = ends[1].saturating_sub(ends[0]) as f64 * 1e-9;
-            results.push(Ok(Trained { epoch, seconds, device_seconds: Some(seconds) }));
+            trained.epochs.push(Trained { epoch, seconds, device_seconds: Some(seconds) });
         }
-        Ok(results)
+        Ok(trained)
     }
 }

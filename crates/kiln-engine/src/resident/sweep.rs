@@ -7,7 +7,7 @@ use super::run::{RunState, Span};
 use super::{Core, ResidentOptions};
 use crate::engine::Engine;
 use crate::trainer::{check_epoch, evaluate};
-use crate::{Error, Evaluation, Job, Loss, Mlp, Samples, Sgd, Trained};
+use crate::{Error, Evaluation, Job, Loss, Mlp, Samples, Sgd, TrainedEpochs};
 
 /// Runs that differ in initial parameters, optimizer and schedule, and share layers, loss and samples. Each gives the same bits
 /// as alone on a [`crate::Trainer::resident`].
@@ -79,9 +79,8 @@ impl<'d> Sweep<'d> {
     }
 
     /// Trains the run `first`, counted from 0, and those after it, each over the orders of its own in `orders`, an epoch each; all
-    /// orders are of one length, and all runs have as many. Gives the epochs of each of these runs; where one is an error, it is the
-    /// run's last, and the run is lost. Where `stop` is set meanwhile, runs may end after an epoch. More runs than train at once wait
-    /// their turn.
+    /// orders are of one length, and all runs have as many. Gives the epochs of each of these runs, of which some may be lost. Where
+    /// `stop` is set meanwhile, runs may end after an epoch. More runs than train at once wait their turn.
     ///
     /// # Errors
     /// As [`crate::Trainer::epoch`] for bad input; [`Error::Resident`] for orders that differ in length or number, or of more runs than
@@ -92,7 +91,7 @@ impl<'d> Sweep<'d> {
         orders: &[Vec<Vec<u32>>],
         batch: usize,
         stop: &AtomicBool,
-    ) -> Result<Vec<Vec<Result<Trained, Error>>>, Error> {
+    ) -> Result<Vec<TrainedEpochs>, Error> {
         let rows = orders.first().and_then(|run| run.first()).map_or(0, Vec::len);
         let epochs = orders.first().map_or(0, Vec::len);
         if epochs == 0 || rows == 0 {

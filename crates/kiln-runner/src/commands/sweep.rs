@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use kiln_data::Shuffle;
-use kiln_engine::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Sgd, Sweep, Trained};
+use kiln_engine::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Sgd, Sweep, TrainedEpochs};
 use serde::Serialize;
 
 use super::data;
@@ -252,11 +252,11 @@ fn train_together(
         let first = group * at_once;
         let trained = train_group(table.arguments, runs.base.train.len(), first, variations, sweep, stop)?;
         // What was asked to end before its first epoch has no row.
-        let trained = trained.into_iter().enumerate().filter(|(_, trained)| !trained.is_empty());
+        let trained = trained.into_iter().enumerate().filter(|(_, trained)| began(trained));
         for (at, trained) in trained {
             let run = first + at;
             let tested = tested(&trained, || sweep.evaluate(run, test))?;
-            let row = row(run, variations[at], sweep.describe(), trained, tested);
+            let row = row(run, variations[at], sweep.describe(), &trained, tested);
             table.add(row, || sweep.model(run))?;
         }
         // All of them, before others are trained; but not before there is a model to them.
@@ -275,9 +275,9 @@ fn train_group(
     variations: &[Variation],
     sweep: &mut Sweep<'_>,
     stop: &AtomicBool,
-) -> anyhow::Result<Vec<Vec<Result<Trained, Error>>>> {
+) -> anyhow::Result<Vec<TrainedEpochs>> {
     let (epochs, batch) = (arguments.train.epochs().get(), arguments.train.batch.get());
-    let mut all: Vec<Vec<Result<Trained, Error>>> = vec![Vec::new(); variations.len()];
+    let mut all = vec![TrainedEpochs::default(); variations.len()];
     let mut begun = 0;
     while begun < epochs && !stop.load(Ordering::Relaxed) {
         let together = sweep.together(samples, batch).min(epochs - begun);
@@ -288,8 +288,9 @@ fn train_group(
         let orders: Vec<_> = variations.iter().map(orders).collect();
         for (all, trained) in all.iter_mut().zip(sweep.epochs(first, &orders, batch, stop)?) {
             // A run that is lost stays so, though its cluster goes on.
-            if !matches!(all.last(), Some(Err(_))) {
-                all.extend(trained);
+            if all.lost.is_none() {
+                all.epochs.extend(trained.epochs);
+                all.lost = trained.lost;
             }
         }
         begun += together;
@@ -317,20 +318,28 @@ fn train_in_turn(
         let engine = trainer.describe();
         let mut epochs =
             trainer.epochs(base.epochs().get(), base.batch.get(), |epoch| shuffle.epoch(epoch as u64));
-        let mut trained = Vec::new();
-        loop {
-            let name = format!("Run {run}, epoch {}", trained.len() + 1);
+        let mut trained = TrainedEpochs::default();
+        while trained.lost.is_none() {
+            let name = format!("Run {run}, epoch {}", trained.epochs.len() + 1);
             let bar = EpochBar::new(name, runs.base.train.len(), stop);
             let Some(next) = epochs.next_with(stop, &mut |now| bar.show(now)).transpose() else { break };
-            trained.push(of_run(next)?);
+            match of_run(next)? {
+                Ok(epoch) => trained.epochs.push(epoch),
+                Err(error) => trained.lost = Some(error),
+            }
         }
-        if trained.is_empty() {
+        if !began(&trained) {
             break; // asked to end before its first epoch
         }
         let tested = tested(&trained, || epochs.evaluate(test))?;
-        table.add(row(run, variation, engine, trained, tested), || epochs.model())?;
+        table.add(row(run, variation, engine, &trained, tested), || epochs.model())?;
     }
     Ok(())
+}
+
+/// Whether anything of a run was trained.
+fn began(trained: &TrainedEpochs) -> bool {
+    !trained.epochs.is_empty() || trained.lost.is_some()
 }
 
 /// What is wrong with a run, which others need not have; or with what trains it, which ends the sweep.
@@ -341,14 +350,14 @@ fn of_run<T>(result: Result<T, Error>) -> Result<Result<T, Error>, Error> {
     }
 }
 
-/// What the test of a run comes to, unless its last epoch is lost.
+/// What the test of a run comes to, or why the run is lost.
 fn tested(
-    trained: &[Result<Trained, Error>],
+    trained: &TrainedEpochs,
     evaluate: impl FnOnce() -> Result<Evaluation, Error>,
-) -> Result<Option<Result<Evaluation, Error>>, Error> {
-    match trained.last() {
-        Some(Ok(_)) => of_run(evaluate()).map(Some),
-        _ => Ok(None),
+) -> Result<Result<Evaluation, String>, Error> {
+    match &trained.lost {
+        None => Ok(of_run(evaluate())?.map_err(|error| error.to_string())),
+        Some(error) => Ok(Err(format!("epoch {}: {error}", trained.epochs.len() + 1))),
     }
 }
 
@@ -356,24 +365,23 @@ fn row(
     run: usize,
     variation: Variation,
     engine: String,
-    trained: Vec<Result<Trained, Error>>,
-    tested: Option<Result<Evaluation, Error>>,
+    TrainedEpochs { epochs, lost }: &TrainedEpochs,
+    tested: Result<Evaluation, String>,
 ) -> Row {
-    let device_seconds =
-        trained.iter().flatten().filter_map(|epoch| epoch.device_seconds).reduce(|all, epoch| all + epoch);
-    let epochs = trained.iter().filter(|epoch| epoch.is_ok()).count();
-    let (train_loss, lost) = match trained.into_iter().last() {
-        Some(Ok(trained)) => (Some(trained.epoch.loss), None),
-        Some(Err(error)) => (None, Some(format!("epoch {}: {error}", epochs + 1))),
-        None => (None, Some("no epoch was trained".to_owned())),
-    };
-    let (tested, error) = match tested {
-        Some(Ok(tested)) => (Some(tested), lost),
-        Some(Err(error)) => (None, Some(error.to_string())),
-        None => (None, lost),
-    };
-    let (test_loss, test_accuracy) = (tested.map(|t| t.loss), tested.and_then(|t| t.accuracy));
-    Row { run, variation, epochs, engine, device_seconds, train_loss, test_loss, test_accuracy, error }
+    Row {
+        run,
+        variation,
+        epochs: epochs.len(),
+        engine,
+        device_seconds: epochs
+            .iter()
+            .filter_map(|epoch| epoch.device_seconds)
+            .reduce(|all, epoch| all + epoch),
+        train_loss: epochs.last().filter(|_| lost.is_none()).map(|last| last.epoch.loss),
+        test_loss: tested.as_ref().ok().map(|tested| tested.loss),
+        test_accuracy: tested.as_ref().ok().and_then(|tested| tested.accuracy),
+        error: tested.err(),
+    }
 }
 
 /// A line of the table; the head comes with the first.
