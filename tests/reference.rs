@@ -1,6 +1,7 @@
 //! Every engine against candle's autograd: random models of depth 1 to 5, gradients and a few steps.
 
 use kiln_engine::{AdamW, GraphOptions, Job, Loss, Mlp, Optimizer, Samples, Schedule, Sgd, Targets, Trainer};
+use kiln_parity::relative_error;
 use kiln_reference::{Batch, Precision, Reference};
 
 const SAMPLES: usize = 23;
@@ -17,14 +18,6 @@ fn noise(count: usize, mut state: u32) -> Vec<f32> {
 
 fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
-}
-
-/// |got - reference| / |reference| in the Euclidean norm; NaN where anything is not finite.
-fn relative(got: &[f32], reference: &[f64]) -> f64 {
-    assert_eq!(got.len(), reference.len());
-    let norm = reference.iter().map(|r| r * r).sum::<f64>().sqrt();
-    let gap = got.iter().zip(reference).map(|(&g, r)| (f64::from(g) - r).powi(2)).sum::<f64>().sqrt();
-    if gap == 0.0 { 0.0 } else { gap / norm }
 }
 
 /// Makes the trainer that a case is checked on.
@@ -88,7 +81,7 @@ impl Case {
         let got = trainer.gradients(&all).unwrap();
         assert!((got.loss - expected).abs() <= 1e-5, "{:?}: loss {} for {expected}", self.layers, got.loss);
         for (got, expected) in got.tensors.iter().zip(&gradients) {
-            let gap = relative(&got.data, expected);
+            let gap = relative_error(&doubles(&got.data), expected);
             assert!(gap <= 1e-5, "{:?} {loss}: gradient {} off by {gap:e}", self.layers, got.name);
         }
         for epoch in 0..2u32 {
@@ -102,7 +95,7 @@ impl Case {
         }
         for (got, expected) in trainer.model().unwrap().tensors().iter().zip(reference.parameters().unwrap())
         {
-            let gap = relative(&got.data, &expected);
+            let gap = relative_error(&doubles(&got.data), &expected);
             assert!(gap <= 1e-5, "{:?} {loss} {optimizer}: {} off by {gap:e}", self.layers, got.name);
         }
     }

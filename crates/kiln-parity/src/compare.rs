@@ -226,12 +226,19 @@ fn same_count(what: &str, expected: usize, found: usize) -> Result<(), CompareEr
     if expected == found { Ok(()) } else { Err(CompareError { what: what.to_owned(), expected, found }) }
 }
 
-/// |got - expected| / |expected| in the Euclidean norm. Where the expected norm is zero, so must the other be.
-fn tensor_gap(name: &str, expected: &[f64], got: &[f64], bound: f64) -> Gap {
+/// |got - expected| / |expected| in the Euclidean norm, of tensors of one shape: 0 where they are equal, infinite where nothing but
+/// zeros is expected and they are not, NaN where anything is not finite, which no bound lets pass.
+///
+/// # Panics
+/// Where they have not as many values.
+pub fn relative_error(got: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(got.len(), expected.len(), "values of one shape");
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let reference = norm(&mut expected.iter().copied());
-    let difference = norm(&mut expected.iter().zip(got).map(|(r, g)| g - r));
-    let relative = if difference == 0.0 { 0.0 } else { difference / reference };
+    let difference = norm(&mut got.iter().zip(expected).map(|(got, expected)| got - expected));
+    if difference == 0.0 { 0.0 } else { difference / norm(&mut expected.iter().copied()) }
+}
+
+fn tensor_gap(name: &str, expected: &[f64], got: &[f64], bound: f64) -> Gap {
     let (mut index, mut largest) = (0, 0.0);
     for (i, (expected, got)) in expected.iter().zip(got).enumerate() {
         let gap = (got - expected).abs();
@@ -240,7 +247,7 @@ fn tensor_gap(name: &str, expected: &[f64], got: &[f64], bound: f64) -> Gap {
             (index, largest) = (i, gap);
         }
     }
-    Gap { difference: relative, bound, at: format!("{name}[{index}]") }
+    Gap { difference: relative_error(got, expected), bound, at: format!("{name}[{index}]") }
 }
 
 #[cfg(test)]

@@ -10,6 +10,6 @@ mod golden;
 mod optimizer;
 
 pub use close::{Mismatch, Worst, close, gamma};
-pub use compare::{BOUND, Bounds, CompareError, Comparison, Gap, Recording, Report, compare};
+pub use compare::{BOUND, Bounds, CompareError, Comparison, Gap, Recording, Report, compare, relative_error};
 pub use golden::{Golden, GoldenData, GoldenError, GoldenErrorKind, GoldenLoss, GoldenTensor};
 pub use optimizer::{GoldenAdamW, GoldenOptimizer, GoldenSchedule, GoldenSgd};

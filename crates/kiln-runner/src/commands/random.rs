@@ -10,7 +10,7 @@ use anyhow::ensure;
 use kiln_engine::{
     Gradients, Job, Loss, Mlp, Precision as EnginePrecision, Samples, Schedule, Sgd, Targets, Tensor, Trainer,
 };
-use kiln_parity::Bounds;
+use kiln_parity::{Bounds, relative_error};
 use kiln_reference::{Batch, Operands, Precision, Reference};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -123,8 +123,8 @@ impl Case {
         let engine = self.engine(model, loss, &samples, arguments)?;
         let row = |(tensor, (expected, beside)): (&Tensor, (&Vec<f64>, &Vec<f64>))| Row {
             name: tensor.name.clone(),
-            engine: relative(tensor.data.iter().map(|&v| v.into()), expected),
-            beside: relative(beside.iter().copied(), expected),
+            engine: relative_error(&doubles(&tensor.data), expected),
+            beside: relative_error(beside, expected),
         };
         let rows = engine.tensors.iter().zip(expected.iter().zip(&beside)).map(row).collect();
         Ok(Compared { samples: samples.len(), rows })
@@ -197,11 +197,4 @@ fn of_reference(loss: Loss) -> kiln_reference::Loss {
 
 fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
-}
-
-/// `norm(got - truth) / norm(truth)`; NaN where anything is not finite, which no bound lets pass.
-fn relative(got: impl Iterator<Item = f64>, truth: &[f64]) -> f64 {
-    let gap: f64 = got.zip(truth).map(|(got, truth)| (got - truth).powi(2)).sum();
-    let norm: f64 = truth.iter().map(|truth| truth * truth).sum();
-    if gap == 0.0 { 0.0 } else { (gap / norm).sqrt() }
 }
