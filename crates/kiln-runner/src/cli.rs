@@ -46,7 +46,7 @@ impl Cli {
         let cli = Self::parse();
         let (name, checked) = match &cli.command {
             Command::Train(arguments) => ("train", arguments.train.check(&[])),
-            Command::Sweep(arguments) => ("sweep", arguments.train.check(&arguments.momenta)),
+            Command::Sweep(arguments) => ("sweep", arguments.check()),
             Command::Profile(arguments) => ("profile", arguments.train.check(&[])),
             _ => return cli,
         };
@@ -227,6 +227,15 @@ pub(crate) struct SweepArgs {
     pub(crate) momenta: Vec<f64>,
     #[command(flatten)]
     pub(crate) train: TrainArgs,
+}
+
+impl SweepArgs {
+    fn check(&self) -> Result<(), String> {
+        if !self.train.optimization.is_sgd() {
+            return Err("kiln sweep varies learning rate and momentum of --optimizer sgd".to_owned());
+        }
+        self.train.check(&self.momenta)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -210,7 +210,11 @@ fn flags_without_effect_are_exit_code_2() {
             &["--blocks", "8", "--submission", "direct"],
             "--submission for --engine graph, --blocks for --engine resident: expected one engine's",
         ),
-        (&["sweep", "--data-dir", folder], &["--optimizer", "adamw"], "varies learning rate and momentum"),
+        (
+            &["sweep", "--data-dir", "/nowhere"],
+            &["--optimizer", "adamw"],
+            "varies learning rate and momentum",
+        ),
         (&["sweep"], &["--profile-steps", "1..2"], "--profile-steps belongs to kiln train"),
         (
             &["eval", model, "--data-dir", folder],

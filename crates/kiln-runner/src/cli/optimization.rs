@@ -95,6 +95,10 @@ fn below_one(text: &str) -> Result<f64, String> {
 }
 
 impl OptimizerArgs {
+    pub(super) fn is_sgd(&self) -> bool {
+        self.optimizer == OptimizerChoice::Sgd
+    }
+
     /// Finds flags that do not go together, where these momenta are to be tried, or none but --momentum.
     ///
     /// # Errors

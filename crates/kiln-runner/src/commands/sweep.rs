@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use kiln_data::Shuffle;
 use kiln_engine::{Error, Evaluation, Job, Mlp, Optimizer, Samples, Sgd, Sweep, TrainedEpochs};
 use serde::Serialize;
@@ -194,9 +194,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
 fn jobs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Jobs<'d>> {
     let given = &arguments.train;
     let base = given.job(Mlp::new(&given.widths(), given.seed)?, train)?;
-    let Optimizer::Sgd(sgd) = base.optimizer else {
-        bail!(Usage::new("kiln sweep varies learning rate and momentum of --optimizer sgd"))
-    };
+    let Optimizer::Sgd(sgd) = base.optimizer else { unreachable!("other optimizers have been refused") };
     let or = |given: &[f64], one: f64| if given.is_empty() { vec![one] } else { given.to_vec() };
     let seeds = arguments.seeds.clone().map_or_else(|| vec![given.seed], |seeds| seeds.0);
     let mut variations = Vec::new();
