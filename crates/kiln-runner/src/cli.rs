@@ -63,15 +63,16 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Train a model, print a line an epoch, and write model.safetensors, checkpoint.safetensors and metrics.jsonl
+    #[command(allow_negative_numbers = true)] // so that what is wrong with one is told
     Train(Box<TrainCommand>),
     /// Train many runs that differ in seed, learning rate or momentum, side by side where the resident engine runs, print a table
     /// and keep the best
-    #[command(mut_arg("profile_steps", hidden))]
+    #[command(mut_arg("profile_steps", hidden), allow_negative_numbers = true)]
     Sweep(Box<SweepArgs>),
     /// Train on the resident engine and print the cycles of each phase of a step; writes nothing
     #[command(mut_arg("engine", hidden), mut_arg("threads", hidden), mut_arg("submission", hidden))]
     #[command(mut_arg("placement", hidden), mut_arg("micro_batch", hidden), mut_arg("chunk_rows", hidden))]
-    #[command(mut_arg("profile_steps", hidden), mut_arg("out", hidden))]
+    #[command(mut_arg("profile_steps", hidden), mut_arg("out", hidden), allow_negative_numbers = true)]
     Profile(Box<ProfileArgs>),
     /// Loss and accuracy of a saved model
     #[command(mut_arg("team", hidden), mut_arg("blocks", hidden), mut_arg("chunk_rows", hidden))]
@@ -135,7 +136,7 @@ pub(crate) struct TrainCommand {
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
     /// Widths: inputs, hidden.., outputs; ReLU between them and nothing after the last
-    #[arg(long, action = ArgAction::Set, value_delimiter = ',', default_value = "784,128,10", value_name = "N,N,..")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', default_value = "784,128,10", value_parser = at_least_one::<NonZeroUsize>, value_name = "N,N,..")]
     pub(crate) layers: Vec<NonZeroUsize>,
     /// cross-entropy (mean over the batch) or mse, 1/(2N) sum (y - yhat)²
     #[arg(long, default_value_t = Loss::CrossEntropy)]
@@ -143,13 +144,13 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) optimization: OptimizerArgs,
     /// Samples a batch; the last batch of an epoch may be smaller
-    #[arg(long, default_value = "64")]
+    #[arg(long, default_value = "64", value_parser = at_least_one::<NonZeroUsize>, value_name = "N")]
     pub(crate) batch: NonZeroUsize,
     /// Passes over the training samples [default: 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one::<NonZeroUsize>, value_name = "N")]
     pub(crate) epochs: Option<NonZeroUsize>,
     /// Names initial parameters and the order of samples, the same on every machine
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = at_least_zero_whole::<u64>, value_name = "N")]
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -307,7 +308,7 @@ pub(crate) struct ParityArgs {
     pub(crate) random: bool,
     /// Names the random models
     #[cfg(feature = "reference")]
-    #[arg(long, default_value_t = 0, requires = "random")]
+    #[arg(long, default_value_t = 0, requires = "random", value_parser = at_least_zero_whole::<u64>, value_name = "N")]
     pub(crate) seed: u64,
     /// What replays them
     #[arg(long, value_enum, default_value_t = ParityEngine::Host)]
@@ -379,6 +380,14 @@ pub(crate) enum Split {
 /// A flag that a command shares with others and always refuses: there is a reason to tell, but nothing to offer.
 fn hidden(flag: Arg) -> Arg {
     flag.hide(true)
+}
+
+fn at_least_one<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "expected a whole number, at least 1".to_owned())
+}
+
+fn at_least_zero_whole<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "expected a whole number, at least 0".to_owned())
 }
 
 fn at_least_zero(text: &str) -> Result<f64, String> {

@@ -143,7 +143,13 @@ fn wrong_usage_is_exit_code_2() {
 /// Flags that would have no effect, or that need another, are refused by name.
 #[test]
 fn flags_that_do_not_go_together_are_exit_code_2() {
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 28] = [
+        (&["--lr", "-0.1"], "invalid value '-0.1' for '--lr <LR>': expected 0, or a number"),
+        (&["--seed", "-1"], "invalid value '-1' for '--seed <N>': expected a whole number, at least 0"),
+        (&["--device", "-1"], "for '--device <N>': expected a whole number, at least 0"),
+        (&["--batch", "0"], "for '--batch <N>': expected a whole number, at least 1"),
+        (&["--layers", "784,1.5"], "expected a whole number, at least 1"),
+        (&["--schedule-steps", "0"], "for '--schedule-steps <N>': expected a whole number, at least 1"),
         (
             &["--optimizer", "adamw", "--momentum", "0.9"],
             "--momentum belongs to --optimizer sgd, not to adamw",
@@ -728,8 +734,8 @@ fn what_a_run_cannot_go_on_from_is_named() {
         (&["--loss", "mse"], "'--loss <LOSS>'"),
         (&["--lr", "0.1"], "'--lr <LR>'"),
         (&["--optimizer", "sgd"], "'--optimizer <OPTIMIZER>'"),
-        (&["--batch", "8"], "'--batch <BATCH>'"),
-        (&["--seed", "0"], "'--seed <SEED>'"),
+        (&["--batch", "8"], "'--batch <N>'"),
+        (&["--seed", "0"], "'--seed <N>'"),
         (&["--dataset", "mnist"], "'--dataset <DATASET>'"),
         (
             &["--profile-steps", "9..10"],
@@ -920,7 +926,10 @@ fn results_of_another_kind_are_refused_and_older_ones_told() {
     );
     assert_eq!(fs::read(swept.join("model.safetensors")).unwrap(), model);
 
-    assert!(train_tiny(&data, &trained, &["--epochs", "1"]).status.success());
+    let first = train_tiny(&data, &trained, &["--epochs", "2"]);
+    assert!(first.status.success() && !stdout(&first).contains("Replaces"), "{}", stdout(&first));
+    let again = stdout(&train_tiny(&data, &trained, &["--epochs", "1"]));
+    assert!(again.contains("\nReplaces a run of 2 epochs once an epoch is done: "), "{again}");
     for (output, reason) in [
         (
             train_tiny(&data, &swept, &["--epochs", "1"]),

@@ -7,6 +7,8 @@ use kiln_engine::{
     Choices, GraphOptions, Placement, Precision, ResidentOptions, StepRange, Submission, Team,
 };
 
+use super::{at_least_one, at_least_zero_whole};
+
 #[derive(Debug, Args)]
 pub(crate) struct EngineArgs {
     /// What computes; auto takes the fastest that runs here, and says why
@@ -20,10 +22,10 @@ pub(crate) struct EngineArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EngineOptions {
     /// Threads of the host engine, at most as many as the model keeps busy [default: as many as that]; results do not depend on it
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one::<NonZeroUsize>, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Number of the GPU
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_parser = at_least_zero_whole::<usize>, value_name = "N")]
     pub(crate) device: usize,
     /// Matrix products on the GPU: f32, tf32 or bf16 [default: f32]
     #[arg(long)]
@@ -42,10 +44,10 @@ pub(crate) struct EngineOptions {
     blocks: Option<u32>,
     /// Rows that the graph engine computes at once, at most: it adds up the gradients of the parts of a batch before it updates, which
     /// takes less memory and changes nothing but roundings [default: whole batches]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one::<NonZeroUsize>, value_name = "N")]
     micro_batch: Option<NonZeroUsize>,
     /// Rows of a chunk of samples that are streamed, at most [default: what 64 MiB hold]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one::<NonZeroUsize>, value_name = "N")]
     chunk_rows: Option<NonZeroUsize>,
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use kiln_engine::{AdamW, Curve, OneCycle, Optimizer, Schedule, Sgd};
 
-use super::{Usage, at_least_zero};
+use super::{Usage, at_least_one, at_least_zero, at_least_zero_whole};
 
 #[derive(Debug, Args)]
 pub(crate) struct OptimizerArgs {
@@ -41,11 +41,11 @@ pub(crate) struct OptimizerArgs {
     #[arg(long, value_enum, default_value_t = ScheduleChoice::Constant)]
     schedule: ScheduleChoice,
     /// Steps over which the learning rate first rises to where the schedule begins
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_parser = at_least_zero_whole::<u64>, value_name = "N")]
     warmup_steps: u64,
     /// step: from one decay to the next; cosine: down to the lowest learning rate; one-cycle: the whole cycle [default, but for
     /// step: what the warm-up leaves of the run]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one::<NonZeroU64>, value_name = "N")]
     schedule_steps: Option<NonZeroU64>,
     /// step: what a decay multiplies by [default: 0.1]
     #[arg(long, value_parser = factor)]

@@ -176,6 +176,12 @@ impl<'a> Run<'a> {
             "Job: {dataset}, {samples} samples; layers {widths}; {loss}; {optimizer}{scheduled}; batch {batch}; {}; seed {seed}",
             plural(epochs.get(), "epoch"),
         ))?;
+        if resume.is_none()
+            && let Ok(metrics) = std::fs::read_to_string(&self.output.metrics)
+        {
+            let (there, of) = (plural(metrics.lines().count(), "epoch"), self.output.metrics.display());
+            say(&format!("Replaces a run of {there} once an epoch is done: {of} and what is beside it"))?;
+        }
         if let Some(path) = resume {
             say(&format!("Resumed after epoch {done} from {}", path.display()))?;
             let steps = (samples.div_ceil(batch.get()) as u64).saturating_mul(epochs.get() as u64);
