@@ -33,9 +33,8 @@ impl Drop for Epochs<'_, '_> {
     fn drop(&mut self) {
         // What it cannot show or give back now, the next call will tell.
         let _ = self.trainer.settle();
-        let trained = self.seen + self.ready.len();
-        if trained > self.seen {
-            let _ = self.trainer.engine.look_at(trained - 1);
+        if !self.ready.is_empty() {
+            let _ = self.trainer.engine.look_at(self.seen + self.ready.len() - 1);
         }
     }
 }

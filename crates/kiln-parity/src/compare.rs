@@ -227,7 +227,7 @@ fn same_count(what: &str, expected: usize, found: usize) -> Result<(), CompareEr
 }
 
 /// |got - expected| / |expected| in the Euclidean norm, of tensors of one shape: 0 where they are equal, infinite where nothing but
-/// zeros is expected and they are not, NaN where anything is not finite, which no bound lets pass.
+/// zeros is expected and they are not, infinite or NaN where anything is not finite, which no bound lets pass.
 ///
 /// # Panics
 /// Where they have not as many values.

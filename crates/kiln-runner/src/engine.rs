@@ -45,8 +45,8 @@ pub(crate) fn trainer<'d>(
 /// Refuses flags that mean nothing where nothing is trained.
 fn nothing_for_training(arguments: &EngineArgs) -> Result<(), Usage> {
     let resident = (arguments.engine == EngineChoice::Resident).then_some("--engine resident");
-    let given = arguments.options.given();
-    let flags: Vec<_> = resident.into_iter().chain(names(&given, |flag| !flag.evaluates)).collect();
+    let flags: Vec<_> =
+        resident.into_iter().chain(names(&arguments.options, |flag| !flag.evaluates)).collect();
     if flags.is_empty() {
         return Ok(());
     }
@@ -66,9 +66,9 @@ fn every_flag_has_effect(arguments: &EngineArgs, profile: Option<StepRange>) -> 
 
 /// Refuses flags that mean nothing to an engine; `or` ends the list of those that could be asked for instead.
 pub(crate) fn belongs_to(asked: &str, options: &EngineOptions, or: &str) -> Result<(), Usage> {
-    let given = options.given();
-    if let Some(EngineFlag { engines, .. }) = given.iter().find(|flag| !flag.engines.contains(&asked)) {
-        let flags: Vec<_> = names(&given, |flag| flag.engines == *engines).collect();
+    let foreign = options.given().into_iter().find(|flag| !flag.engines.contains(&asked));
+    if let Some(EngineFlag { engines, .. }) = foreign {
+        let flags = names(options, |flag| flag.engines == engines);
         let (effect, engines) = (no_effect(&flags), engines.join(", "));
         return Err(Usage::new(format!("{effect} with --engine {asked}: expected --engine {engines}{or}")));
     }
@@ -83,16 +83,17 @@ pub(crate) fn unused(engine: &str, options: &EngineOptions) -> String {
 
 /// Flags that were given and mean nothing to an engine.
 pub(crate) fn for_others(engine: &str, options: &EngineOptions) -> Vec<&'static str> {
-    names(&options.given(), |flag| !flag.engines.contains(&engine)).collect()
+    names(options, |flag| !flag.engines.contains(&engine))
 }
 
 /// Flags that were given and are for one engine alone.
 fn for_alone(engine: &str, options: &EngineOptions) -> Vec<&'static str> {
-    names(&options.given(), |flag| flag.engines == [engine]).collect()
+    names(options, |flag| flag.engines == [engine])
 }
 
-fn names(flags: &[EngineFlag], of: impl Fn(&EngineFlag) -> bool) -> impl Iterator<Item = &'static str> {
-    flags.iter().filter(move |flag| of(flag)).map(|flag| flag.name)
+/// Those of the flags that were given that `of` picks.
+fn names(options: &EngineOptions, of: impl FnMut(&EngineFlag) -> bool) -> Vec<&'static str> {
+    options.given().into_iter().filter(of).map(|flag| flag.name).collect()
 }
 
 /// Refuses flags of the graph engine beside flags of the resident one, where either may be taken.
