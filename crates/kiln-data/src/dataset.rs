@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use sha2::{Digest, Sha256};
 
 use crate::{IdxError, Images, Source, SourceFile, read_images, read_labels};
 
@@ -43,6 +44,27 @@ pub struct Dataset {
     pub train: Split,
     /// Samples to test with.
     pub test: Split,
+}
+
+impl Dataset {
+    /// SHA-256 of all samples, 64 hexadecimal digits: equal where shapes, pixels, labels and their order are, however the files that they
+    /// came from are compressed.
+    pub fn sha256(&self) -> String {
+        let mut sha256 = Sha256::new();
+        for Split { images: Images { pixels, count, height, width }, labels } in [&self.train, &self.test] {
+            for size in [count, height, width] {
+                sha256.update((*size as u64).to_le_bytes());
+            }
+            sha256.update(pixels);
+            sha256.update(labels);
+        }
+        hexadecimal(sha256)
+    }
+}
+
+/// What was hashed comes to this, in hexadecimal digits.
+pub(crate) fn hexadecimal(sha256: Sha256) -> String {
+    sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why a data set could not be loaded.
@@ -194,6 +216,29 @@ mod tests {
         assert!(is_present(Source::Mnist, dir.path()) && !is_present(Source::FashionMnist, dir.path()));
         let found = load(Source::Mnist, dir.path()).unwrap();
         assert_eq!((found.train.len(), found.test.len(), found.train.width()), (3, 2, 2));
+    }
+
+    #[test]
+    fn data_sets_are_told_apart_by_every_byte() {
+        let dir = tiny(3, 3);
+        let found = load(Source::Mnist, dir.path()).unwrap();
+        let sha256 = found.sha256();
+        assert_eq!(load(Source::Mnist, dir.path()).unwrap().sha256(), sha256);
+        assert!(sha256.len() == 64 && sha256.bytes().all(|digit| digit.is_ascii_hexdigit()), "{sha256}");
+        let changes: [fn(&mut Dataset); 5] = [
+            |data| data.train.labels.swap(0, 1),
+            |data| data.train.images.pixels[5] ^= 1,
+            |data| data.test.labels[1] = 0,
+            |data| data.test.images.pixels[0] += 1,
+            |data| data.train.images = Images { height: 2, width: 1, ..data.train.images.clone() },
+        ];
+        for change in changes {
+            let mut other = found.clone();
+            change(&mut other);
+            assert_ne!(other.sha256(), sha256);
+        }
+        // Source: Python's hashlib, over the same bytes.
+        assert_eq!(sha256, "4f6b3000f7ffaca8ba5385ee15ec87037c45930fd47889ebc65189a5ee7aa97b");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::tensor_file::{self, Contents};
 
 /// What the metadata say that the file is, and how those of all versions begin.
-const FORMAT: &str = "kiln checkpoint 2";
+const FORMAT: &str = "kiln checkpoint 3";
 const FAMILY: &str = "kiln checkpoint ";
 
 /// The text that is `metrics.jsonl`: in the header it could not be longer than 100 MB.
@@ -24,6 +24,8 @@ const METRICS: &str = "metrics";
 pub(crate) struct Settings {
     #[serde(with = "text")]
     pub(crate) dataset: Source,
+    /// What [`kiln_data::Dataset::sha256`] says of it.
+    pub(crate) data_sha256: String,
     pub(crate) layers: Vec<NonZeroUsize>,
     #[serde(with = "text")]
     pub(crate) loss: Loss,
@@ -180,6 +182,7 @@ mod tests {
         let moment = |seed| Mlp::new(&[5, 3, 2], seed).unwrap().tensors().to_vec();
         let settings = Settings {
             dataset: Source::FashionMnist,
+            data_sha256: "5eed".repeat(16),
             layers: vec![count(5), count(3), count(2)],
             loss: Loss::MeanSquaredError,
             optimizer,
@@ -278,7 +281,7 @@ mod tests {
             error_of(&other)
         };
         let cases = [
-            (text("checkpoint 2", "checkpoint 1"), "found \"kiln checkpoint 1\""),
+            (text("checkpoint 3", "checkpoint 2"), "found \"kiln checkpoint 2\""),
             (text("fashion-mnist", "fashion-tints"), "expected mnist or fashion-mnist"),
             (text("batch\\\":8", "batch\\\":0"), "metadata \"settings\""),
             (text("batch\\\"", "botch\\\""), "unknown field `botch`"),

@@ -762,7 +762,14 @@ fn what_a_run_cannot_go_on_from_is_named() {
         assert_eq!(output.status.code(), Some(1), "{file}: {}", stderr(&output));
         assert!(stderr(&output).contains(file) && stderr(&output).contains(expected), "{}", stderr(&output));
     }
-    // Other data under the same name.
+    // Other data under the same name: as much of it, and then less.
+    let labels = data.path().join("mnist/train-labels-idx1-ubyte");
+    let mut changed = fs::read(&labels).unwrap();
+    changed.swap(8, 9);
+    fs::write(&labels, changed).unwrap();
+    let output = resume(&data, &checkpoint, &["--epochs", "3"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("a run on other samples or labels of mnist"), "{}", stderr(&output));
     for (from, to) in [("t10k-images-idx3", "train-images-idx3"), ("t10k-labels-idx1", "train-labels-idx1")] {
         let path = |name: &str| data.path().join("mnist").join(format!("{name}-ubyte"));
         fs::copy(path(from), path(to)).unwrap();

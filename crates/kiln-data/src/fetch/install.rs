@@ -6,7 +6,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::Progress;
-use crate::dataset::find;
+use crate::dataset::{find, hexadecimal};
 use crate::idx::open;
 use crate::{SourceFile, WholeFile};
 
@@ -51,7 +51,7 @@ fn read_all(
     let mut done = 0;
     loop {
         let count = match reader.read(&mut buffer) {
-            Ok(0) => return Ok((done, hexadecimal(&sha256.finalize()))),
+            Ok(0) => return Ok((done, hexadecimal(sha256))),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(InstallError::Source(format!("after {done} bytes: {error}"))),
@@ -83,8 +83,4 @@ pub(super) fn is_installed(file: &SourceFile, folder: &Path) -> bool {
 fn is_right(file: &SourceFile, mut reader: impl Read) -> bool {
     let read = read_all(file, &mut reader, &mut |_, _| Ok(()));
     read.is_ok_and(|(bytes, sha256)| check(file, bytes, &sha256).is_ok())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -35,8 +35,8 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
     let (settings, job) = match &from {
-        Some(from) => from.job(train)?,
-        None => new(arguments, train)?,
+        Some(from) => from.job(train, dataset.sha256())?,
+        None => new(arguments, train, dataset.sha256())?,
     };
     let done = from.as_ref().map_or(0, |from| from.checkpoint.epoch);
     check_profile(&settings, done, arguments.profile_steps)?;
@@ -72,21 +72,31 @@ impl Resumed {
     }
 
     /// What the run is, and what is left of it.
-    fn job<'d>(&self, train: Samples<'d>) -> anyhow::Result<(Settings, Job<'d>)> {
+    fn job<'d>(&self, train: Samples<'d>, data_sha256: String) -> anyhow::Result<(Settings, Job<'d>)> {
         let settings = self.checkpoint.settings.clone();
         let Settings { dataset, loss, optimizer, schedule, samples, .. } = settings;
         let (name, found) = (self.path.display(), train.len());
         ensure!(found == samples, "{name}: a run on {samples} samples of {dataset}, found {found}");
+        let expected = &settings.data_sha256;
+        ensure!(
+            data_sha256 == *expected,
+            "{name}: a run on other samples or labels of {dataset}: expected their SHA-256 {expected}, found {data_sha256}"
+        );
         let model = self.checkpoint.state.model.clone();
         Ok((settings, Job { model, loss, optimizer, schedule, train }))
     }
 }
 
 /// A run that begins.
-fn new<'d>(arguments: &TrainArgs, train: Samples<'d>) -> anyhow::Result<(Settings, Job<'d>)> {
+fn new<'d>(
+    arguments: &TrainArgs,
+    train: Samples<'d>,
+    data_sha256: String,
+) -> anyhow::Result<(Settings, Job<'d>)> {
     let job = arguments.job(Mlp::new(&arguments.widths(), arguments.seed)?, train)?;
     let settings = Settings {
         dataset: arguments.dataset,
+        data_sha256,
         layers: arguments.layers.clone(),
         loss: job.loss,
         optimizer: job.optimizer,
