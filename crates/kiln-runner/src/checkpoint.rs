@@ -40,6 +40,22 @@ pub(crate) struct Settings {
     pub(crate) precision: Precision,
 }
 
+impl Settings {
+    pub(crate) fn epoch_steps(&self) -> u64 {
+        self.samples.div_ceil(self.batch.get()) as u64
+    }
+
+    /// The learning rate of a step, counted from 0 over the whole run.
+    pub(crate) fn lr(&self, step: u64) -> f64 {
+        self.schedule.lr(self.optimizer.lr(), step)
+    }
+
+    /// Whether the learning rate is not the textbook's constant one, which goes without saying.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.schedule != Schedule::default()
+    }
+}
+
 /// Values as they are typed and printed.
 mod text {
     use std::fmt::Display;
@@ -125,7 +141,7 @@ impl Checkpoint {
             texts.remove(METRICS).with_context(|| format!("expected a tensor {METRICS}, found none"))?;
         let all = settings.epochs.get();
         ensure!((1..=all).contains(&epoch), "expected an epoch from 1 to {all}, found {epoch}");
-        let epoch_steps = settings.samples.div_ceil(settings.batch.get()) as u64;
+        let epoch_steps = settings.epoch_steps();
         ensure!(
             epoch_steps.checked_mul(epoch as u64) == Some(steps),
             "expected {epoch_steps} steps for each of {epoch} epochs, found {steps} in all"

@@ -303,9 +303,14 @@ fn data_that_is_there_is_not_fetched_over() {
 #[test]
 fn optimizers_and_schedules_are_named_and_learn() {
     let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
-    let cases: [(&[&str], &str); 6] = [
-        (&[], "; SGD lr 0.01 momentum 0.9; batch 8;"),
-        (&["--optimizer", "adamw"], "; AdamW lr 0.001 betas 0.9 0.999 eps 1e-8 weight decay 0.01; batch 8;"),
+    // The last: learning rates at the steps 4, 9 and 14.
+    let cases: [(&[&str], &str, [f64; 3]); 6] = [
+        (&[], "; SGD lr 0.01 momentum 0.9; batch 8;", [0.01; 3]),
+        (
+            &["--optimizer", "adamw"],
+            "; AdamW lr 0.001 betas 0.9 0.999 eps 1e-8 weight decay 0.01; batch 8;",
+            [0.001; 3],
+        ),
         (
             &[
                 "--optimizer",
@@ -320,28 +325,45 @@ fn optimizers_and_schedules_are_named_and_learn() {
                 "3",
             ],
             "eps 1e-8 weight decay 0; schedule: warm-up of 3 steps, cosine to 0 over 12 steps; batch 8;",
+            [0.009_829_629_131_445_341, 0.005, 0.000_170_370_868_554_659],
         ),
         (
             &["--schedule", "step", "--schedule-steps", "5", "--gamma", "0.5"],
             "; SGD lr 0.01 momentum 0.9; schedule: times 0.5 every 5 steps; batch 8;",
+            [0.01, 0.005, 0.0025],
         ),
         (
             &["--schedule", "one-cycle", "--max-lr", "0.1"],
             "; SGD lr 0.004 momentum 0.9; schedule: one cycle to 0.1 over 15 steps; batch 8;",
+            [0.09944154354509119, 0.046263710266697504, 4e-07],
         ),
-        (&["--warmup-steps", "2"], "; schedule: warm-up of 2 steps, constant; batch 8;"),
+        (&["--warmup-steps", "2"], "; schedule: warm-up of 2 steps, constant; batch 8;", [0.01; 3]),
     ];
-    for (arguments, line) in cases {
+    for (arguments, line, rates) in cases {
         let output = train_tiny(&data, out.path(), &[&["--epochs", "3"][..], arguments].concat());
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         let lines = stdout(&output);
         let job = lines.lines().find(|line| line.starts_with("Job: ")).expect("the job's line");
         assert!(job.contains(line), "{arguments:?}: {job}");
         let metrics = fs::read_to_string(out.path().join("metrics.jsonl")).unwrap();
-        let loss =
-            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["train_loss"].as_f64();
-        let losses: Vec<Option<f64>> = metrics.lines().map(loss).collect();
+        let of_each = |name: &str| -> Vec<f64> {
+            let value =
+                |line| serde_json::from_str::<serde_json::Value>(line).unwrap()[name].as_f64().unwrap();
+            metrics.lines().map(value).collect()
+        };
+        let losses = of_each("train_loss");
         assert!(losses[2] < losses[0], "{arguments:?} learns: {losses:?}");
+        for (found, expected) in of_each("lr").into_iter().zip(rates) {
+            assert!(
+                (found - expected).abs() <= 1e-12 * expected,
+                "{arguments:?}: {found}, expected {expected}"
+            );
+        }
+        let told = lines.matches(", Learning rate: ").count();
+        assert_eq!(
+            told,
+            if arguments.iter().any(|flag| ["--schedule", "--warmup-steps"].contains(flag)) { 3 } else { 0 }
+        );
     }
 }
 
@@ -792,7 +814,9 @@ fn a_resumed_run_says_what_it_keeps() {
     let checkpoint = out.path().join("checkpoint.safetensors");
     let output = resume(&data, &checkpoint, &["--epochs", "4"]);
     assert!(
-        stdout(&output).contains("Schedule: as the run began, for 10 of 20 steps"),
+        stdout(&output).contains(
+            "Schedule: set for 10 steps when the run began, which has 20 now; the learning rate goes up"
+        ),
         "{}",
         stdout(&output)
     );

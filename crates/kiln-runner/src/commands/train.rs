@@ -113,10 +113,10 @@ fn new<'d>(
 /// Steps to profile are steps of this run that are still to come.
 fn check_profile(settings: &Settings, done: usize, range: Option<StepRange>) -> anyhow::Result<()> {
     let Some(range) = range else { return Ok(()) };
-    let epoch = settings.samples.div_ceil(settings.batch.get());
-    let [first, end] = [done, settings.epochs.get()].map(|epochs| epoch.saturating_mul(epochs));
+    let steps = settings.epoch_steps();
+    let [first, end] = [done, settings.epochs.get()].map(|epochs| steps.saturating_mul(epochs as u64));
     ensure!(
-        first <= range.first && range.end <= end,
+        first <= range.first as u64 && range.end as u64 <= end,
         Usage::new(format!(
             "--profile-steps {range}: expected steps of this run, which has {end}, from {first}"
         ))

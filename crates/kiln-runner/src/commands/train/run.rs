@@ -28,6 +28,8 @@ struct Metrics {
     test_loss: f64,
     /// A fraction.
     test_accuracy: Option<f64>,
+    /// The learning rate of its last step.
+    lr: f64,
     /// Of training alone.
     seconds: f64,
     /// The same by the device's clock, where the device trains whole epochs on its own.
@@ -36,12 +38,13 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new(epoch: usize, trained: &Trained, tested: &Evaluation) -> Self {
+    fn new(epoch: usize, trained: &Trained, tested: &Evaluation, lr: f64) -> Self {
         Self {
             epoch,
             train_loss: trained.epoch.loss,
             test_loss: tested.loss,
             test_accuracy: tested.accuracy,
+            lr,
             seconds: trained.seconds,
             device_seconds: trained.device_seconds,
         }
@@ -167,9 +170,8 @@ impl<'a> Run<'a> {
             return Ok(self);
         }
         say(&format!("Engine: {engine}"))?;
-        // The textbook's constant learning rate goes without saying.
         let scheduled =
-            if *schedule == Schedule::default() { String::new() } else { format!("; schedule: {schedule}") };
+            if self.settings.is_scheduled() { format!("; schedule: {schedule}") } else { String::new() };
         let widths: Vec<String> = layers.iter().map(NonZeroUsize::to_string).collect();
         let widths = widths.join("-");
         say(&format!(
@@ -184,9 +186,11 @@ impl<'a> Run<'a> {
         }
         if let Some(path) = resume {
             say(&format!("Resumed after epoch {done} from {}", path.display()))?;
-            let steps = (samples.div_ceil(batch.get()) as u64).saturating_mul(epochs.get() as u64);
-            if let Some(span) = span(schedule).filter(|&span| span < steps) {
-                say(&format!("Schedule: as the run began, for {span} of {steps} steps"))?;
+            let steps = self.settings.epoch_steps().saturating_mul(epochs.get() as u64);
+            if let Some((span, then)) = span(schedule).filter(|&(span, _)| span < steps) {
+                say(&format!(
+                    "Schedule: set for {span} steps when the run began, which has {steps} now; {then}"
+                ))?;
             }
         }
         Ok(self)
@@ -230,8 +234,8 @@ impl<'a> Run<'a> {
             totals.wall_seconds.push(ended.elapsed().as_secs_f64());
             ended = Instant::now();
             let tested = epochs.evaluate(&test).with_context(|| format!("test after epoch {next}"))?;
-            let metrics = Metrics::new(next, &trained, &tested);
             let state = epochs.state()?;
+            let metrics = Metrics::new(next, &trained, &tested, self.settings.lr(state.steps - 1));
             // What could be written and not be read again.
             state.model.check_finite().with_context(|| format!("epoch {next}: the run has diverged"))?;
             self.unsaved = Some(state);
@@ -265,10 +269,12 @@ impl<'a> Run<'a> {
         if self.json {
             return say_json(&Event::Epoch(metrics));
         }
-        let Metrics { epoch, train_loss, test_loss, test_accuracy, seconds, .. } = metrics;
+        let Metrics { epoch, train_loss, test_loss, test_accuracy, lr, seconds, .. } = metrics;
         let accuracy = test_accuracy.map_or(String::new(), |a| format!(", Test accuracy: {:.2}%", 100.0 * a));
+        let rate =
+            if self.settings.is_scheduled() { format!(", Learning rate: {lr:.3e}") } else { String::new() };
         say(&format!(
-            "Epoch: {epoch}, Loss: {train_loss:.3}, Test loss: {test_loss:.3}{accuracy}, Time: {seconds:.2} s"
+            "Epoch: {epoch}, Loss: {train_loss:.3}, Test loss: {test_loss:.3}{accuracy}{rate}, Time: {seconds:.2} s"
         ))
     }
 
@@ -308,14 +314,16 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Steps until a schedule is where it was to end, if it was.
-fn span(schedule: &Schedule) -> Option<u64> {
-    let curve = match schedule.curve {
+/// Steps until a schedule is where it was to end, if it was, and what it does then.
+fn span(schedule: &Schedule) -> Option<(u64, &'static str)> {
+    let (curve, then) = match schedule.curve {
         Curve::Constant | Curve::Step { .. } => return None,
-        Curve::Cosine { half_period_steps, .. } => half_period_steps,
-        Curve::OneCycle(cycle) => cycle.total_steps,
+        Curve::Cosine { half_period_steps, .. } => {
+            (half_period_steps, "the learning rate goes up the cosine again")
+        }
+        Curve::OneCycle(cycle) => (cycle.total_steps, "the learning rate stays where the cycle has ended"),
     };
-    schedule.warmup_steps.checked_add(curve)
+    Some((schedule.warmup_steps.checked_add(curve)?, then))
 }
 
 fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
