@@ -2,27 +2,24 @@
 
 use std::num::NonZeroUsize;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use kiln_engine::{Error, Job, Mlp, Precision, ResidentOptions, StepRange, Trainer, host_threads, probe};
 
 use crate::cli::{EngineArgs, EngineChoice, EngineFlag, EngineOptions, Usage};
 
-/// A trainer for the job, of which a profiler may see some steps, and what it runs on and why. `batch` is how
-/// it will be trained, if it will.
-pub(crate) fn trainer<'d>(
-    job: Job<'d>,
-    batch: Option<NonZeroUsize>,
-    arguments: &EngineArgs,
-    profile: Option<StepRange>,
-) -> anyhow::Result<(Trainer<'d>, String)> {
-    let asked = "as asked".to_owned();
-    if batch.is_none() {
+/// Finds out before any work whether the flags can be meant, and whether there is a GPU where one was asked for. Where `trains` is not set,
+/// a model is evaluated alone.
+pub(crate) fn check(arguments: &EngineArgs, trains: bool, profile: Option<StepRange>) -> anyhow::Result<()> {
+    if !trains {
         nothing_for_training(arguments)?;
     }
     every_flag_has_effect(arguments, profile)?;
     match arguments.engine {
-        EngineChoice::Host => host(job, arguments, profile, &asked),
-        EngineChoice::Graph => graph(job, arguments, profile, &asked),
+        EngineChoice::Auto => Ok(()),
+        EngineChoice::Host => {
+            on_the_host(&arguments.options, profile).map_err(|reason| Usage::new(reason).into())
+        }
+        EngineChoice::Graph => probe(arguments.options.device).map(drop).context("the graph engine"),
         EngineChoice::Resident => {
             ensure!(
                 profile.is_none(),
@@ -30,6 +27,37 @@ pub(crate) fn trainer<'d>(
                     "--profile-steps needs --engine graph: the resident engine runs all steps in one launch"
                 )
             );
+            probe(arguments.options.device).map(drop).context("the resident engine")
+        }
+    }
+}
+
+/// Says what was asked for that needs a GPU.
+fn on_the_host(options: &EngineOptions, profile: Option<StepRange>) -> Result<(), String> {
+    let precision = options.precision();
+    if precision != Precision::F32 {
+        return Err(format!("--precision {precision} needs a GPU: the host engine computes in f32 alone"));
+    }
+    if profile.is_some() {
+        let text = "on the host engine no kernels run that a CUDA profiler could see";
+        return Err(format!("--profile-steps needs a GPU (--engine graph): {text}"));
+    }
+    Ok(())
+}
+
+/// A trainer for the job, of which a profiler may see some steps, and what it runs on and why, where [`check`] had nothing against it.
+/// `batch` is how it will be trained, if it will.
+pub(crate) fn trainer<'d>(
+    job: Job<'d>,
+    batch: Option<NonZeroUsize>,
+    arguments: &EngineArgs,
+    profile: Option<StepRange>,
+) -> anyhow::Result<(Trainer<'d>, String)> {
+    let asked = "as asked".to_owned();
+    match arguments.engine {
+        EngineChoice::Host => host(job, arguments, profile, &asked),
+        EngineChoice::Graph => graph(job, arguments, profile, &asked),
+        EngineChoice::Resident => {
             let options = resident_options(&job, batch, &arguments.options);
             let trainer = Trainer::resident(job, &options)?; // its errors name the engine
             let line = format!("{} ({asked})", trainer.describe());
@@ -161,7 +189,6 @@ pub(crate) fn for_sweep(
     batch: NonZeroUsize,
     arguments: &EngineArgs,
 ) -> anyhow::Result<Option<(ResidentOptions, bool)>> {
-    every_flag_has_effect(arguments, None)?;
     let options = resident_options(job, Some(batch), &arguments.options);
     Ok(match arguments.engine {
         EngineChoice::Resident => Some((options, true)),
@@ -197,20 +224,7 @@ fn host<'d>(
     profile: Option<StepRange>,
     why: &str,
 ) -> anyhow::Result<(Trainer<'d>, String)> {
-    let precision = arguments.options.precision();
-    // Where the host was not asked for, it is the GPU that is missing.
-    let refused = |text: String| match arguments.engine {
-        EngineChoice::Host => Usage::new(text).into(),
-        _ => anyhow!(text),
-    };
-    if precision != Precision::F32 {
-        let text = "needs a GPU: the host engine computes in f32 alone";
-        return Err(refused(format!("--precision {precision} {text}")));
-    }
-    if profile.is_some() {
-        let text = "on the host engine no kernels run that a CUDA profiler could see";
-        return Err(refused(format!("--profile-steps needs a GPU (--engine graph): {text}")));
-    }
+    on_the_host(&arguments.options, profile).map_err(anyhow::Error::msg)?; // no wrong usage where it was not asked for
     let threads = threads_for(&job.model, arguments.options.threads);
     let trainer = Trainer::host(job, threads).context("the host engine")?;
     let unused = unused("host", &arguments.options);

@@ -35,7 +35,9 @@ fn failed(path: &Path, bytes: usize) -> String {
     format!("{}: {bytes} bytes could not be written", path.display())
 }
 
+/// Also where the folder has been moved or removed meanwhile: what was trained is not lost by that.
 fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<SyncedFile> {
+    fs::create_dir_all(folder)?;
     let mut file = WholeFile::result_in(folder)?;
     file.write_all(bytes)?;
     file.sync()
@@ -43,15 +45,29 @@ fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<SyncedFile> {
 
 /// A folder that no other run writes to while this lives, if its file system has locks.
 #[must_use]
-pub(crate) struct Lock(#[expect(dead_code, reason = "what is open holds the lock")] Option<File>);
+pub(crate) struct Lock {
+    /// Open, which holds the lock.
+    folder: Option<File>,
+    /// Folders that were made for it, inner ones first.
+    made: Vec<PathBuf>,
+}
+
+impl Drop for Lock {
+    /// Removes the folders that were made and have nothing in them: what came to nothing leaves nothing.
+    fn drop(&mut self) {
+        let _kept = self.made.iter().try_for_each(fs::remove_dir);
+    }
+}
 
 /// Makes a folder and what is above it, removes what killed runs have left there, and finds out before any work whether these files can be
 /// written there, and no other run writes there.
 pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<Lock> {
     let failed = || format!("{}: expected a folder that can be read and written", path.display());
+    let missing = |folder: &&Path| !folder.as_os_str().is_empty() && folder.symlink_metadata().is_err();
+    let made = path.ancestors().take_while(missing).map(Path::to_path_buf).collect();
     fs::create_dir_all(path).with_context(failed)?;
-    let folder = lock(path)?;
-    if folder.is_some() {
+    let lock = Lock { folder: lock(path)?, made };
+    if lock.folder.is_some() {
         WholeFile::remove_results(path).with_context(failed)?;
     }
     let cleaned = WholeFile::remove_stale(path);
@@ -59,7 +75,7 @@ pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) ->
     for file in files {
         ensure!(!file.is_dir(), "{}: expected a file that can be replaced, found a folder", file.display());
     }
-    Ok(Lock(folder))
+    Ok(lock)
 }
 
 /// A folder, locked, if it can be. A process that was killed just now may hold it a moment longer.
@@ -134,11 +150,30 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
         // What belongs together is written before any of it is replaced.
-        let nowhere = folder.path().join("nowhere/metrics");
+        let nowhere = path.join("metrics"); // beneath a file
         let error = replace(&[(&path, b"newer"), (&nowhere, b"newer")]).unwrap_err();
-        assert!(format!("{error:#}").contains("nowhere/metrics: 5 bytes could not be written"), "{error:#}");
+        assert!(format!("{error:#}").contains("model/metrics: 5 bytes could not be written"), "{error:#}");
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_folder_is_made_again_where_it_went_and_removed_where_nothing_came_of_it() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("runs/mnist");
+        drop(writable_folder(&folder, []).unwrap());
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0, "what was made goes");
+
+        let lock = writable_folder(&folder, []).unwrap();
+        fs::rename(&folder, above.path().join("elsewhere")).unwrap();
+        replace(&[(&folder.join("model"), b"new")]).unwrap();
+        drop(lock);
+        assert_eq!(fs::read(folder.join("model")).unwrap(), b"new");
+
+        let mine = above.path().join("mine");
+        fs::create_dir(&mine).unwrap();
+        drop(writable_folder(&mine, []).unwrap());
+        assert!(mine.is_dir(), "what was there stays");
     }
 
     /// That of a run that was killed goes, that of a fetch that may still be under way stays, and so does what is somebody's own.

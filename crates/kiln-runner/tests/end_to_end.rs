@@ -274,6 +274,31 @@ fn flags_without_effect_are_exit_code_2() {
     }
 }
 
+/// Without a word of it nothing is fetched, and no folder is made.
+#[test]
+fn what_flags_rule_out_is_told_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let [data, out] = ["data", "out"].map(|name| folder.path().join(name));
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["--engine", "host", "--precision", "bf16"], 2, "--precision bf16 needs a GPU"),
+        (&["--engine", "host", "--micro-batch", "4"], 2, "--micro-batch has no effect with --engine host"),
+        (&["--engine", "resident", "--profile-steps", "1..2"], 2, "--profile-steps needs --engine graph"),
+        (&["--engine", "graph", "--device", "999"], 1, "error: the graph engine: "),
+        (&["--engine", "resident", "--device", "999"], 1, "error: the resident engine: "),
+    ];
+    for (flags, code, reason) in cases {
+        for command in ["train", "sweep"] {
+            if command == "sweep" && flags.contains(&"--profile-steps") {
+                continue; // which has it not at all
+            }
+            let output = run(&[&[command, "--data-dir", text(&data), "--out", text(&out)], flags].concat());
+            assert_eq!(output.status.code(), Some(code), "{command} {flags:?}: {}", stderr(&output));
+            assert!(stderr(&output).contains(reason), "{command} {flags:?}: {}", stderr(&output));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{command} {flags:?}");
+        }
+    }
+}
+
 /// Files under the names of a data set that are somebody's own are not replaced by those that are published.
 #[test]
 fn data_that_is_there_is_not_fetched_over() {
@@ -369,16 +394,18 @@ fn optimizers_and_schedules_are_named_and_learn() {
 
 #[test]
 fn jobs_that_cannot_be_are_exit_code_1() {
-    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
+    let (data, above) = (tiny_data(), tempfile::tempdir().unwrap());
+    let out = above.path().join("runs/mnist");
     let cases: [(&[&str], &str); 3] = [
         (&["--layers", "17,10"], "expected 17, as the model has it, found 16"),
         (&["--layers", "16,9"], "expected a class below 9, found 9"),
         (&["--layers", "16,99999999999999,10"], "refused"),
     ];
     for (arguments, reason) in cases {
-        let fixed = ["train", "--data-dir", text(data.path()), "--out", text(out.path())];
+        let fixed = ["train", "--data-dir", text(data.path()), "--out", text(&out)];
         let output = run(&[&fixed[..], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0, "{arguments:?}: no folder is left");
         assert!(stderr(&output).contains(reason), "{arguments:?}: {}", stderr(&output));
         assert_eq!(
             stderr(&output).contains("the last of --layers"),
@@ -396,7 +423,12 @@ fn a_run_that_diverges_keeps_the_last_good_epoch() {
     let before = fs::read(out.path().join("model.safetensors")).unwrap();
     let output = train_tiny(&data, out.path(), &["--epochs", "5", "--lr", "1e20", "--loss", "mse"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("expected a finite loss"), "{}", stderr(&output));
+    let older = format!(
+        "no epoch is done, and {} is of an earlier run: epoch 1: ",
+        out.path().join("model.safetensors").display()
+    );
+    let error = stderr(&output);
+    assert!(error.contains(&older) && error.contains("expected a finite loss"), "{error}");
     assert_eq!(fs::read(out.path().join("model.safetensors")).unwrap(), before);
 
     // Three epochs of five steps, which take no second, and one that diverges.
@@ -750,7 +782,7 @@ fn what_a_run_cannot_go_on_from_is_named() {
     let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
     assert!(train_tiny(&data, out.path(), &["--epochs", "2"]).status.success());
     let checkpoint = out.path().join("checkpoint.safetensors");
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--epochs", "1"], "checkpoint.safetensors has 2 epochs behind it"),
         (&["--layers", "16,8,10"], "'--layers <N,N,..>'"),
         (&["--loss", "mse"], "'--loss <LOSS>'"),
@@ -759,13 +791,12 @@ fn what_a_run_cannot_go_on_from_is_named() {
         (&["--batch", "8"], "'--batch <N>'"),
         (&["--seed", "0"], "'--seed <N>'"),
         (&["--dataset", "mnist"], "'--dataset <DATASET>'"),
-        (
-            &["--profile-steps", "9..10"],
-            "--profile-steps 9..10: expected steps of this run, which has 10, from 10",
-        ),
     ];
-    for (flags, expected) in cases {
-        let output = resume(&data, &checkpoint, flags);
+    let steps = ["train", "--resume", text(&checkpoint), "--data-dir", text(data.path())];
+    let steps = run(&[&steps[..], &["--profile-steps", "9..10"]].concat());
+    let past = "--profile-steps 9..10: expected steps of this run, which has 10, from 10";
+    let outputs = cases.map(|(flags, expected)| (flags, resume(&data, &checkpoint, flags), expected));
+    for (flags, output, expected) in outputs.into_iter().chain([(&["--profile-steps"][..], steps, past)]) {
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{flags:?}: {}", stderr(&output));
     }

@@ -14,6 +14,7 @@ use crate::terminal::say;
 use crate::{engine, model_file};
 
 pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
+    engine::check(&arguments.engine, false, None)?;
     let (model, metadata) = model_file::load(&arguments.model)?;
     let recorded = Recorded { path: &arguments.model, metadata: &metadata };
     let loss = recorded.unless(arguments.loss, "loss", Loss::CrossEntropy)?;

@@ -157,6 +157,7 @@ impl<'d> Jobs<'d> {
 pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     let train_args = &arguments.train;
     ensure!(train_args.profile_steps.is_none(), Usage::new("--profile-steps belongs to kiln train"));
+    engine::check(&train_args.engine, true, None)?;
     let folder = train_args.folder_of_sweep();
     let output = Output { table: folder.join("sweep.jsonl"), model: folder.join("model.safetensors") };
     let _lock = files::writable_folder(&folder, [&output.table, &output.model])?;

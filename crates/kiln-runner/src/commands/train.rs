@@ -23,7 +23,9 @@ struct Resumed {
 
 pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::Result<()> {
     let resumed = |train: &mut TrainArgs| resume.clone().map(|path| Resumed::load(path, train)).transpose();
-    resumed(&mut train)?; // what cannot go on makes no folder
+    // What cannot go on, or begin, fetches nothing and makes no folder.
+    let from = resumed(&mut train)?;
+    going_on(engine::check(&train.engine, true, train.profile_steps), from.as_ref())?;
     let folder = train.folder();
     let output = Output::in_folder(&folder);
     let _lock = files::writable_folder(&folder, [&output.model, &output.checkpoint, &output.metrics])?;
@@ -42,16 +44,17 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     check_profile(&settings, done, arguments.profile_steps)?;
     let stop = stop::asked()?;
     let trainer = engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps);
+    let (mut trainer, line) = going_on(trainer, from.as_ref())?;
     let run = Run::new(settings, train, test, output, stop, arguments.json);
-    let Some(Resumed { path, checkpoint }) = from else {
-        let (trainer, line) = trainer?;
-        return run.start(&line, None)?.epochs(trainer);
-    };
-    let name = path.display();
-    let (mut trainer, line) =
-        trainer.with_context(|| format!("going on from {name}, in {}", checkpoint.settings.precision))?;
-    trainer.restore(&checkpoint.state).with_context(|| name.to_string())?;
+    let Some(Resumed { path, checkpoint }) = from else { return run.start(&line, None)?.epochs(trainer) };
+    trainer.restore(&checkpoint.state).with_context(|| path.display().to_string())?;
     run.resumed(checkpoint).start(&line, Some(&path))?.epochs(trainer)
+}
+
+/// Names the checkpoint, if there is one, and the precision, which it may have chosen.
+fn going_on<T>(result: anyhow::Result<T>, from: Option<&Resumed>) -> anyhow::Result<T> {
+    let Some(Resumed { path, checkpoint }) = from else { return result };
+    result.with_context(|| format!("going on from {}, in {}", path.display(), checkpoint.settings.precision))
 }
 
 impl Resumed {

@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
     pub(super) fn epochs(mut self, trainer: Trainer<'_>) -> anyhow::Result<()> {
         let mut totals = Totals::default();
         self.engine = trainer.describe();
-        let trained = self.train(trainer, &mut totals);
+        let trained = self.train(trainer, &mut totals).map_err(|error| self.with_older_model(error));
         // Whatever ended it, the epochs before are good.
         let saved = self.save();
         help::ended(trained, saved)?;
@@ -212,6 +212,15 @@ impl<'a> Run<'a> {
         }
         let resume = (epoch > 0).then_some(self.output.checkpoint);
         Err(Interrupted { what: "epoch", done: epoch, all: epochs, resume }.into())
+    }
+
+    /// Says of a run that came to no epoch that the model that is there is not its own.
+    fn with_older_model(&self, error: anyhow::Error) -> anyhow::Error {
+        let model = &self.output.model;
+        if self.done == 0 && model.exists() {
+            return error.context(format!("no epoch is done, and {} is of an earlier run", model.display()));
+        }
+        error
     }
 
     /// Trains until the last epoch is done, or a wish to end it is heard.
