@@ -449,9 +449,10 @@ class Sweeps(unittest.TestCase):
     ENGINE = "Engine: resident, NVIDIA H200, f32, 64 runs, of which 12 train at once, one cluster of 8 blocks each\n"
 
     def rows(self, *seconds: float | None) -> str:
-        row = dict(seed=0, lr=0.01, momentum=0.9, epochs=10, train_loss=0.1, test_loss=0.1, error=None)
+        row = dict(event="run", seed=0, lr=0.01, momentum=0.9, epochs=10, train_loss=0.1, test_loss=0.1, error=None)
         rows = [dict(row, run=at, test_accuracy=0.98 - 0.001 * at, device_seconds=found) for at, found in enumerate(seconds)]
-        return "".join(f"{json.dumps(row)}\n" for row in rows)
+        events = [dict(event="start", engine="resident"), *rows, dict(event="summary", best=0)]
+        return "".join(f"{json.dumps(event)}\n" for event in events)
 
     def swept(self, *texts: str, mnist_us: float | None = None) -> list[dict]:
         """The entries of sweeps that print these."""
@@ -459,7 +460,7 @@ class Sweeps(unittest.TestCase):
         if mnist_us:
             recorded.took("MNIST, ten epochs, resident, f32", lambda: dict(device_us_per_step=mnist_us))
         for text in texts:
-            recorded.kiln, count = lambda *_, text=text: text, len(text.splitlines())
+            recorded.kiln, count = lambda *_, text=text: text, text.count('"event": "run"')
             recorded.took(f"sweep, {count} runs", lambda: recorded.runs(count))
         return recorded.record["steps"]
 
@@ -653,7 +654,8 @@ elif arguments[0] == "profile":
     rows(dict(ns_per_step=2500, phases=[dict(phase="layer 1", cycles=100)]))
 elif arguments[0] == "sweep" and "--json" in arguments:
     count = int(after("--seeds").split("..")[1])
-    rows(*(dict(run=run, error=None, device_seconds=0.02, test_accuracy=0.97) for run in range(count)))
+    of_each = dict(event="run", error=None, device_seconds=0.02, test_accuracy=0.97)
+    rows(dict(event="start", engine="a stand-in"), *(dict(of_each, run=run) for run in range(count)), dict(event="summary", best=0))
 elif arguments[0] == "sweep":
     print("Engine: resident, a stand-in, f32, 64 runs, of which 12 train at once, one cluster of 8 blocks each")
 else:
@@ -954,7 +956,8 @@ class Sanitizer(unittest.TestCase):
 class Records(unittest.TestCase):
     def test_a_step_that_meets_the_unexpected_fails_and_the_next_is_made(self):
         recorded = Recorded(self)
-        recorded.kiln = lambda *_: '{"run": 0, "error": null, "test_accuracy": null}\n{"run": 1, "error": null, "test_accuracy": 0.9}\n'
+        rows = [dict(event="run", run=run, error=None, test_accuracy=accuracy) for run, accuracy in enumerate([None, 0.9])]
+        recorded.kiln = lambda *_: "\n".join(map(json.dumps, rows))
         entry = recorded.took("sweep, 2 runs", lambda: recorded.runs(2))
         self.assertEqual(records.verdict(entry), "FAILED")
         self.assertIn("TypeError: ", entry["reason"])

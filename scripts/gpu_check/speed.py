@@ -164,7 +164,8 @@ def ladder_of(rows: list[dict], capability: int) -> str:
 
 def swept(text: str) -> dict:
     """What the rows of `kiln sweep --json` say. The GPU was busy as long as with the run that took longest, where all train at once."""
-    rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    rows = [event for event in events if event["event"] == "run"]
     lost = [f"run {row['run']}: {row['error']}" for row in rows if row["error"]]
     if lost or not rows:
         raise RuntimeError("; ".join(lost) or "no rows")

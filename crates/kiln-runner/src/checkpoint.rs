@@ -1,14 +1,13 @@
 //! `checkpoint.safetensors`: all that a run goes on from. Parameters under PyTorch's names, what the optimizer keeps of each under
 //! `momentum_buffer.fc1.weight`, `exp_avg.fc1.weight`, ..; the run's settings are metadata, and its metrics so far a text.
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use kiln_data::Source;
-use kiln_engine::{Loss, Mlp, Optimizer, Precision, Schedule, Tensor, TrainingState};
-use serde::{Deserialize, Serialize};
+use kiln_engine::{Mlp, Tensor, TrainingState};
+use serde::Deserialize;
 
+use crate::settings::Settings;
 use crate::tensor_file::{self, Contents};
 
 /// What the metadata say that the file is, and how those of all versions begin.
@@ -17,64 +16,6 @@ const FAMILY: &str = "kiln checkpoint ";
 
 /// The text that is `metrics.jsonl`: in the header it could not be longer than 100 MB.
 const METRICS: &str = "metrics";
-
-/// What a run is: the same wherever it goes on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
-    #[serde(with = "text")]
-    pub(crate) dataset: Source,
-    /// What [`kiln_data::Dataset::sha256`] says of it.
-    pub(crate) data_sha256: String,
-    pub(crate) layers: Vec<NonZeroUsize>,
-    #[serde(with = "text")]
-    pub(crate) loss: Loss,
-    pub(crate) optimizer: Optimizer,
-    pub(crate) schedule: Schedule,
-    pub(crate) batch: NonZeroUsize,
-    pub(crate) epochs: NonZeroUsize,
-    pub(crate) seed: u64,
-    /// Training samples.
-    pub(crate) samples: usize,
-    #[serde(with = "text")]
-    pub(crate) precision: Precision,
-}
-
-impl Settings {
-    pub(crate) fn epoch_steps(&self) -> u64 {
-        self.samples.div_ceil(self.batch.get()) as u64
-    }
-
-    /// The learning rate of a step, counted from 0 over the whole run.
-    pub(crate) fn lr(&self, step: u64) -> f64 {
-        self.schedule.lr(self.optimizer.lr(), step)
-    }
-
-    /// Whether the learning rate is not the textbook's constant one, which goes without saying.
-    pub(crate) fn is_scheduled(&self) -> bool {
-        self.schedule != Schedule::default()
-    }
-}
-
-/// Values as they are typed and printed.
-mod text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-    where
-        D: Deserializer<'de>,
-        T: FromStr<Err: Display>,
-    {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
 
 /// A run as it is after an epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,8 +128,10 @@ fn check_metrics(metrics: &str, epochs: usize) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::num::NonZeroUsize;
 
-    use kiln_engine::{AdamW, Curve, OneCycle, Sgd};
+    use kiln_data::Source;
+    use kiln_engine::{AdamW, Curve, Loss, OneCycle, Optimizer, Precision, Schedule, Sgd};
 
     use super::*;
 

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kiln_data::Source;
 use kiln_engine::{Job, Loss, Mlp, Precision, Samples, StepRange};
+use serde::Serialize;
 
 pub(crate) use engine::{EngineArgs, EngineChoice, EngineFlag, EngineOptions};
 pub(crate) use optimization::OptimizerArgs;
@@ -231,6 +232,17 @@ pub(crate) struct SweepArgs {
 }
 
 impl SweepArgs {
+    /// What was listed: `seed, lr, momentum`, or some of them.
+    pub(crate) fn listed(&self) -> String {
+        let lists = [
+            (self.seeds.is_some(), "seed"),
+            (!self.lrs.is_empty(), "lr"),
+            (!self.momenta.is_empty(), "momentum"),
+        ];
+        let listed: Vec<_> = lists.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
+        listed.join(", ")
+    }
+
     fn check(&self) -> Result<(), String> {
         if !self.train.optimization.is_sgd() {
             return Err("kiln sweep varies learning rate and momentum of --optimizer sgd".to_owned());
@@ -371,7 +383,8 @@ pub(crate) enum ParityEngine {
     ReferenceF64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Split {
     Train,
     Test,

@@ -11,6 +11,7 @@ mod files;
 mod help;
 mod model_file;
 pub mod replay;
+mod settings;
 mod stop;
 mod tensor_file;
 mod terminal;

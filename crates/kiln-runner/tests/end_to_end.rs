@@ -1,6 +1,7 @@
 //! The `kiln` binary as a person meets it: real data, bad input, full disks, and being killed.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -73,6 +74,7 @@ fn one_epoch_of_the_real_job() {
     let model = out.path().join("model.safetensors");
     let eval = run(&["eval", text(&model), "--engine", "host", "--json", "--data-dir", text(&data)]);
     let found: serde_json::Value = serde_json::from_str(&stdout(&eval)).unwrap();
+    assert_eq!(found["split"], "test");
     assert_eq!(
         (found["accuracy"].as_f64(), found["loss"].as_f64()),
         (Some(field("test_accuracy")), Some(field("test_loss")))
@@ -93,6 +95,7 @@ fn json_lines_tell_the_whole_run() {
     assert!(wall.len() == 3 && wall[0].as_f64() >= events[1]["seconds"].as_f64(), "{wall:?}");
     assert_eq!(events[0]["optimizer"], "SGD lr 0.01");
     assert_eq!(events[0]["schedule"], "constant");
+    assert_eq!((&events[0]["loss"], &events[0]["precision"]), (&"mse".into(), &"f32".into()));
     assert!(events[3]["train_loss"].as_f64() < events[1]["train_loss"].as_f64(), "it learns");
 }
 
@@ -921,12 +924,27 @@ fn a_sweep_without_a_gpu_trains_in_turn() {
     let lists = ["--seeds", "1,7", "--momenta", "0,0.9"];
     let output = run(&[&["sweep", "--json"][..], &paths, &sizes, &lists].concat());
     assert!(output.status.success(), "{}", stderr(&output));
-    let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
-    let rows: Vec<_> = stdout(&output).lines().map(row).collect();
+    let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let events: Vec<_> = stdout(&output).lines().map(event).collect();
+    let [start, rows @ .., summary] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&start["event"], &start["runs"], &start["batch"]), (&"start".into(), &4.into(), &8.into()));
+    assert_eq!((&start["dataset"], &start["loss"]), (&"mnist".into(), &"cross-entropy".into()));
+    assert!(start["engine"].as_str().unwrap().starts_with("host, "), "{start}");
+    let accuracy = |row: &serde_json::Value| row["test_accuracy"].as_f64().unwrap();
+    let best = &rows[summary["best"].as_u64().unwrap() as usize];
+    assert!(rows.iter().all(|row| accuracy(row) <= accuracy(best)), "{events:?}");
+    assert_eq!((&summary["event"], &summary["runs"]), (&"summary".into(), &4.into()));
+    assert_eq!(summary["table"], text(&out.path().join("sweep.jsonl")));
     let found: Vec<_> = rows.iter().map(|row| (row["seed"].as_u64(), row["momentum"].as_f64())).collect();
     let pair = |seed, momentum| (Some(seed), Some(momentum));
     assert_eq!(found, [pair(1, 0.0), pair(7, 0.0), pair(1, 0.9), pair(7, 0.9)]);
-    assert!(rows.iter().all(|row| row["epochs"] == 2 && row["error"].is_null()), "{rows:?}");
+    assert!(
+        rows.iter().all(|row| row["event"] == "run" && row["epochs"] == 2 && row["error"].is_null()),
+        "{rows:?}"
+    );
+    let told = run(&[&["sweep"][..], &paths, &sizes, &lists].concat());
+    let job = "layers 16-12-10-10; cross-entropy; SGD lr 0.01 momentum 0.9; batch 8; 2 epochs; 4 runs by seed, momentum";
+    assert!(stdout(&told).contains(job), "{}", stdout(&told));
     // Where no folder is named, that of a run is left alone.
     let job = ["sweep", "--layers", "16,4,10", "--epochs", "1", "--engine", "host", paths[0], paths[1]];
     let unnamed = kiln(&job).current_dir(out.path()).output().unwrap();
@@ -1033,21 +1051,34 @@ fn pipes_and_limits_on_files_are_errors() {
     }
 }
 
-/// What has been trained is written, though nobody hears of it.
+/// What has been trained is written, though nobody hears of it. Where nobody has heard of the beginning, nothing begins.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_sweep_that_cannot_tell_its_rows_writes_them() {
-    let (data, out) = (tiny_data(), tempfile::tempdir().unwrap());
-    let paths = ["--data-dir", text(data.path()), "--out", text(out.path())];
-    let job =
-        ["sweep", "--json", "--layers", "16,4,10", "--epochs", "1", "--engine", "host", "--seeds", "0..3"];
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = kiln(&[&job[..], &paths].concat()).stdout(full).stderr(Stdio::piped()).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("error: standard output: "), "{}", stderr(&output));
-    let rows = fs::read_to_string(out.path().join("sweep.jsonl")).unwrap();
-    assert_eq!(rows.lines().count(), 1, "{rows}");
-    assert!(out.path().join("model.safetensors").exists());
+    let (data, above) = (tiny_data(), tempfile::tempdir().unwrap());
+    let out = above.path().join("out");
+    let paths = ["--data-dir", text(data.path()), "--out", text(&out)];
+    let job = ["sweep", "--layers", "16,4,10", "--epochs", "1", "--engine", "host", "--seeds", "0..10000"];
+    for format in [&[][..], &["--json"]] {
+        let mut sweep = kiln(&[&job[..], &paths, format].concat());
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = sweep.stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("error: standard output: "), "{}", stderr(&output));
+        assert!(!out.exists(), "nothing was trained");
+    }
+    let mut sweep = kiln(&[&job[..], &paths].concat());
+    let mut sweep = KilledAtLast(sweep.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(sweep.0.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().take(4).all(|line| line.is_ok()), "engine, job, head and a row");
+    drop(lines);
+    let mut error = String::new();
+    sweep.0.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert_eq!(sweep.0.wait().unwrap().code(), Some(1), "{error}");
+    assert!(error.contains("error: standard output: "), "{error}");
+    let rows = fs::read_to_string(out.join("sweep.jsonl")).unwrap();
+    assert!((1..10_000).contains(&rows.lines().count()), "{}", rows.lines().count());
+    assert!(out.join("model.safetensors").exists());
 }
 
 /// A report that cannot be told is not finished.

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
     let found = trainer.evaluate(&samples).with_context(of_model)?;
     if arguments.json {
         let object = serde_json::json!({
-            "dataset": source.to_string(), "samples": samples.len(), "loss": found.loss, "accuracy": found.accuracy, "engine": line,
+            "dataset": source.to_string(), "split": arguments.split, "samples": samples.len(), "loss": found.loss, "accuracy": found.accuracy, "engine": line,
         });
         return say(&object.to_string());
     }

@@ -14,6 +14,7 @@ use super::data;
 use super::train::metadata;
 use crate::cli::{SweepArgs, TrainArgs, Usage};
 use crate::files::{self, Pace, Replacement};
+use crate::settings::{Described, Settings};
 use crate::stop::{self, Interrupted};
 use crate::terminal::{EpochBar, plural, say};
 use crate::{engine, help, model_file};
@@ -57,6 +58,34 @@ impl Row {
     }
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Start {
+        engine: &'a str,
+        /// Those that all runs share, and of the others those of a run that no list was given for.
+        #[serde(flatten)]
+        settings: Described<'a>,
+        runs: usize,
+    },
+    Run(&'a Row),
+    Summary {
+        /// Which of the runs.
+        best: usize,
+        /// That were trained.
+        runs: usize,
+        /// Of training and testing.
+        seconds: f64,
+        model: String,
+        table: String,
+    },
+}
+
+fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
+    say(&serde_json::to_string(event)?)
+}
+
 /// Where the results go.
 struct Output {
     table: PathBuf,
@@ -66,6 +95,7 @@ struct Output {
 /// The rows so far, and the best of their models.
 struct Table<'a> {
     arguments: &'a SweepArgs,
+    settings: &'a Settings,
     output: Output,
     rows: Vec<Row>,
     /// Which of the rows it is of.
@@ -78,9 +108,20 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(arguments: &'a SweepArgs, output: Output) -> Self {
+    fn new(arguments: &'a SweepArgs, settings: &'a Settings, output: Output) -> Self {
         let (rows, pace) = (Vec::new(), Pace::default());
-        Self { arguments, output, rows, best: None, unwritten: false, pace, unsaid: None }
+        Self { arguments, settings, output, rows, best: None, unwritten: false, pace, unsaid: None }
+    }
+
+    /// Says what so many runs are of, and what trains them.
+    fn start(&self, engine: &str, runs: usize) -> anyhow::Result<()> {
+        if self.arguments.train.json {
+            return say_json(&Event::Start { engine, settings: self.settings.described(), runs });
+        }
+        say(&format!("Engine: {engine}"))?;
+        let listed = self.arguments.listed();
+        let by = if listed.is_empty() { listed } else { format!(" by {listed}") };
+        say(&format!("Job: {}; {}{by}", self.settings, plural(runs, "run")))
     }
 
     /// Adds a row, says it, if somebody listens, and keeps its model where it is the best so far.
@@ -164,11 +205,12 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     files::refuse(&folder, "checkpoint.safetensors", "kiln train")?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let runs = jobs(arguments, train)?;
+    let (settings, base) = Settings::new(train_args, train, dataset.sha256())?;
+    let runs = jobs(arguments, base)?;
     let stop = stop::asked()?;
     let started = Instant::now();
-    let mut table = Table::new(arguments, output);
-    let trained = match side_by_side(arguments, &runs)? {
+    let mut table = Table::new(arguments, &settings, output);
+    let trained = match side_by_side(&table, &runs)? {
         Some(mut sweep) => train_together(&mut table, &runs, &mut sweep, &test, &stop),
         None => train_in_turn(&mut table, &runs, &test, &stop),
     };
@@ -192,12 +234,10 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
 }
 
 /// Every combination of what was listed.
-fn jobs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Jobs<'d>> {
-    let given = &arguments.train;
-    let base = given.job(Mlp::new(&given.widths(), given.seed)?, train)?;
+fn jobs<'d>(arguments: &SweepArgs, base: Job<'d>) -> anyhow::Result<Jobs<'d>> {
     let Optimizer::Sgd(sgd) = base.optimizer else { unreachable!("other optimizers have been refused") };
     let or = |given: &[f64], one: f64| if given.is_empty() { vec![one] } else { given.to_vec() };
-    let seeds = arguments.seeds.clone().map_or_else(|| vec![given.seed], |seeds| seeds.0);
+    let seeds = arguments.seeds.clone().map_or_else(|| vec![arguments.train.seed], |seeds| seeds.0);
     let mut variations = Vec::new();
     for &lr in &or(&arguments.lrs, sgd.lr) {
         for &momentum in &or(&arguments.momenta, sgd.momentum) {
@@ -209,21 +249,16 @@ fn jobs<'d>(arguments: &SweepArgs, train: Samples<'d>) -> anyhow::Result<Jobs<'d
 }
 
 /// All runs on one GPU at once, where the engine may be resident and is made for the job.
-fn side_by_side<'d>(arguments: &SweepArgs, runs: &Jobs<'d>) -> anyhow::Result<Option<Sweep<'d>>> {
-    let base = &arguments.train;
+fn side_by_side<'d>(table: &Table<'_>, runs: &Jobs<'d>) -> anyhow::Result<Option<Sweep<'d>>> {
+    let base = &table.arguments.train;
     let Some((options, asked)) = engine::for_sweep(&runs.base, base.batch, &base.engine)? else {
         return Ok(None);
     };
     let jobs = runs.variations.iter().map(|&variation| runs.job(variation));
     match Sweep::resident(jobs, &options) {
         Ok(sweep) => {
-            if !base.json {
-                say(&format!(
-                    "Engine: {}{}",
-                    sweep.describe(),
-                    engine::unused("resident", &base.engine.options)
-                ))?;
-            }
+            let unused = engine::unused("resident", &base.engine.options);
+            table.start(&format!("{}{unused}", sweep.describe()), runs.variations.len())?;
             Ok(Some(sweep))
         }
         Err(error @ (Error::Resident { .. } | Error::DeviceMemory { .. })) if !asked => {
@@ -311,8 +346,8 @@ fn train_in_turn(
         let job = runs.job(variation)?;
         let shuffle = Shuffle::new(job.train.len(), variation.seed);
         let (mut trainer, line) = engine::trainer(job, Some(base.batch), &base.engine, None)?;
-        if run == 0 && !base.json {
-            say(&format!("Engine: {line}"))?;
+        if run == 0 {
+            table.start(&line, runs.variations.len())?;
         }
         let engine = trainer.describe();
         let mut epochs =
@@ -386,7 +421,7 @@ fn row(
 /// A line of the table; the head comes with the first.
 fn say_row(arguments: &SweepArgs, row: &Row) -> anyhow::Result<()> {
     if arguments.train.json {
-        return say(&serde_json::to_string(row)?);
+        return say_json(&Event::Run(row));
     }
     if row.run == 0 {
         say("  run   seed         lr   momentum      loss  test loss  test accuracy")?;
@@ -410,11 +445,15 @@ fn say_row(arguments: &SweepArgs, row: &Row) -> anyhow::Result<()> {
 
 /// Says which run is the best, and where it is written.
 fn report(table: &Table<'_>, best: &Row, seconds: f64) -> anyhow::Result<()> {
-    if table.arguments.train.json || table.unsaid.is_some() {
+    if table.unsaid.is_some() {
         return Ok(());
     }
-    let Row { run, variation: Variation { seed, lr, momentum }, .. } = best;
+    let &Row { run, variation: Variation { seed, lr, momentum }, .. } = best;
     let Output { table: rows, model } = &table.output;
+    if table.arguments.train.json {
+        let [model, rows] = [model, rows].map(|path| path.display().to_string());
+        return say_json(&Event::Summary { best: run, runs: table.rows.len(), seconds, model, table: rows });
+    }
     say(&format!("Best: run {run}, seed {seed}, lr {lr}, momentum {momentum}"))?;
     say(&format!("Trained and tested {} in {seconds:.2} s", plural(table.rows.len(), "run")))?;
     say(&format!("Wrote {} (the best) and {}", model.display(), rows.display()))

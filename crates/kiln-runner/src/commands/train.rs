@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use kiln_data::{Source, WholeFile};
-use kiln_engine::{Job, Loss, Mlp, Samples, StepRange};
+use kiln_engine::{Job, Loss, Samples, StepRange};
 
 use super::data;
-use crate::checkpoint::{Checkpoint, Settings};
+use crate::checkpoint::Checkpoint;
 use crate::cli::{TrainArgs, TrainCommand, Usage};
+use crate::settings::Settings;
 use crate::{engine, files, stop};
 use run::{Output, Run};
 
@@ -38,7 +39,7 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
     let (settings, job) = match &from {
         Some(from) => from.job(train, dataset.sha256())?,
-        None => new(arguments, train, dataset.sha256())?,
+        None => Settings::new(arguments, train, dataset.sha256())?,
     };
     let done = from.as_ref().map_or(0, |from| from.checkpoint.epoch);
     check_profile(&settings, done, arguments.profile_steps)?;
@@ -88,29 +89,6 @@ impl Resumed {
         let model = self.checkpoint.state.model.clone();
         Ok((settings, Job { model, loss, optimizer, schedule, train }))
     }
-}
-
-/// A run that begins.
-fn new<'d>(
-    arguments: &TrainArgs,
-    train: Samples<'d>,
-    data_sha256: String,
-) -> anyhow::Result<(Settings, Job<'d>)> {
-    let job = arguments.job(Mlp::new(&arguments.widths(), arguments.seed)?, train)?;
-    let settings = Settings {
-        dataset: arguments.dataset,
-        data_sha256,
-        layers: arguments.layers.clone(),
-        loss: job.loss,
-        optimizer: job.optimizer,
-        schedule: job.schedule,
-        batch: arguments.batch,
-        epochs: arguments.epochs(),
-        seed: arguments.seed,
-        samples: job.train.len(),
-        precision: arguments.engine.options.precision(),
-    };
-    Ok((settings, job))
 }
 
 /// Steps to profile are steps of this run that are still to come.

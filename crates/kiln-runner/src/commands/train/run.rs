@@ -1,6 +1,5 @@
 //! The epochs of a run: trained, tested, told, and written.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,8 +11,9 @@ use kiln_engine::{Curve, Evaluation, Samples, Schedule, Trained, Trainer, Traini
 use serde::Serialize;
 
 use super::metadata;
-use crate::checkpoint::{self, Checkpoint, Settings};
+use crate::checkpoint::{self, Checkpoint};
 use crate::files::{Pace, Replacement};
+use crate::settings::{Described, Settings};
 use crate::stop::Interrupted;
 use crate::terminal::{EpochBar, plural, say};
 use crate::{help, model_file};
@@ -57,12 +57,8 @@ impl Metrics {
 enum Event<'a> {
     Start {
         engine: &'a str,
-        layers: &'a [NonZeroUsize],
-        samples: usize,
-        optimizer: String,
-        schedule: String,
-        batch: usize,
-        epochs: usize,
+        #[serde(flatten)]
+        settings: Described<'a>,
         /// Epochs of them that were done before.
         done: usize,
         seed: u64,
@@ -159,25 +155,14 @@ impl<'a> Run<'a> {
 
     /// Says what it is.
     pub(super) fn start(self, engine: &str, resume: Option<&Path>) -> anyhow::Result<Self> {
-        let Settings { dataset, layers, loss, optimizer, schedule, batch, epochs, seed, .. } = &self.settings;
-        let (samples, done) = (self.train.len(), self.done);
+        let (settings, done) = (&self.settings, self.done);
         if self.json {
-            let (optimizer, schedule) = (optimizer.to_string(), schedule.to_string());
-            let (batch, epochs, seed) = (batch.get(), epochs.get(), *seed);
-            let start =
-                Event::Start { engine, layers, samples, optimizer, schedule, batch, epochs, done, seed };
-            say_json(&start)?;
+            let seed = settings.seed;
+            say_json(&Event::Start { engine, settings: settings.described(), done, seed })?;
             return Ok(self);
         }
         say(&format!("Engine: {engine}"))?;
-        let scheduled =
-            if self.settings.is_scheduled() { format!("; schedule: {schedule}") } else { String::new() };
-        let widths: Vec<String> = layers.iter().map(NonZeroUsize::to_string).collect();
-        let widths = widths.join("-");
-        say(&format!(
-            "Job: {dataset}, {samples} samples; layers {widths}; {loss}; {optimizer}{scheduled}; batch {batch}; {}; seed {seed}",
-            plural(epochs.get(), "epoch"),
-        ))?;
+        say(&format!("Job: {settings}; seed {}", settings.seed))?;
         if resume.is_none()
             && let Ok(metrics) = std::fs::read_to_string(&self.output.metrics)
         {
@@ -186,8 +171,8 @@ impl<'a> Run<'a> {
         }
         if let Some(path) = resume {
             say(&format!("Resumed after epoch {done} from {}", path.display()))?;
-            let steps = self.settings.epoch_steps().saturating_mul(epochs.get() as u64);
-            if let Some((span, then)) = span(schedule).filter(|&(span, _)| span < steps) {
+            let steps = settings.epoch_steps().saturating_mul(settings.epochs.get() as u64);
+            if let Some((span, then)) = span(&settings.schedule).filter(|&(span, _)| span < steps) {
                 say(&format!(
                     "Schedule: set for {span} steps when the run began, which has {steps} now; {then}"
                 ))?;
