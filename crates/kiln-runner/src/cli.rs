@@ -21,7 +21,7 @@ pub(crate) use optimization::OptimizerArgs;
 /// `kiln train` runs the textbook job: MNIST, layers 784-128-10 with ReLU, cross entropy, SGD with learning rate
 /// 0.01 and momentum 0.9, batches of 64, 10 epochs. The data is fetched where it is not there yet.
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, arg_required_else_help = true)]
+#[command(name = "kiln", version, arg_required_else_help = true, max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -68,7 +68,8 @@ pub(crate) enum Command {
     Train(Box<TrainCommand>),
     /// Train many runs that differ in seed, learning rate or momentum, side by side where the resident engine runs, print a table
     /// and keep the best
-    #[command(mut_arg("profile_steps", hidden), allow_negative_numbers = true)]
+    #[command(mut_arg("profile_steps", hidden), mut_arg("optimizer", hidden), mut_arg("beta1", hidden))]
+    #[command(mut_arg("beta2", hidden), mut_arg("eps", hidden), allow_negative_numbers = true)]
     Sweep(Box<SweepArgs>),
     /// Train on the resident engine and print the cycles of each phase of a step; writes nothing
     #[command(mut_arg("engine", hidden), mut_arg("threads", hidden), mut_arg("submission", hidden))]

@@ -1,10 +1,11 @@
 //! Lines on standard output, a progress bar on standard error where that is a terminal.
 
+use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use kiln_engine::Progress;
 
 /// Writes a line to standard output; an error where nobody reads it any more.
@@ -23,11 +24,13 @@ pub(crate) fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A bar of `len` units. It draws on a terminal only.
+/// A bar of `len` units, in which `{rate}` is units a second. It draws on a terminal only.
 pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr_with_hz(10));
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.with_style(style)
+    let rate =
+        |state: &ProgressState, text: &mut dyn fmt::Write| _ = write!(text, "{:.0}/s", state.per_sec());
+    bar.with_style(style.with_key("rate", rate))
 }
 
 /// The bar of an epoch, which goes with it.
@@ -40,7 +43,9 @@ pub(crate) struct EpochBar<'a> {
 
 impl<'a> EpochBar<'a> {
     pub(crate) fn new(name: String, samples: usize, stop: &'a AtomicBool) -> Self {
-        Self { bar: bar(samples as u64, "{msg} {bar:30} {pos}/{len} samples, {per_sec}"), name, stop }
+        let bar = bar(samples as u64, "{msg} {wide_bar} {pos}/{len} samples, {rate}, {eta}");
+        bar.set_message(name.clone());
+        Self { bar, name, stop }
     }
 
     pub(crate) fn show(&self, now: Progress) {

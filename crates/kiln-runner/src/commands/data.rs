@@ -82,7 +82,7 @@ fn fetch_with_bars(source: Source, folder: &Path) -> anyhow::Result<()> {
     let mut bars: HashMap<String, ProgressBar> = HashMap::new();
     let mut draw = |now: Progress<'_>| {
         let bar = bars.entry(now.file.to_owned()).or_insert_with(|| {
-            bar(0, "{msg} {bar:30} {bytes}/{total_bytes}").with_message(now.file.to_owned())
+            bar(0, "{msg} {wide_bar} {bytes}/{total_bytes}, {eta}").with_message(now.file.to_owned())
         });
         bar.set_length(now.total);
         bar.set_position(now.done);
