@@ -28,9 +28,7 @@ const OPTIONS: ResidentOptions = ResidentOptions {
     epochs: None,
 };
 
-/// Blocks of the clusters that a test is to run on.
-const CLUSTERS: &str = "KILN_TEST_CLUSTERS";
-/// In which precision, and on what: `floats` or pixels.
+/// In which precisions, and on what: `floats` or pixels, or which of the forms first.
 const PRECISION: &str = "KILN_TEST_PRECISION";
 const FORM: &str = "KILN_TEST_FORM";
 
@@ -257,41 +255,57 @@ fn a_launch_of_several_epochs_gives_the_bits_of_launches_of_one() {
     }
 }
 
-/// Fifty random schedules on both clusters, with the batch in whole and, on sm_120, in parts, of every precision, and on sm_90 of floats
-/// too: no finding, and one model.
+/// Jobs of every kernel of clusters, for one seed: blocks and hidden units, of which a block holds 8 or 16.
+const SHAPES: [(u32, usize); 4] = [(8, 17), (16, 17), (8, 65), (16, 129)];
+
+/// Every kernel of clusters in f32 on fifty random schedules, in tf32 and bf16 on twelve of them each, on clusters of 8 and of 16, of
+/// both losses: no finding, and one model.
 #[test]
-fn fifty_schedules_give_the_same_bits() {
+fn fifty_schedules_of_every_kernel_give_the_same_bits() {
     if !sim::on_device() {
-        let mut bits = HashMap::new();
-        for seed in 1..=50 {
-            // sm_120 has clusters of eight at most.
-            let (arch, clusters) = if seed % 2 == 0 { ("sm_90", "8 16") } else { ("sm_120", "8") };
-            let settings = [
-                ("KILN_SIM_SEED", &*seed.to_string()),
-                ("KILN_SIM_ARCH", arch),
-                (CLUSTERS, clusters),
-                (PRECISION, ["f32", "tf32", "bf16"][seed % 3]),
-                (FORM, if seed % 4 == 0 { "floats" } else { "pixels" }),
-            ];
-            let lines = sim::printed_again(test_name!(), &settings, "bits on ");
-            assert_eq!(lines.len(), clusters.split(' ').count());
-            for line in lines {
-                let (what, hash) = line.rsplit_once(' ').unwrap();
-                let first = bits.entry(what.to_owned()).or_insert_with(|| hash.to_owned());
-                assert_eq!(hash, first, "seed {seed}, {what}");
-            }
-        }
+        let lines = same_bits_on(50, test_name!(), |seed| {
+            let precision = ["f32 tf32", "f32", "f32 bf16", "f32"][seed % 4];
+            vec![(PRECISION, precision), (FORM, ["0", "1", "2", "3"][seed / 4 % 4])]
+        });
+        // Each shape on each form, in each precision.
+        assert_eq!(lines, 4 * 4 * 3);
         return;
     }
-    // So wide that a block of sm_120 does not hold two batches.
+    let data = Data::new();
+    let first: usize = std::env::var(FORM).map_or(0, |first| first.parse().unwrap());
+    for precision in precisions() {
+        for (at, (blocks, hidden)) in SHAPES.into_iter().enumerate() {
+            let form = FORMS[(first + at) % FORMS.len()];
+            let job = data.job(form, &[WIDTH, hidden, CLASSES]);
+            let (rows, blocks) = (order(0), Some(blocks));
+            let bits = bits_of_an_epoch(
+                job,
+                &rows[..60],
+                ResidentOptions { precision, blocks, batch: 24, ..OPTIONS },
+            );
+            println!("bits on {blocks:?} blocks in {precision} of {form:?}, {hidden} units {bits:#018x}");
+        }
+    }
+}
+
+/// So wide that a block of sm_120 does not hold two batches: the batch in parts.
+#[test]
+fn twenty_schedules_of_parts_of_a_batch_give_the_same_bits() {
+    if !sim::on_device() {
+        let lines = same_bits_on(20, test_name!(), |seed| {
+            let precision = ["f32", "tf32", "bf16"][seed % 3];
+            let form = if seed % 2 == 0 { "floats" } else { "pixels" };
+            vec![(PRECISION, precision), (FORM, form), ("KILN_SIM_ARCH", "sm_120")]
+        });
+        assert_eq!(lines, 3 * 2);
+        return;
+    }
     let (width, samples) = (400, 150);
     let data = Data::new();
     let pixels: Vec<u8> = data.pixels.iter().cycle().take(samples * width).copied().collect();
     let floats: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 300.0).collect();
-    let clusters = std::env::var(CLUSTERS).unwrap_or_else(|_| "8 16".into());
-    let precision: Precision = std::env::var(PRECISION).map_or(Precision::F32, |name| name.parse().unwrap());
     let form = std::env::var(FORM).unwrap_or_default();
-    for cluster in clusters.split(' ').map(|blocks| blocks.parse().unwrap()) {
+    for precision in precisions() {
         let labels = Targets::Labels(&data.labels[..samples]);
         let train = match form == "floats" {
             true => Samples::floats(&floats, width, labels),
@@ -302,21 +316,47 @@ fn fifty_schedules_give_the_same_bits() {
             model: Mlp::new(&[width, 17, CLASSES], 1).unwrap(),
             ..data.job(Form::Pixels, &LAYERS)
         };
-        let options = ResidentOptions {
-            batch: 64,
-            team: Some(Team::Cluster),
-            blocks: Some(cluster),
-            precision,
-            ..OPTIONS
-        };
-        let mut trainer = Trainer::resident(job, &options).unwrap();
         let rows: Vec<u32> = (0..samples as u32).rev().collect();
-        trainer.epoch(&rows, 64).unwrap();
-        let model = trainer.model().unwrap();
-        let values = model.tensors().iter().flat_map(|tensor| &tensor.data);
-        let hash = kiln_tests::hash(values.map(|value| value.to_bits().into()));
-        println!("bits on {cluster} blocks in {precision} of {form} {hash:#018x}");
+        let options = ResidentOptions { precision, blocks: Some(8), batch: 64, ..OPTIONS };
+        let bits = bits_of_an_epoch(job, &rows, options);
+        println!("bits in {precision} of {form} {bits:#018x}");
     }
+}
+
+/// Runs a test again on so many random schedules, in what `settings` say for each, and demands that lines of one beginning end in the same
+/// bits. How many beginnings there were.
+fn same_bits_on(
+    seeds: usize,
+    test: &str,
+    settings: impl Fn(usize) -> Vec<(&'static str, &'static str)>,
+) -> usize {
+    let mut bits = HashMap::new();
+    for seed in 1..=seeds {
+        let number = seed.to_string();
+        let settings: Vec<_> = settings(seed).into_iter().chain([("KILN_SIM_SEED", &*number)]).collect();
+        for line in sim::printed_again(test, &settings, "bits ") {
+            let (what, hash) = line.rsplit_once(' ').unwrap();
+            let first = bits.entry(what.to_owned()).or_insert_with(|| hash.to_owned());
+            assert_eq!(hash, first, "seed {seed}, {what}");
+        }
+    }
+    bits.len()
+}
+
+/// Those that a test is to run in.
+fn precisions() -> Vec<Precision> {
+    let names = std::env::var(PRECISION).unwrap_or_else(|_| "f32".into());
+    names.split(' ').map(|name| name.parse().unwrap()).collect()
+}
+
+/// The bits of the model after an epoch of these rows on a cluster.
+fn bits_of_an_epoch(job: Job<'_>, rows: &[u32], options: ResidentOptions) -> u64 {
+    let options = ResidentOptions { team: Some(Team::Cluster), ..options };
+    let mut trainer = Trainer::resident(job, &options).unwrap();
+    trainer.epoch(rows, options.batch).unwrap();
+    let model = trainer.model().unwrap();
+    let values = model.tensors().iter().flat_map(|tensor| &tensor.data);
+    kiln_tests::hash(values.map(|value| value.to_bits().into()))
 }
 
 #[test]

@@ -19,7 +19,7 @@ from .record import GOLDEN, KERNELS, OUTPUTS, PRECISIONS, ROOT, Failed, Incomple
 LEFT_OUT = {
     "golden": ("made_for_on_sm_80", "on_sm_86", "on_sm_120"),
     "graph": ("data_that_does_not_fit",),
-    "resident": ("fifty_schedules", "devices_without_clusters", "takes_several_launches"),
+    "resident": ("fifty_schedules", "twenty_schedules", "devices_without_clusters", "takes_several_launches"),
 }
 # The test of a binary that stands for all on the simulator, where others take minutes.
 QUICK = {
