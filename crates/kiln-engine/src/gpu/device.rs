@@ -109,10 +109,12 @@ impl Gpu {
         })
     }
 
-    /// The same device with a stream of its own, whose work goes on beside this one's. Who uses a buffer on both orders that by
-    /// [`Gpu::after`].
+    /// The same device with a stream of its own, whose work goes on beside this one's, and goes first: blocks of this one that wait for
+    /// room take none that a launch there needs. Who uses a buffer on both orders that by [`Gpu::after`].
     pub(crate) fn beside(&self) -> Result<Self, Error> {
-        let stream = self.stream.context().new_stream().map_err(|error| fault("making a stream", error))?;
+        const FIRST: i32 = i32::MIN; // the driver takes the highest priority that it has
+        let stream = self.stream.context().new_stream_with_priority(FIRST);
+        let stream = stream.map_err(|error| fault("making a stream", error))?;
         let (kernels, name) = (self.kernels.clone(), self.name.clone());
         Ok(Self { stream, kernels, name, rehearses: Cell::new(false), ..*self })
     }

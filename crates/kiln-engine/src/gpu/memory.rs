@@ -92,16 +92,14 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
         copied.map_err(|error| self.failed("copying to", error))
     }
 
-    /// Writes one value to the start while the stream goes on computing: on a stream of its own.
-    pub(crate) fn overtake(&self, gpu: &Gpu, value: T) -> Result<(), Error> {
-        let failed = |error| self.failed("copying to", error);
-        let stream = gpu.stream.context().new_stream().map_err(failed)?;
-        let values = [value];
+    /// Writes one value to the start while the stream that it belongs to goes on computing.
+    pub(crate) fn overtake(&self, beside: &Gpu, value: T) -> Result<(), Error> {
+        let (stream, values) = (&beside.stream, [value]);
         // SAFETY: the address is that of at least one value; the copy is waited for while `values` lives. Kernels read this
         // value as volatile.
         unsafe { result::memcpy_htod_async(self.address, &values, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
-            .map_err(failed)
+            .map_err(|error| self.failed("copying to", error))
     }
 
     /// Fills it with zeros.

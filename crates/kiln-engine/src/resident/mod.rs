@@ -78,6 +78,8 @@ struct Core<'d> {
     /// Inputs, hidden units, classes.
     widths: [u32; 3],
     stop: Buffer<u32>,
+    /// For the wish to stop, which a launch under way must not hold up: the stream is there before it.
+    beside: Gpu,
     records: Buffer<RunRecord>,
     exchange: Buffer<u64>,
     options: ResidentOptions,
@@ -114,9 +116,10 @@ impl<'d> Core<'d> {
         }
         let x = rows(&graph.gpu, &graph.samples().0, options.precision, samples, widths[0])?;
         let stop = Buffer::new(&graph.gpu, "the wish to stop", 1)?;
+        let beside = graph.gpu.beside()?;
         let records = Buffer::new(&graph.gpu, "descriptions of runs", 1)?;
         let exchange = Buffer::new(&graph.gpu, "what blocks exchange", 0)?;
-        Ok(Self { graph, x, form, plan, active, widths, stop, records, exchange, options })
+        Ok(Self { graph, x, form, plan, active, widths, stop, beside, records, exchange, options })
     }
 
     fn describe(&self) -> String {
@@ -199,10 +202,26 @@ impl<'d> Core<'d> {
         describe(gpu, sizes, &described, &mut self.records)?;
         let shared = training(&self.x, self.form, &self.graph, &self.stop, times);
         train(gpu, &self.plan, sizes, &shared, runs.len(), &self.records, &mut self.exchange)?;
-        wait(gpu, &self.stop, stop)?;
+        self.wait(stop)?;
         let mut records = vec![RunRecord::default(); runs.len()];
         self.records.download(gpu, &mut records)?;
         Ok(records.iter().map(|record| record.epochs as usize).collect())
+    }
+
+    /// Waits for the training to end; meanwhile passes on a wish to stop.
+    fn wait(&self, stop: &AtomicBool) -> Result<(), Error> {
+        let failed = |error| fault("training in one launch", error);
+        let stream = &self.graph.gpu.stream;
+        let done = stream.record_event(None).map_err(failed)?;
+        let mut passed_on = false;
+        while !passed(&done).map_err(failed)? {
+            if !passed_on && stop.load(Ordering::Relaxed) {
+                self.stop.overtake(&self.beside, 1)?;
+                passed_on = true;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        stream.synchronize().map_err(failed)
     }
 }
 
@@ -269,21 +288,6 @@ fn choose(
     let expected = format!("room for {}", tried.join(", or for "));
     let no_room = Error::Resident { what: "blocks", expected, found: format!("none on {}", gpu.name) };
     Err(if tried.is_empty() { refused.unwrap_or(no_room) } else { no_room })
-}
-
-/// Waits for the training to end; meanwhile passes on a wish to stop.
-fn wait(gpu: &Gpu, told: &Buffer<u32>, stop: &AtomicBool) -> Result<(), Error> {
-    let failed = |error| fault("training in one launch", error);
-    let done = gpu.stream.record_event(None).map_err(failed)?;
-    let mut passed_on = false;
-    while !passed(&done).map_err(failed)? {
-        if !passed_on && stop.load(Ordering::Relaxed) {
-            told.overtake(gpu, 1)?;
-            passed_on = true;
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    gpu.stream.synchronize().map_err(failed)
 }
 
 /// The engine: one run.
