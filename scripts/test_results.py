@@ -150,14 +150,16 @@ class Outputs(unittest.TestCase):
 
 
 class Counters(unittest.TestCase):
-    NAMES = '"ID","Kernel Name","gpu__time_duration.sum","sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active","launch__grid_size"'
-    UNITS = '"","","us","%",""'
+    NAMES = '"ID","Kernel Name","gpu__time_duration.sum","sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active","launch__grid_size","l1tex__data_bank_conflicts_pipe_lsu_mem_shared_op_ld.sum"'
+    UNITS = '"","","us","%","",""'
 
     def test_means_for_each_kernel(self):
-        rows = ['"0","linear","1,000.5","50","8"', '"1","linear","999.5","70","8"', '"2","loss","3","n/a","1"']
+        rows = ['"0","linear","1,000.5","50","8","4"', '"1","linear","999.5","70","8","0"', '"2","loss","3","n/a","1","0"']
         found = tools.counted("\n".join(["==PROF== noise", self.NAMES, self.UNITS, *rows]))
         tensor = "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active (%)"
-        self.assertEqual(found, {"linear": {"gpu__time_duration.sum (us)": 1000.0, tensor: 60.0}, "loss": {"gpu__time_duration.sum (us)": 3.0}})
+        conflicts = "l1tex__data_bank_conflicts_pipe_lsu_mem_shared_op_ld.sum ()"
+        linear = {"gpu__time_duration.sum (us)": 1000.0, tensor: 60.0, conflicts: 2.0}
+        self.assertEqual(found, {"linear": linear, "loss": {"gpu__time_duration.sum (us)": 3.0, conflicts: 0.0}})
 
     def test_nothing_measured_is_nothing(self):
         self.assertEqual(tools.counted("==ERROR== no kernels were profiled\n"), {})
@@ -221,6 +223,13 @@ class Tables(unittest.TestCase):
         for found in ["2.50 µs a step", "| 23.4 ms |", "| 10.0 times |", "| 9.00 µs a step |", "| 75.0 % |", "| 102 runs, one model |", "all of 5 passed"]:
             self.assertIn(found, text)
         self.assertNotIn("not measured", text)
+
+    def test_the_fastest_peer_may_be_beside_the_compiler(self):
+        rows = [dict(ROW, name="kiln-resident", median_s=0.03), dict(ROW, name="torch-cuda-compile-graph", median_s=0.24)]
+        compiled = dict(step=results.COMPILER, ok=True, bench=dict(PEERS, rows=rows))
+        self.assertAlmostEqual(results.against_best(dict(FULL, steps=[*FULL["steps"], compiled])), 8.0)
+        self.assertAlmostEqual(results.against_best(dict(FULL, steps=[compiled])), 8.0)
+        self.assertIsNone(results.against_best(record("2026-01-01")))
 
     def test_what_failed_or_is_missing_is_not_measured(self):
         failed = record("2026-01-03", **{"MNIST, ten epochs, graph, f32": dict(us_per_step=9.0)})

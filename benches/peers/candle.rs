@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     let shuffle = Shuffle::new(mnist.train.len(), arguments.seed);
     let setup_seconds = started.elapsed().as_secs_f64();
 
-    let (mut seconds, mut losses) = (Vec::new(), Vec::new());
+    let (mut seconds, mut losses, mut all_steps) = (Vec::new(), Vec::new(), 0);
     for epoch in 0..arguments.epochs {
         let started = Instant::now();
         let (mut sum, mut steps) = (0.0, 0);
@@ -55,18 +55,27 @@ fn main() -> anyhow::Result<()> {
             steps += 1;
         }
         losses.push(sum / f64::from(steps));
+        all_steps += steps;
         seconds.push(started.elapsed().as_secs_f64());
     }
 
     let (x, y) = tensors(&mnist.test)?;
     let hits = forward(&parameters, &x)?.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?;
     let result = serde_json::json!({
-        "name": "candle", "version": "0.11", "device": "cpu", "threads": arguments.threads,
+        "name": "candle", "versions": { "candle-core": locked("candle-core") }, "device": "cpu", "threads": arguments.threads,
         "setup_seconds": setup_seconds, "epoch_seconds": seconds, "epoch_losses": losses,
+        "us_per_step": seconds.iter().sum::<f64>() * 1e6 / f64::from(all_steps),
         "test_accuracy": hits.mean_all()?.to_scalar::<f32>()?,
     });
     println!("{result}");
     Ok(())
+}
+
+/// The version of a package that this was built with.
+fn locked(package: &str) -> Option<&'static str> {
+    let (_, found) =
+        include_str!("../../Cargo.lock").split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    found.split('"').next()
 }
 
 /// Pixels / 255 (samples, 784) and labels (samples).

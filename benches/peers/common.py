@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 
 
+SAMPLES = 60000
+
+
 def widths(text):
     """Widths of a model: inputs, hidden.., classes."""
     return [int(width) for width in text.split(",")]
@@ -32,8 +35,15 @@ def mnist(folder, split):
     return images, labels
 
 
-def report(name, version, args, setup_seconds, epoch_seconds, epoch_losses, test_accuracy):
+def versions(*packages, **others):
+    """Those of packages, NumPy's too, and others by their names."""
+    return {package.__name__: package.__version__ for package in (*packages, np)} | others
+
+
+def report(name, versions, args, setup_seconds, epoch_seconds, epoch_losses, test_accuracy):
     """One JSON object: seconds of training alone, with set-up (compilation too) beside it."""
-    print(json.dumps(dict(name=name, version=version, device=args.device, threads=args.threads,
+    steps = len(epoch_seconds) * -(-SAMPLES // args.batch)
+    print(json.dumps(dict(name=name, versions=versions, device=args.device, threads=args.threads,
                           setup_seconds=setup_seconds, epoch_seconds=epoch_seconds,
+                          us_per_step=sum(epoch_seconds) * 1e6 / steps,
                           epoch_losses=epoch_losses, test_accuracy=test_accuracy)))

@@ -125,7 +125,7 @@ fn run(arguments: &Arguments) -> Result<Value> {
         .map(|(fusion, tried)| (fusion.to_string(), tried.map_or_else(Value::from, Value::from)))
         .collect();
     Ok(json!({
-        "name": "cublaslt", "version": library.version(), "device": "cuda", "gpu": device.name, "threads": 1,
+        "name": "cublaslt", "versions": { "cublasLt": library.version() }, "device": "cuda", "gpu": device.name, "threads": 1,
         "layers": arguments.layers, "precision": arguments.precision.to_possible_value().expect("none is hidden").get_name(),
         "epilogues": net.fusion().to_string(), "epilogues_us": tried,
         "setup_seconds": setup_seconds, "epoch_seconds": seconds, "epoch_losses": losses,

@@ -2,7 +2,7 @@
 import os
 import time
 
-from common import arguments, mnist, report
+from common import arguments, mnist, report, versions
 
 ARGS = arguments()
 if ARGS.device == "cpu":  # read by JAX when it is imported
@@ -11,6 +11,7 @@ if ARGS.device == "cpu":  # read by JAX when it is imported
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import jaxlib  # noqa: E402
 
 jax.config.update("jax_default_matmul_precision", "highest")  # float32, not tf32, on a GPU
 
@@ -73,7 +74,7 @@ def main():
 
     xt, yt = mnist(ARGS.data_dir, "t10k")
     hits = forward(state[0], jnp.asarray(xt, jnp.float32) / 255).argmax(1) == yt
-    report("jax-scan", jax.__version__, ARGS, setup, seconds, losses, float(hits.mean()))
+    report("jax-scan", versions(jax, jaxlib), ARGS, setup, seconds, losses, float(hits.mean()))
 
 
 if __name__ == "__main__":

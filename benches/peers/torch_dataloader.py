@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from common import arguments, mnist, report
+from common import arguments, mnist, report, versions
 
 
 class Mnist(Dataset):
@@ -47,7 +47,7 @@ def main():
     x, y = (torch.from_numpy(t).to(args.device) for t in mnist(args.data_dir, "t10k"))
     with torch.no_grad():
         accuracy = (net(x.float() / 255).argmax(1) == y).float().mean().item()
-    report("torch-dataloader", torch.__version__, args, setup, seconds, losses, accuracy)
+    report("torch-dataloader", versions(torch, cuda=torch.version.cuda), args, setup, seconds, losses, accuracy)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""PyTorch as an expert writes it: data in memory, fused SGD; --compile compiles the step, --graph (CUDA) captures it. In bf16,
+"""PyTorch as an expert writes it: data in memory, fused SGD; --compile compiles the step, --graph (CUDA) captures an epoch. In bf16,
 products are in bfloat16 by autocast, parameters and optimizer in float32."""
 import time
 
 import torch
 from torch import nn
 
-from common import arguments, mnist, report, widths
+from common import arguments, mnist, report, versions, widths
 
 
 def data(folder, split, device):
@@ -19,22 +19,33 @@ def model(layers):
     return nn.Sequential(*parts[:-1])
 
 
-def captured(step, x, y, batch):
-    """The step for whole batches as a CUDA graph over fixed buffers; a tail runs as it is."""
-    fixed_x, fixed_y = x[:batch].clone(), y[:batch].clone()
+def captured(run):
+    """What `run` does on the GPU as a CUDA graph."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        loss = step(fixed_x, fixed_y)
+        run()
+    return graph.replay
 
-    def replay(xb, yb):
-        if len(yb) != batch:
-            return step(xb, yb)
-        fixed_x.copy_(xb)
-        fixed_y.copy_(yb)
-        graph.replay()
-        return loss
 
-    return replay
+def at_once(run, order, batch, device):
+    """An epoch that is captured: all of its whole batches, which gather their rows, and sum their losses, in one graph; a tail runs as it is."""
+    whole = len(order) // batch * batch
+    rows, total = torch.empty(whole, dtype=torch.long, device=device), torch.zeros((), device=device)
+    rows.copy_(order[:whole])
+
+    def batches():
+        total.zero_()
+        run(rows, total)
+
+    replay = captured(batches)
+
+    def epoch(order):
+        rows.copy_(order[:whole])
+        replay()
+        run(order[whole:], total)
+        return total
+
+    return epoch
 
 
 def main():
@@ -64,33 +75,38 @@ def main():
     for rows in (slice(0, args.batch), slice(0, len(y) % args.batch or args.batch)):
         for _ in range(3):
             step(x[rows], y[rows])  # warm-up: compiles both shapes of a batch, and starts the velocities
+
+    def run(order, total):
+        for rows in order.split(args.batch) if len(order) else ():
+            total += step(x[rows], y[rows])
+
+    def epoch(order):
+        total = torch.zeros((), device=args.device)
+        run(order, total)
+        return total
+
     if args.graph:
-        step = captured(step, x, y, args.batch)
+        epoch = at_once(run, torch.arange(len(y), device=args.device), args.batch, args.device)
     with torch.no_grad():
         for p, start in zip(net.parameters(), initial):
             p.copy_(start)
             optimizer.state[p]["momentum_buffer"].zero_()
-    synchronize = torch.cuda.synchronize if args.device == "cuda" else lambda: None
-    synchronize()
+    if args.device == "cuda":
+        torch.cuda.synchronize()
     setup = time.perf_counter() - started
 
     seconds, losses = [], []
     for _ in range(args.epochs):
         started = time.perf_counter()
-        order = torch.randperm(len(y), device=args.device)
-        total, steps = torch.zeros((), device=args.device), 0
-        for rows in order.split(args.batch):
-            total += step(x[rows], y[rows])
-            steps += 1
-        losses.append(total.item() / steps)
-        synchronize()
+        total = epoch(torch.randperm(len(y), device=args.device))
+        losses.append(total.item() / -(-len(y) // args.batch))  # waits for the epoch
         seconds.append(time.perf_counter() - started)
 
     x, y = data(args.data_dir, "t10k", args.device)
     with torch.no_grad():
         accuracy = (net(x).argmax(1) == y).float().mean().item()
     name = "torch" + ("-compile" if args.compile else "") + ("-graph" if args.graph else "")
-    report(name, torch.__version__, args, setup, seconds, losses, accuracy)
+    report(name, versions(torch, cuda=torch.version.cuda), args, setup, seconds, losses, accuracy)
 
 
 if __name__ == "__main__":

@@ -100,10 +100,11 @@ class Tools(Record):
         }
 
     def counters(self, launches: list, *flags: object) -> dict:
-        """Hardware counters of some launches of a training: time, use of memory and of tensor cores."""
+        """Hardware counters of some launches of a training: time, use of memory and of tensor cores, conflicts of banks."""
         self.gpu_alone("ncu")
         train = [self.bin / "kiln", "train", *flags, "--epochs", 1, "--out", self.work / "ncu"]
-        sections = ["--section", "SpeedOfLight", "--section", "ComputeWorkloadAnalysis"]
+        wanted = ("SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis_Tables")
+        sections = [flag for section in wanted for flag in ("--section", section)]
         # The clocks as they are everywhere else in the record.
         done = self.run(["ncu", "--clock-control", "none", "--csv", "--page", "raw", *sections, *launches, *train], 90)
         # Not permitted, or another tool, a monitor of the machine as a rule, has them.
@@ -142,8 +143,8 @@ def counted(text: str) -> dict:
     names, units = rows[0], rows[1]
 
     def matters(name: str) -> bool:
-        tensor = "pipe_tensor" in name and "pct" in name
-        return tensor or name == "gpu__time_duration.sum" or "dram_throughput.avg.pct" in name or name.startswith("sm__throughput.avg.pct")
+        tensor, conflicts = "pipe_tensor" in name and "pct" in name, "bank_conflicts" in name and "shared" in name and name.endswith(".sum")
+        return tensor or conflicts or name == "gpu__time_duration.sum" or "dram_throughput.avg.pct" in name or name.startswith("sm__throughput.avg.pct")
 
     columns = [at for at, name in enumerate(names) if matters(name)]
     found = {}
