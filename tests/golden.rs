@@ -1,5 +1,6 @@
 //! Every golden trajectory on the host engine, the graph engine and the reference; those that it is made for on the resident engine.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
@@ -259,26 +260,68 @@ fn steps_in_lower_precision_that_are_wrong_fail() {
     }
 }
 
-/// The same bits on every schedule, and no finding on any. The trajectories are the smaller ones.
+/// Runs a test again on twenty random schedules, half of them on each of two architectures, and demands no finding, and the same bits on every
+/// schedule of an architecture. How many different lines of bits there were.
+fn same_bits_on_twenty(test: &str, more: impl Fn(usize) -> Option<(&'static str, &'static str)>) -> usize {
+    let mut finals = HashMap::new();
+    for seed in 1..=20 {
+        let (arch, number) = (["sm_80", "sm_90"][seed % 2], seed.to_string());
+        let settings = [("KILN_SIM_SEED", &*number), ("KILN_SIM_ARCH", arch)];
+        let settings: Vec<_> = settings.into_iter().chain(more(seed)).collect();
+        for line in sim::printed_again(test, &settings, "finals of ") {
+            let (what, bits) = line.split_once(": ").unwrap();
+            let first = finals.entry((arch, what.to_owned())).or_insert_with(|| bits.to_owned());
+            assert_eq!(bits, first, "seed {seed}, {what} on {arch}");
+        }
+    }
+    finals.len()
+}
+
+/// Prints the bits of the parameters that a trajectory has come to.
+fn print_finals(what: &str, run: &Recording) {
+    let bits = kiln_tests::hash(run.finals.iter().flatten().map(|value| value.to_bits()));
+    println!("finals of {what}: {bits:#018x}");
+}
+
+/// The trajectories are the smaller ones.
 #[test]
 fn graph_follows_bit_for_bit_on_twenty_schedules() {
     if !sim::on_device() {
-        let finals = |seed: u32| {
-            sim::printed_again(test_name!(), &[("KILN_SIM_SEED", &seed.to_string())], "finals of ")
-        };
-        let first = finals(1);
-        assert_eq!(first.len(), 3);
-        (2..=20).for_each(|seed| assert_eq!(finals(seed), first, "seed {seed}"));
+        assert_eq!(same_bits_on_twenty(test_name!(), |_| None), 2 * 3);
         return;
     }
-    let folder = kiln_tests::golden();
     for name in ["odd-37-19-5", "mse-13-32-1", "tail-batch"] {
-        let golden = Golden::read(&folder.join(format!("{name}.safetensors"))).unwrap();
+        let golden = recorded(name);
         let run = graph(&golden);
         assert!(compare(&golden, &run).unwrap().passes(), "{name}");
-        let bits = kiln_tests::hash(run.finals.iter().flatten().map(|value| value.to_bits()));
-        println!("finals of {name}: {bits:#018x}");
+        print_finals(name, &run);
     }
+}
+
+/// In what a trajectory is followed: `f32`, `tf32` or `bf16`, and of what products are.
+const WAY: &str = "KILN_TEST_WAY";
+
+/// Every precision, with products of operands where they lie and of copies, as wide layers have them.
+#[test]
+fn every_precision_gives_the_same_bits_on_twenty_schedules() {
+    if !sim::on_device() {
+        let ways = ["f32 copies", "tf32 copies", "tf32 operands", "bf16 copies", "bf16 operands"];
+        let lines = same_bits_on_twenty(test_name!(), |seed| Some((WAY, ways[seed % ways.len()])));
+        assert_eq!(lines, 2 * ways.len());
+        return;
+    }
+    let way = std::env::var(WAY).unwrap_or_else(|_| "f32 copies".into());
+    let (precision, of) = way.split_once(' ').unwrap();
+    let most = if of == "copies" { 0 } else { usize::MAX };
+    let choices =
+        Choices { copied_weights_max: most, copied_f32_weights_max: Some(most), ..Choices::default() };
+    let options = GraphOptions { precision: precision.parse().unwrap(), choices, ..GraphOptions::default() };
+    let golden = recorded("adamw-23-17-3");
+    let run = replay(&golden).graph(&options).unwrap();
+    if options.precision == EnginePrecision::F32 {
+        assert!(compare(&golden, &run).unwrap().passes());
+    }
+    print_finals(&way, &run);
 }
 
 #[test]

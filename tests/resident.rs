@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use kiln_engine::{
     AdamW, Curve, Epoch, Epochs, Error, Evaluation, GraphOptions, Job, Loss, Mlp, Precision, ResidentOptions,
-    Samples, Schedule, Sgd, Sweep, Targets, Team, Trainer, profile_phases, resident_fits,
+    Samples, Schedule, Sgd, Sweep, Targets, Team, Tensor, Trainer, profile_phases, resident_fits,
 };
 use kiln_tests::{on_device, sim, test_name};
 use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
@@ -357,6 +357,102 @@ fn bits_of_an_epoch(job: Job<'_>, rows: &[u32], options: ResidentOptions) -> u64
     let model = trainer.model().unwrap();
     let values = model.tensors().iter().flat_map(|tensor| &tensor.data);
     kiln_tests::hash(values.map(|value| value.to_bits().into()))
+}
+
+/// A step whose every product and sum is exact, in every precision, so that float64 gives its bits.
+struct Exact {
+    layers: [usize; 3],
+    x: Vec<f32>,
+    y: Vec<f32>,
+    model: Mlp,
+}
+
+impl Exact {
+    const ROWS: usize = 32;
+    const LR: f64 = 0.5;
+
+    /// Small whole numbers, most of them zeros.
+    fn new(hidden: usize) -> Self {
+        let layers = [WIDTH, hidden, CLASSES];
+        let mut state = 5u32;
+        let mut sparse = |len: usize| -> Vec<f32> {
+            let draw = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                [-1.0, 1.0].get(state as usize >> 28).copied().unwrap_or(0.0)
+            };
+            (0..len).map(draw).collect()
+        };
+        let x = sparse(Self::ROWS * WIDTH).into_iter().map(f32::abs).collect();
+        let y = sparse(Self::ROWS * CLASSES);
+        let shapes = Mlp::new(&layers, 0).unwrap();
+        let tensor = |tensor: &Tensor| Tensor { data: sparse(tensor.data.len()), ..tensor.clone() };
+        let model = Mlp::from_tensors(&layers, shapes.tensors().iter().map(tensor)).unwrap();
+        Self { layers, x, y, model }
+    }
+
+    fn job(&self) -> Job<'_> {
+        let train = Samples::floats(&self.x, WIDTH, Targets::Values(&self.y)).unwrap();
+        let optimizer = Sgd { lr: Self::LR, ..Sgd::default() }.into();
+        let (model, schedule) = (self.model.clone(), Schedule::default());
+        Job { model, loss: Loss::MeanSquaredError, optimizer, schedule, train }
+    }
+
+    /// The loss, and the parameters after one step of plain gradient descent over all rows.
+    fn in_float64(&self) -> (f64, Vec<Vec<f64>>) {
+        let [k, h, c] = self.layers;
+        let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&value| value.into()).collect() };
+        let mut parameters: Vec<_> = self.model.tensors().iter().map(|tensor| wide(&tensor.data)).collect();
+        let [w1, b1, w2, b2] = &parameters[..] else { panic!("two layers") };
+        let mut gradients: Vec<_> = parameters.iter().map(|values| vec![0.0; values.len()]).collect();
+        let mut loss = 0.0;
+        for (x, y) in wide(&self.x).chunks(k).zip(wide(&self.y).chunks(c)) {
+            let dot = |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+            let hidden: Vec<_> = (0..h).map(|u| (b1[u] + dot(&w1[u * k..][..k], x)).max(0.0)).collect();
+            let off: Vec<_> = (0..c).map(|j| b2[j] + dot(&w2[j * h..][..h], &hidden) - y[j]).collect();
+            loss += dot(&off, &off) / 2.0;
+            for u in 0..h {
+                let dh = (0..c).map(|j| off[j] * w2[j * h + u]).sum::<f64>() * f64::from(hidden[u] > 0.0);
+                assert!(dh.abs() < 256.0, "{dh} is no bfloat16");
+                (0..k).for_each(|i| gradients[0][u * k + i] += dh * x[i]);
+                gradients[1][u] += dh;
+                (0..c).for_each(|j| gradients[2][j * h + u] += off[j] * hidden[u]);
+            }
+            (0..c).for_each(|j| gradients[3][j] += off[j]);
+        }
+        for (value, gradient) in parameters.iter_mut().flatten().zip(gradients.iter().flatten()) {
+            *value -= Self::LR * gradient / Self::ROWS as f64;
+        }
+        (loss / Self::ROWS as f64, parameters)
+    }
+}
+
+/// Of floats, by every kernel of clusters and of grids: bit for bit.
+#[test]
+fn whole_numbers_are_float64s() {
+    on_device!();
+    for (blocks, hidden) in SHAPES {
+        let exact = Exact::new(hidden);
+        let (loss, parameters) = exact.in_float64();
+        for team in [Team::Cluster, Team::Grid] {
+            for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+                let what = format!("a {team} of {blocks} blocks, {hidden} units, {precision}");
+                let options = ResidentOptions {
+                    precision,
+                    batch: Exact::ROWS,
+                    team: Some(team),
+                    blocks: Some(blocks),
+                    ..OPTIONS
+                };
+                let mut trainer = Trainer::resident(exact.job(), &options).unwrap();
+                let rows: Vec<u32> = (0..Exact::ROWS as u32).collect();
+                assert_eq!(trainer.epoch(&rows, Exact::ROWS).unwrap().loss, loss, "{what}");
+                for (found, expected) in trainer.model().unwrap().tensors().iter().zip(&parameters) {
+                    let wide: Vec<f64> = found.data.iter().map(|&value| value.into()).collect();
+                    assert!(wide == *expected, "{what}: {}", found.name);
+                }
+            }
+        }
+    }
 }
 
 #[test]

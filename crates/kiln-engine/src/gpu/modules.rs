@@ -52,6 +52,11 @@ pub(super) fn entries((module, ptx): Module) -> impl Iterator<Item = Entry> {
 }
 
 impl Entry {
+    #[cfg(test)]
+    pub(super) fn module(&self) -> &'static str {
+        self.module
+    }
+
     /// What stands between the parentheses behind its name.
     pub(super) fn params(&self) -> &'static str {
         let inside = self.body.split_once('(').and_then(|(_, rest)| rest.split_once(')'));

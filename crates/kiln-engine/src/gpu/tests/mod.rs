@@ -85,6 +85,28 @@ fn ptx_that_is_refused_is_told_why() {
     gpu.kernels.load("fine").unwrap();
 }
 
+/// Before the driver, to which parameters are bytes, has a word of it.
+#[test]
+fn parameters_that_are_not_the_kernels_are_refused() {
+    on_device!();
+    for params in
+        [".param .u64 step", ".param .u32 step, .param .u32 steps", ".param .u64 step, .param .f32 steps"]
+    {
+        let text = format!(
+            ".version 8.4\n.target sm_80\n.address_size 64\n.visible .entry advance({params})\n{{\n\tret;\n}}\n"
+        );
+        let gpu = open_with(&[("odd", text.leak())]);
+        let step = buffer(&gpu, &[5u32]);
+        let crate::Error::Gpu { what, reason } = crate::gpu::advance(&gpu, step.all(), 16).unwrap_err()
+        else {
+            panic!("expected an error of the GPU")
+        };
+        assert!(what.starts_with("launching advance"), "{what}");
+        assert!(reason.starts_with("parameters [Number(\"u64\"), Number(\"u32\")], expected ["), "{reason}");
+        assert!(gpu.kernels.names_loaded().is_empty());
+    }
+}
+
 /// Each kernel is cut out with what its module declares and the names of its files, on the lines that it has there, and nothing of the
 /// module is left out.
 #[test]
