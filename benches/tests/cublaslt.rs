@@ -139,7 +139,7 @@ fn what_the_library_lacks_is_done_without() {
     let found = trained(&data, &[], &[("SHIM_UNSUPPORTED", "152,512")]); // DRELU_BGRAD and BGRADB
     assert!(difference(&found, &losses) <= BOUND);
     assert_eq!(found["epilogues"], "none");
-    assert_eq!((found["version"].as_str(), found["name"].as_str()), (Some("12.4.5"), Some("cublaslt")));
+    assert_eq!((&found["versions"]["cublasLt"], &found["name"]), (&"12.4.5".into(), &"cublaslt".into()));
     let tried = &found["epilogues_us"];
     assert!(tried["none"].as_f64().is_some_and(|time| time > 0.0));
     let reason = tried["mask"].as_str().unwrap();
