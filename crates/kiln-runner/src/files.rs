@@ -63,6 +63,12 @@ impl Drop for Lock {
 /// written there, and no other run writes there.
 pub(crate) fn writable_folder<const N: usize>(path: &Path, files: [&Path; N]) -> anyhow::Result<Lock> {
     let failed = || format!("{}: expected a folder that can be read and written", path.display());
+    if !path.is_dir()
+        && let Ok(found) = path.symlink_metadata()
+    {
+        let found = if found.is_symlink() { "a symbolic link to none" } else { "what is none" };
+        bail!("{}: expected a folder, found {found}", path.display());
+    }
     let missing = |folder: &&Path| !folder.as_os_str().is_empty() && folder.symlink_metadata().is_err();
     let made = path.ancestors().take_while(missing).map(Path::to_path_buf).collect();
     fs::create_dir_all(path).with_context(failed)?;
@@ -207,6 +213,22 @@ mod tests {
             error.ends_with("metrics.jsonl: expected a file that can be replaced, found a folder"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_no_folder_is_told_apart() {
+        let above = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| writable_folder(path, []).err().unwrap().to_string();
+        let file = above.path().join("file");
+        fs::write(&file, "mine").unwrap();
+        assert!(refused(&file).ends_with("file: expected a folder, found what is none"));
+        #[cfg(unix)]
+        {
+            let link = above.path().join("link");
+            std::os::unix::fs::symlink(above.path().join("nowhere"), &link).unwrap();
+            assert!(refused(&link).ends_with("link: expected a folder, found a symbolic link to none"));
+            assert!(refused(Path::new("/dev/null")).contains("expected a folder"));
+        }
     }
 
     #[test]
