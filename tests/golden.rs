@@ -1,6 +1,5 @@
 //! Every golden trajectory on the host engine, the graph engine and the reference; those that it is made for on the resident engine.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
@@ -260,41 +259,29 @@ fn steps_in_lower_precision_that_are_wrong_fail() {
     }
 }
 
-/// Runs a test again on twenty random schedules, half of them on each of two architectures, and demands no finding, and the same bits on every
-/// schedule of an architecture. How many different lines of bits there were.
-fn same_bits_on_twenty(test: &str, more: impl Fn(usize) -> Option<(&'static str, &'static str)>) -> usize {
-    let mut finals = HashMap::new();
-    for seed in 1..=20 {
-        let (arch, number) = (["sm_80", "sm_90"][seed % 2], seed.to_string());
-        let settings = [("KILN_SIM_SEED", &*number), ("KILN_SIM_ARCH", arch)];
-        let settings: Vec<_> = settings.into_iter().chain(more(seed)).collect();
-        for line in sim::printed_again(test, &settings, "finals of ") {
-            let (what, bits) = line.split_once(": ").unwrap();
-            let first = finals.entry((arch, what.to_owned())).or_insert_with(|| bits.to_owned());
-            assert_eq!(bits, first, "seed {seed}, {what} on {arch}");
-        }
-    }
-    finals.len()
+/// Architectures whose tensor cores sum in orders of their own, for half of the schedules each.
+fn arch(seed: usize) -> (&'static str, &'static str) {
+    ("KILN_SIM_ARCH", ["sm_80", "sm_90"][seed % 2])
 }
 
 /// Prints the bits of the parameters that a trajectory has come to.
-fn print_finals(what: &str, run: &Recording) {
+fn print_bits(what: &str, run: &Recording) {
     let bits = kiln_tests::hash(run.finals.iter().flatten().map(|value| value.to_bits()));
-    println!("finals of {what}: {bits:#018x}");
+    println!("bits of {what} on {} {bits:#018x}", std::env::var("KILN_SIM_ARCH").unwrap_or_default());
 }
 
 /// The trajectories are the smaller ones.
 #[test]
 fn graph_follows_bit_for_bit_on_twenty_schedules() {
     if !sim::on_device() {
-        assert_eq!(same_bits_on_twenty(test_name!(), |_| None), 2 * 3);
+        assert_eq!(sim::same_bits(test_name!(), 20, |seed| vec![arch(seed)]), 2 * 3);
         return;
     }
     for name in ["odd-37-19-5", "mse-13-32-1", "tail-batch"] {
         let golden = recorded(name);
         let run = graph(&golden);
         assert!(compare(&golden, &run).unwrap().passes(), "{name}");
-        print_finals(name, &run);
+        print_bits(name, &run);
     }
 }
 
@@ -306,7 +293,7 @@ const WAY: &str = "KILN_TEST_WAY";
 fn every_precision_gives_the_same_bits_on_twenty_schedules() {
     if !sim::on_device() {
         let ways = ["f32 copies", "tf32 copies", "tf32 operands", "bf16 copies", "bf16 operands"];
-        let lines = same_bits_on_twenty(test_name!(), |seed| Some((WAY, ways[seed % ways.len()])));
+        let lines = sim::same_bits(test_name!(), 20, |seed| vec![arch(seed), (WAY, ways[seed % ways.len()])]);
         assert_eq!(lines, 2 * ways.len());
         return;
     }
@@ -321,7 +308,7 @@ fn every_precision_gives_the_same_bits_on_twenty_schedules() {
     if options.precision == EnginePrecision::F32 {
         assert!(compare(&golden, &run).unwrap().passes());
     }
-    print_finals(&way, &run);
+    print_bits(&way, &run);
 }
 
 #[test]

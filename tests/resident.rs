@@ -3,7 +3,6 @@
 
 mod synthetic;
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use kiln_engine::{
@@ -11,7 +10,7 @@ use kiln_engine::{
     Samples, Schedule, Sgd, Sweep, Targets, Team, Tensor, Trainer, profile_phases, resident_fits,
 };
 use kiln_tests::{on_device, sim, test_name};
-use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, order};
+use synthetic::{CLASSES, Data, FORMS, Form, SAMPLES, WIDTH, noise, order};
 
 const LAYERS: [usize; 3] = [WIDTH, 37, CLASSES];
 /// Batches of one form each: of one row in each block at most, of whole tiles with a tail, of no whole tile, and of most of the
@@ -263,7 +262,7 @@ const SHAPES: [(u32, usize); 4] = [(8, 17), (16, 17), (8, 65), (16, 129)];
 #[test]
 fn fifty_schedules_of_every_kernel_give_the_same_bits() {
     if !sim::on_device() {
-        let lines = same_bits_on(50, test_name!(), |seed| {
+        let lines = sim::same_bits(test_name!(), 50, |seed| {
             let precision = ["f32 tf32", "f32", "f32 bf16", "f32"][seed % 4];
             vec![(PRECISION, precision), (FORM, ["0", "1", "2", "3"][seed / 4 % 4])]
         });
@@ -292,7 +291,7 @@ fn fifty_schedules_of_every_kernel_give_the_same_bits() {
 #[test]
 fn twenty_schedules_of_parts_of_a_batch_give_the_same_bits() {
     if !sim::on_device() {
-        let lines = same_bits_on(20, test_name!(), |seed| {
+        let lines = sim::same_bits(test_name!(), 20, |seed| {
             let precision = ["f32", "tf32", "bf16"][seed % 3];
             let form = if seed % 2 == 0 { "floats" } else { "pixels" };
             vec![(PRECISION, precision), (FORM, form), ("KILN_SIM_ARCH", "sm_120")]
@@ -321,26 +320,6 @@ fn twenty_schedules_of_parts_of_a_batch_give_the_same_bits() {
         let bits = bits_of_an_epoch(job, &rows, options);
         println!("bits in {precision} of {form} {bits:#018x}");
     }
-}
-
-/// Runs a test again on so many random schedules, in what `settings` say for each, and demands that lines of one beginning end in the same
-/// bits. How many beginnings there were.
-fn same_bits_on(
-    seeds: usize,
-    test: &str,
-    settings: impl Fn(usize) -> Vec<(&'static str, &'static str)>,
-) -> usize {
-    let mut bits = HashMap::new();
-    for seed in 1..=seeds {
-        let number = seed.to_string();
-        let settings: Vec<_> = settings(seed).into_iter().chain([("KILN_SIM_SEED", &*number)]).collect();
-        for line in sim::printed_again(test, &settings, "bits ") {
-            let (what, hash) = line.rsplit_once(' ').unwrap();
-            let first = bits.entry(what.to_owned()).or_insert_with(|| hash.to_owned());
-            assert_eq!(hash, first, "seed {seed}, {what}");
-        }
-    }
-    bits.len()
 }
 
 /// Those that a test is to run in.
@@ -374,12 +353,9 @@ impl Exact {
     /// Small whole numbers, most of them zeros.
     fn new(hidden: usize) -> Self {
         let layers = [WIDTH, hidden, CLASSES];
-        let mut state = 5u32;
+        let mut noise = noise(5);
         let mut sparse = |len: usize| -> Vec<f32> {
-            let draw = |_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                [-1.0, 1.0].get(state as usize >> 28).copied().unwrap_or(0.0)
-            };
+            let draw = |_| [-1.0, 1.0].get(noise() as usize >> 4).copied().unwrap_or(0.0);
             (0..len).map(draw).collect()
         };
         let x = sparse(Self::ROWS * WIDTH).into_iter().map(f32::abs).collect();

@@ -1,5 +1,6 @@
 //! Tests that need a GPU, run where there is none: a test starts itself again with the simulator in the place of the driver.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -137,6 +138,25 @@ fn passed_again(test: &str, settings: &[(&str, &str)]) -> String {
 pub fn printed_again(test: &str, settings: &[(&str, &str)], mark: &str) -> Vec<String> {
     let text = passed_again(test, settings);
     text.lines().filter_map(|line| Some(line.split_once(mark)?.1.to_owned())).collect()
+}
+
+/// Runs one test again on so many random schedules, each with its settings, and demands that it passes without a finding, and that of the lines
+/// that begin with `bits ` those that are alike up to the last word are alike in that, too. How many differ before it.
+///
+/// # Panics
+/// Where it does not.
+pub fn same_bits<'s>(test: &str, seeds: usize, settings: impl Fn(usize) -> Vec<(&'s str, &'s str)>) -> usize {
+    let mut bits = HashMap::new();
+    for seed in 1..=seeds {
+        let number = seed.to_string();
+        let settings: Vec<_> = settings(seed).into_iter().chain([("KILN_SIM_SEED", &*number)]).collect();
+        for line in printed_again(test, &settings, "bits ") {
+            let (what, hash) = line.rsplit_once(' ').expect("what it is of, and a hash");
+            let first = bits.entry(what.to_owned()).or_insert_with(|| hash.to_owned());
+            assert_eq!(hash, first, "seed {seed}, {what}");
+        }
+    }
+    bits.len()
 }
 
 /// Runs one test again with each of the settings, and demands that it passes without a finding.

@@ -27,11 +27,10 @@ def captured(run):
     return graph.replay
 
 
-def at_once(run, order, batch, device):
+def at_once(run, order, batch):
     """An epoch that is captured: all of its whole batches, which gather their rows, and sum their losses, in one graph; a tail runs as it is."""
     whole = len(order) // batch * batch
-    rows, total = torch.empty(whole, dtype=torch.long, device=device), torch.zeros((), device=device)
-    rows.copy_(order[:whole])
+    rows, total = order[:whole].clone(), torch.zeros((), device=order.device)
 
     def batches():
         total.zero_()
@@ -86,7 +85,7 @@ def main():
         return total
 
     if args.graph:
-        epoch = at_once(run, torch.arange(len(y), device=args.device), args.batch, args.device)
+        epoch = at_once(run, torch.arange(len(y), device=args.device), args.batch)
     with torch.no_grad():
         for p, start in zip(net.parameters(), initial):
             p.copy_(start)

@@ -14,14 +14,18 @@ pub(crate) struct Data {
     pub(crate) values: Vec<f32>,
 }
 
+/// Numbers below 256.
+pub(crate) fn noise(mut state: u32) -> impl FnMut() -> u32 {
+    move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 24
+    }
+}
+
 impl Data {
     /// Classes that can be told apart: each lights pixels of its own, over noise.
     pub(crate) fn new() -> Self {
-        let mut state = 9u32;
-        let mut noise = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state >> 24
-        };
+        let mut noise = noise(9);
         let labels: Vec<u8> = (0..SAMPLES).map(|_| (noise() as usize % CLASSES) as u8).collect();
         let pixel = |at: usize| {
             let lit = at % WIDTH % CLASSES == usize::from(labels[at / WIDTH]);

@@ -21,6 +21,8 @@ const METRICS: &str = "metrics";
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checkpoint {
     pub(crate) settings: Settings,
+    /// What [`kiln_data::Dataset::sha256`] says of its data.
+    pub(crate) data_sha256: String,
     /// Epochs that are done, at least one.
     pub(crate) epoch: usize,
     /// The lines of `metrics.jsonl`, one an epoch.
@@ -31,6 +33,7 @@ pub(crate) struct Checkpoint {
 /// The bytes of a checkpoint.
 pub(crate) fn bytes(
     settings: &Settings,
+    data_sha256: &str,
     epoch: usize,
     metrics: &str,
     state: &TrainingState,
@@ -38,6 +41,7 @@ pub(crate) fn bytes(
     let metadata = [
         ("format", FORMAT.to_owned()),
         ("settings", serde_json::to_string(settings)?),
+        ("data_sha256", data_sha256.to_owned()),
         ("epoch", epoch.to_string()),
         ("steps", state.steps.to_string()),
     ];
@@ -77,6 +81,7 @@ impl Checkpoint {
             text.parse().with_context(|| format!("metadata {name:?}: expected a number, found {text:?}"))
         };
         let settings: Settings = serde_json::from_str(field("settings")?).context("metadata \"settings\"")?;
+        let data_sha256 = field("data_sha256")?.clone();
         let (epoch, steps) = (number("epoch")? as usize, number("steps")?);
         let metrics =
             texts.remove(METRICS).with_context(|| format!("expected a tensor {METRICS}, found none"))?;
@@ -105,7 +110,7 @@ impl Checkpoint {
         if let Some(other) = tensors.keys().chain(texts.keys()).min() {
             bail!("expected no other tensors than those of the run, found {other}");
         }
-        Ok(Self { settings, epoch, metrics, state: TrainingState { model, moments, steps } })
+        Ok(Self { settings, data_sha256, epoch, metrics, state: TrainingState { model, moments, steps } })
     }
 }
 
@@ -141,7 +146,6 @@ mod tests {
         let moment = |seed| Mlp::new(&[5, 3, 2], seed).unwrap().tensors().to_vec();
         let settings = Settings {
             dataset: Source::FashionMnist,
-            data_sha256: "5eed".repeat(16),
             layers: vec![count(5), count(3), count(2)],
             loss: Loss::MeanSquaredError,
             optimizer,
@@ -156,6 +160,7 @@ mod tests {
         let state = TrainingState { model, moments, steps: 14 };
         Checkpoint {
             settings,
+            data_sha256: "5eed".repeat(16),
             epoch: 2,
             metrics: "{\"epoch\":1}\n{\"epoch\":2,\"more\":0}\n".to_owned(),
             state,
@@ -164,7 +169,7 @@ mod tests {
 
     impl Checkpoint {
         fn bytes(&self) -> Vec<u8> {
-            bytes(&self.settings, self.epoch, &self.metrics, &self.state).unwrap()
+            bytes(&self.settings, &self.data_sha256, self.epoch, &self.metrics, &self.state).unwrap()
         }
     }
 

@@ -16,8 +16,6 @@ use crate::terminal::plural;
 pub(crate) struct Settings {
     #[serde(with = "text")]
     pub(crate) dataset: Source,
-    /// What [`kiln_data::Dataset::sha256`] says of it.
-    pub(crate) data_sha256: String,
     pub(crate) layers: Vec<NonZeroUsize>,
     #[serde(with = "text")]
     pub(crate) loss: Loss,
@@ -33,16 +31,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The settings and the job of a run that begins on these samples, of data with this digest.
-    pub(crate) fn new<'d>(
-        arguments: &TrainArgs,
-        train: Samples<'d>,
-        data_sha256: String,
-    ) -> anyhow::Result<(Self, Job<'d>)> {
+    /// The settings and the job of a run that begins on these samples.
+    pub(crate) fn new<'d>(arguments: &TrainArgs, train: Samples<'d>) -> anyhow::Result<(Self, Job<'d>)> {
         let job = arguments.job(Mlp::new(&arguments.widths(), arguments.seed)?, train)?;
         let settings = Self {
             dataset: arguments.dataset,
-            data_sha256,
             layers: arguments.layers.clone(),
             loss: job.loss,
             optimizer: job.optimizer,

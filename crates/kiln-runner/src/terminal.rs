@@ -7,11 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use kiln_engine::Progress;
+use serde::Serialize;
 
 /// Writes a line to standard output; an error where nobody reads it any more.
 pub(crate) fn say(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).context("standard output")
+}
+
+/// Writes a line of JSON to standard output.
+pub(crate) fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
+    say(&serde_json::to_string(value)?)
 }
 
 /// Writes a line to standard error. Where nobody reads that either, there is nobody left to tell.

@@ -598,6 +598,7 @@ impl<'a> Launch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::tests::all_modules;
 
     /// The table of the compiler's side, which is read by other eyes than those of `Kernels`.
     #[test]
@@ -609,23 +610,14 @@ mod tests {
             .map(|[module, kernel, params]: [&str; 3]| ((module, kernel), params.to_owned()))
             .collect();
         let mut found = 0;
-        for precision in Precision::ALL {
-            let resident =
-                [Team::Cluster, Team::Grid].map(|team| all_resident_modules(team, precision).flatten());
-            let (format, of_layers) = (Format::of(precision), modules(precision));
-            let of_copies =
-                copies_modules(format).into_iter().chain(warpgroup_modules(format).iter().copied());
-            for entry in
-                of_layers.into_iter().chain(of_copies).chain(resident.into_iter().flatten()).flat_map(entries)
-            {
-                let typed = |param: Param| match param {
-                    Param::Number(name) => name.to_owned(),
-                    Param::Bytes(bytes) => format!("b8[{bytes}]"),
-                };
-                let params: Vec<_> = entry.params().split(',').filter_map(param).map(typed).collect();
-                assert_eq!(rows[&(entry.module(), entry.name)], params.join(" "), "{}", entry.name);
-                found += 1;
-            }
+        for entry in all_modules().flat_map(entries) {
+            let typed = |param: Param| match param {
+                Param::Number(name) => name.to_owned(),
+                Param::Bytes(bytes) => format!("b8[{bytes}]"),
+            };
+            let params: Vec<_> = entry.params().split(',').filter_map(param).map(typed).collect();
+            assert_eq!(rows[&(entry.module(), entry.name)], params.join(" "), "{}", entry.name);
+            found += 1;
         }
         assert!(found >= rows.len() - 1, "{found} kernels, {} rows with the head", rows.len());
     }

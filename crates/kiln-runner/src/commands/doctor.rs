@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::data;
 use crate::cli::DoctorArgs;
 use crate::engine::cpu_name;
-use crate::terminal::say;
+use crate::terminal::{say, say_json};
 
 /// What a check comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &DoctorArgs) -> anyhow::Result<()> {
 fn conclude(report: &Report) -> anyhow::Result<()> {
     let outcome = report.outcome();
     if !report.lines {
-        return say(&serde_json::json!({ "outcome": outcome, "checks": report.checks }).to_string());
+        return say_json(&serde_json::json!({ "outcome": outcome, "checks": report.checks }));
     }
     say(match outcome {
         Outcome::Gpu => "Training runs on a GPU.",

@@ -10,7 +10,7 @@ use kiln_engine::{Job, Loss, Schedule, Sgd};
 
 use super::data;
 use crate::cli::{EvalArgs, Split};
-use crate::terminal::say;
+use crate::terminal::{say, say_json};
 use crate::{engine, model_file};
 
 pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> anyhow::Result<()> {
         let object = serde_json::json!({
             "dataset": source.to_string(), "split": arguments.split, "samples": samples.len(), "loss": found.loss, "accuracy": found.accuracy, "engine": line,
         });
-        return say(&object.to_string());
+        return say_json(&object);
     }
     say(&format!("Engine: {line}"))?;
     let accuracy = found.accuracy.map_or(String::new(), |a| format!(", Accuracy: {:.2}%", 100.0 * a));

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::data;
 use crate::cli::{EngineChoice, ProfileArgs, TrainArgs, Usage};
 use crate::engine::{for_others, no_effect};
-use crate::terminal::say;
+use crate::terminal::{self, say};
 
 /// Samples of a profile, whose orders are made at once, and lie on the host twice: 512 MiB.
 const ROWS_MAX: usize = 1 << 26;
@@ -56,7 +56,7 @@ fn say_json(profile: &PhaseProfile) -> anyhow::Result<()> {
     let phase = |phase: &kiln_engine::PhaseCycles| json!({ "phase": phase.name, "cycles": phase.mean, "least": phase.range.0, "most": phase.range.1 });
     let phases: Vec<_> = profile.phases.iter().map(phase).collect();
     let (engine, steps, ns) = (&profile.engine, profile.steps, profile.ns_per_step);
-    say(&json!({ "engine": engine, "steps": steps, "ns_per_step": ns, "phases": phases }).to_string())
+    terminal::say_json(&json!({ "engine": engine, "steps": steps, "ns_per_step": ns, "phases": phases }))
 }
 
 fn say_table(profile: &PhaseProfile) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use crate::cli::{SweepArgs, TrainArgs, Usage};
 use crate::files::{self, Pace, Replacement};
 use crate::settings::{Described, Settings};
 use crate::stop::{self, Interrupted};
-use crate::terminal::{EpochBar, plural, say};
+use crate::terminal::{EpochBar, plural, say, say_json};
 use crate::{engine, help, model_file};
 
 /// What a run differs in.
@@ -80,10 +80,6 @@ enum Event<'a> {
         model: String,
         table: String,
     },
-}
-
-fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
-    say(&serde_json::to_string(event)?)
 }
 
 /// Where the results go.
@@ -205,7 +201,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> anyhow::Result<()> {
     files::refuse(&folder, "checkpoint.safetensors", "kiln train")?;
     let dataset = data::load_or_fetch(train_args.dataset, &train_args.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
-    let (settings, base) = Settings::new(train_args, train, dataset.sha256())?;
+    let (settings, base) = Settings::new(train_args, train)?;
     let runs = jobs(arguments, base)?;
     let stop = stop::asked()?;
     let started = Instant::now();

@@ -37,16 +37,17 @@ pub(crate) fn run(TrainCommand { mut train, resume }: TrainCommand) -> anyhow::R
     let arguments = &train;
     let dataset = data::load_or_fetch(arguments.dataset, &arguments.data)?;
     let (train, test) = (data::samples(&dataset.train)?, data::samples(&dataset.test)?);
+    let data_sha256 = dataset.sha256();
     let (settings, job) = match &from {
-        Some(from) => from.job(train, dataset.sha256())?,
-        None => Settings::new(arguments, train, dataset.sha256())?,
+        Some(from) => from.job(train, &data_sha256)?,
+        None => Settings::new(arguments, train)?,
     };
     let done = from.as_ref().map_or(0, |from| from.checkpoint.epoch);
     check_profile(&settings, done, arguments.profile_steps)?;
     let stop = stop::asked()?;
     let trainer = engine::trainer(job, Some(arguments.batch), &arguments.engine, arguments.profile_steps);
     let (mut trainer, line) = going_on(trainer, from.as_ref())?;
-    let run = Run::new(settings, train, test, output, stop, arguments.json);
+    let run = Run::new(settings, data_sha256, train, test, output, stop, arguments.json);
     let Some(Resumed { path, checkpoint }) = from else { return run.start(&line, None)?.epochs(trainer) };
     trainer.restore(&checkpoint.state).with_context(|| path.display().to_string())?;
     run.resumed(checkpoint).start(&line, Some(&path))?.epochs(trainer)
@@ -76,12 +77,12 @@ impl Resumed {
     }
 
     /// What the run is, and what is left of it.
-    fn job<'d>(&self, train: Samples<'d>, data_sha256: String) -> anyhow::Result<(Settings, Job<'d>)> {
+    fn job<'d>(&self, train: Samples<'d>, data_sha256: &str) -> anyhow::Result<(Settings, Job<'d>)> {
         let settings = self.checkpoint.settings.clone();
         let Settings { dataset, loss, optimizer, schedule, samples, .. } = settings;
         let (name, found) = (self.path.display(), train.len());
         ensure!(found == samples, "{name}: a run on {samples} samples of {dataset}, found {found}");
-        let expected = &settings.data_sha256;
+        let expected = &self.checkpoint.data_sha256;
         ensure!(
             data_sha256 == *expected,
             "{name}: a run on other samples or labels of {dataset}: expected their SHA-256 {expected}, found {data_sha256}"

@@ -141,7 +141,7 @@ fn has_clusters() -> bool {
 }
 
 /// Every module that is embedded, some of them more than once.
-fn all_modules() -> impl Iterator<Item = Module> {
+pub(super) fn all_modules() -> impl Iterator<Item = Module> {
     let resident = Precision::ALL.into_iter().flat_map(|precision| {
         let teams = [Team::Cluster, Team::Grid].into_iter();
         teams.flat_map(move |team| all_resident_modules(team, precision).flatten())

@@ -15,7 +15,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::files::{Pace, Replacement};
 use crate::settings::{Described, Settings};
 use crate::stop::Interrupted;
-use crate::terminal::{EpochBar, plural, say};
+use crate::terminal::{EpochBar, plural, say, say_json};
 use crate::{help, model_file};
 
 /// A line of `metrics.jsonl`.
@@ -97,6 +97,7 @@ impl Output {
 /// A run, or the rest of one.
 pub(super) struct Run<'a> {
     settings: Settings,
+    data_sha256: String,
     /// Epochs that are done.
     done: usize,
     /// Their lines of `metrics.jsonl`.
@@ -137,6 +138,7 @@ impl<'a> Run<'a> {
     /// A run that begins.
     pub(super) fn new(
         settings: Settings,
+        data_sha256: String,
         train: Samples<'a>,
         test: Samples<'a>,
         output: Output,
@@ -144,7 +146,20 @@ impl<'a> Run<'a> {
         json: bool,
     ) -> Self {
         let (metrics, engine, unsaved, pace) = (String::new(), String::new(), None, Pace::default());
-        Self { settings, done: 0, metrics, engine, train, test, unsaved, pace, stop, json, output }
+        Self {
+            settings,
+            data_sha256,
+            done: 0,
+            metrics,
+            engine,
+            train,
+            test,
+            unsaved,
+            pace,
+            stop,
+            json,
+            output,
+        }
     }
 
     /// The rest of a run. Its results so far are written, too: they may have come from elsewhere, or be ahead of the files beside them.
@@ -252,7 +267,9 @@ impl<'a> Run<'a> {
         let metadata = metadata(&self.engine, dataset, loss, seed, self.done);
         let mut results = Replacement::default();
         results.add(model, &model_file::bytes(&state.model, metadata)?)?;
-        results.add(checkpoint, &checkpoint::bytes(&self.settings, self.done, &self.metrics, &state)?)?;
+        let Self { settings, data_sha256, done, .. } = &*self;
+        let bytes = checkpoint::bytes(settings, data_sha256, *done, &self.metrics, &state)?;
+        results.add(checkpoint, &bytes)?;
         results.add(metrics, self.metrics.as_bytes())?;
         results.finish()?;
         self.pace.written();
@@ -318,8 +335,4 @@ fn span(schedule: &Schedule) -> Option<(u64, &'static str)> {
         Curve::OneCycle(cycle) => (cycle.total_steps, "the learning rate stays where the cycle has ended"),
     };
     Some((schedule.warmup_steps.checked_add(curve)?, then))
-}
-
-fn say_json(event: &Event<'_>) -> anyhow::Result<()> {
-    say(&serde_json::to_string(event)?)
 }
